@@ -1,0 +1,28 @@
+"""Find the unusual rows of a table with a variational autoencoder, how unusual, and why."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Importing the package must not import TensorFlow: names are loaded when first used.
+_MODULE_OF = {
+    "AnomalyScorer": "scoring",
+    "Autoencoder": "models",
+    "AutoencoderDetector": "detector",
+    "Sampling": "layers",
+    "ScoreDistributionDisplay": "plotting",
+    "VAE": "models",
+    "VAEDetector": "detector",
+    "load_detector": "artifact",
+}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__():
+    return [*globals(), *__all__]

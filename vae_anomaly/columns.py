@@ -1,0 +1,219 @@
+"""What the columns of a table are, decided once; and tables as named arrays.
+
+Kinds of column, and the array that carries each:
+
+============== ============================================================ ==================
+kind           which columns                                                array, missing cell
+============== ============================================================ ==================
+``numeric``    integers, floats, decimals, timedeltas (in seconds)          float64, NaN
+``boolean``    bool                                                         float64 0/1, NaN
+``datetime``   dates and times: seconds since 1970-01-01 UTC                float64, NaN
+``categorical``text, ``category`` (whatever its categories are), and object str, ""
+               columns of more than one type; each value by its ``str()``
+============== ============================================================ ==================
+
+Integers become float64: beyond 2^53 they lose their last digits. The empty string is a
+missing cell, as in a CSV file. Time zones are converted to UTC.
+"""
+
+import difflib
+import numbers
+
+import numpy as np
+
+KINDS = ("numeric", "boolean", "datetime", "categorical")
+
+
+def frame_kinds(frame, overrides=None):
+    """Decide the kind of each column of a DataFrame.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    overrides : mapping of column name to kind, or None
+        Kinds that the caller knows better.
+
+    Returns
+    -------
+    dict of str to str
+        Column name to kind, in the frame's order.
+
+    Raises
+    ------
+    ValueError
+        Duplicate column names; an override for a column that is not there, or of no known kind.
+    TypeError
+        A column of complex numbers, or one whose cells are containers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame_kinds(pd.DataFrame({"age": [1.5, 2.0], "city": ["a", None]}))
+    {'age': 'numeric', 'city': 'categorical'}
+    """
+    names = [str(name) for name in frame.columns]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"Expected unique column names. Received: {repeated} more than once. Rename them."
+        )
+    overrides = dict(overrides or {})
+    for name, kind in overrides.items():
+        if name not in names:
+            raise ValueError(
+                f"Expected a column of the table. Received: {name!r}{_nearest(name, names)}"
+            )
+        if kind not in KINDS:
+            raise ValueError(f"Column {name!r}: expected a kind among {KINDS}. Received: {kind!r}.")
+    return {
+        name: overrides.get(name) or _series_kind(frame.iloc[:, index], name)
+        for index, name in enumerate(names)
+    }
+
+
+def frame_arrays(frame, kinds):
+    """Turn a DataFrame into named arrays, one per column of ``kinds``.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Its columns may come in any order.
+    kinds : mapping of column name to kind
+        As decided in ``fit``.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, each (n,)
+        See the table at the top of this module.
+
+    Raises
+    ------
+    ValueError
+        Columns that are missing, unexpected, or whose cells are not of their kind.
+    """
+    names = [str(name) for name in frame.columns]
+    missing = [name for name in kinds if name not in names]
+    unexpected = [name for name in names if name not in kinds]
+    if missing or unexpected:
+        raise ValueError(
+            f"Expected the {len(kinds)} columns seen in fit, in any order. "
+            + (f"Missing: {_listed(missing, names)}. " if missing else "")
+            + (f"Unexpected: {_listed(unexpected, ())}. " if unexpected else "")
+            + "Rename, add or drop columns to match."
+        )
+    if len(set(names)) != len(names):
+        frame_kinds(frame)  # names the repeated columns
+    return {
+        name: _series_array(frame.iloc[:, names.index(name)], name, kind)
+        for name, kind in kinds.items()
+    }
+
+
+def arrays_frame(arrays, kinds, index=None):
+    """Turn named arrays back into a DataFrame; datetimes become ``datetime64`` again."""
+    import pandas as pd
+
+    frame = pd.DataFrame(arrays, index=index)
+    for name, kind in kinds.items():
+        if kind == "datetime":
+            seconds = frame[name].clip(-6.2e10, 2.5e11)  # the years that have four digits
+            frame[name] = pd.to_datetime((seconds * 1e6).round(), unit="us")
+        elif kind == "categorical":
+            frame[name] = frame[name].astype(object).where(frame[name] != "", None)
+    return frame
+
+
+def _series_kind(series, name):
+    import pandas as pd
+
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "categorical"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_datetime64_any_dtype(dtype) or _arrow_type(dtype) in ("date", "timestamp"):
+        return "datetime"
+    if pd.api.types.is_complex_dtype(dtype):
+        raise TypeError(f"Column {name!r}: expected real numbers. Received: complex numbers.")
+    if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        return "numeric"
+    if dtype == object:
+        return _object_kind(series.dropna(), name)
+    return "categorical"
+
+
+def _object_kind(values, name):
+    import datetime
+    import decimal
+
+    types = set(map(type, values))
+    if any(issubclass(t, (list, dict, set, tuple, np.ndarray)) for t in types):
+        raise TypeError(
+            f"Column {name!r}: expected numbers, booleans, dates or text in each cell. "
+            "Received: containers (lists, dicts, ...). Unpack or drop the column."
+        )
+    if types and all(issubclass(t, (bool, np.bool_)) for t in types):
+        return "boolean"
+    if all(issubclass(t, (numbers.Real, decimal.Decimal)) for t in types):
+        return "numeric"  # also the column that is all missing
+    if all(issubclass(t, (datetime.date, np.datetime64)) for t in types):
+        return "datetime"
+    return "categorical"
+
+
+def _series_array(series, name, kind):
+    import pandas as pd
+
+    if kind == "categorical":
+        return _text_array(series)
+    found = _series_kind(series, name)
+    if series.isna().all():
+        return np.full(len(series), np.nan)
+    if kind == "datetime":
+        if found != "datetime":
+            raise _wrong_kind(name, kind, found, series)
+        values = pd.to_datetime(series, utc=True).dt.tz_localize(None).astype("datetime64[us]")
+        micros = values.to_numpy().astype("int64").astype(np.float64)
+        return np.where(values.isna(), np.nan, micros / 1e6)
+    if found not in ("numeric", "boolean"):
+        raise _wrong_kind(name, kind, found, series)
+    if pd.api.types.is_timedelta64_dtype(series.dtype):
+        return series.dt.total_seconds().to_numpy(dtype=np.float64)
+    if series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
+        series = series.astype(object).where(series.notna(), np.nan)
+    array = series.to_numpy().astype(np.float64)
+    if kind == "boolean" and not np.isin(array[~np.isnan(array)], (0.0, 1.0)).all():
+        raise _wrong_kind(name, kind, found, series)
+    return array
+
+
+def _text_array(series):
+    texts = series.astype(object)
+    missing = texts.isna().to_numpy()
+    return np.array(
+        ["" if gone else str(value) for gone, value in zip(missing, texts, strict=True)],
+        dtype=object,
+    )
+
+
+def _wrong_kind(name, kind, found, series):
+    example = series.dropna().iloc[0]
+    return ValueError(
+        f"Column {name!r}: expected {kind} values, as in fit. Received: {found} values "
+        f"({series.dtype}), for example {example!r}. Convert the column."
+    )
+
+
+def _arrow_type(dtype):
+    """ "date", "timestamp", ... of a pyarrow-backed dtype; "" for others."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    return str(arrow).split("[")[0].rstrip("0123456789") if arrow is not None else ""
+
+
+def _listed(names, candidates):
+    return ", ".join(repr(name) + _nearest(name, candidates) for name in names)
+
+
+def _nearest(name, candidates):
+    close = difflib.get_close_matches(name, candidates, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,260 @@
+"""From raw named columns to the tensors the model sees, inside the graph.
+
+Everything learned from data lives in the layer, so that the notebook, the batch job and the
+server preprocess alike.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from vae_anomaly.columns import KINDS
+
+# Beyond this many standard deviations a value is squeezed logarithmically.
+SOFT_CLIP = 15.0
+# An infinity counts as this many standard deviations before it is squeezed (to about 700).
+_LARGEST = 1e300
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class TablePreprocessor(keras.layers.Layer):
+    """Standardise numbers, encode categories, and tell which cells were observed.
+
+    ========================= ===========================================================
+    numeric, datetime         (value - center) / scale in float64, squeezed smoothly beyond
+                              15 standard deviations, then float32; an infinity counts as
+                              the farthest value there is
+    boolean                   0 or 1
+    categorical               one-hot over the ``max_levels`` most frequent levels, after a
+                              slot for every other value
+    missing cell              zeros, and observed = 0
+    constant or empty column  scale 1: a later deviation is measured in the column's units
+    ========================= ===========================================================
+
+    Center and scale are mean and standard deviation of the column after its lowest and highest
+    0.5% are pulled in to those quantiles, so that a few gross outliers among the training rows
+    do not hide the others.
+
+    Parameters
+    ----------
+    kinds : mapping of column name to kind
+        In input order; kinds as in ``vae_anomaly.columns``.
+    levels : mapping of categorical column name to list of str, or None
+        Filled in by ``adapt``.
+    max_levels : int
+        Most frequent levels kept of a categorical column.
+    **kwargs
+        ``name`` of ``keras.layers.Layer``.
+
+    Attributes
+    ----------
+    column_names : list of str
+        The columns in the order of the outputs: numeric and datetime, boolean, categorical.
+    column_widths : list of int
+        How many features of x each of them takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = TablePreprocessor({"size": "numeric"})
+    >>> layer.adapt({"size": np.array([1.0, 3.0, np.nan])})
+    >>> x, observed = layer({"size": np.array([2.0, np.nan])})
+    >>> x.numpy().tolist(), observed.numpy().tolist()
+    ([[0.0], [0.0]], [[1.0], [0.0]])
+    """
+
+    def __init__(self, kinds, levels=None, max_levels=50, **kwargs):
+        unknown = sorted(set(kinds.values()) - set(KINDS))
+        if unknown or not kinds:
+            raise ValueError(f"Expected columns of the kinds {KINDS}. Received: kinds={kinds!r}")
+        if max_levels < 1:
+            raise ValueError(f"Expected `max_levels` >= 1. Received: max_levels={max_levels!r}")
+        # Neither the float64 columns nor the integers may be cast before they are centred.
+        super().__init__(dtype="float32", autocast=False, **kwargs)
+        self.kinds = dict(kinds)
+        self.levels = None
+        self.max_levels = int(max_levels)
+        numeric = [name for name, kind in kinds.items() if kind in ("numeric", "datetime")]
+        boolean = [name for name, kind in kinds.items() if kind == "boolean"]
+        self._number_names = numeric + boolean
+        self._category_names = [name for name, kind in kinds.items() if kind == "categorical"]
+        self.column_names = self._number_names + self._category_names
+        self.n_numeric, self.n_boolean = len(numeric), len(boolean)
+        self.center = self._weight("center", len(self._number_names), "zeros")
+        self.scale = self._weight("scale", len(self._number_names), "ones")
+        self.missing_share = self._weight("missing_share", len(self.column_names), "zeros")
+        if levels is not None or not self._category_names:
+            self._set_levels(levels or {})
+        self.built = True
+
+    def _weight(self, name, size, initializer):
+        return self.add_weight(
+            shape=(size,), dtype="float64", initializer=initializer, trainable=False, name=name
+        )
+
+    def _set_levels(self, levels):
+        self.levels = {name: list(levels[name]) for name in self._category_names}
+        # An empty vocabulary is refused by StringLookup; "" itself never reaches the table.
+        self._lookups = [
+            keras.layers.StringLookup(vocabulary=self.levels[name] or [""], name=f"lookup_{index}")
+            for index, name in enumerate(self._category_names)
+        ]
+
+    @property
+    def column_widths(self):
+        return [1] * len(self._number_names) + [
+            lookup.vocabulary_size() for lookup in self._lookups
+        ]
+
+    def adapt(self, arrays):
+        """Learn centre, scale and levels from training columns.
+
+        Parameters
+        ----------
+        arrays : dict of column name to array (n,)
+            As made by ``vae_anomaly.columns.frame_arrays``.
+
+        Raises
+        ------
+        ValueError
+            A column contains an infinity.
+        """
+        center, scale = np.zeros(len(self._number_names)), np.ones(len(self._number_names))
+        missing = []
+        for index, name in enumerate(self._number_names):
+            values = np.asarray(arrays[name], dtype=np.float64)
+            if np.isinf(values).any():
+                raise ValueError(
+                    f"Column {name!r}: expected finite numbers. Received: infinity in row "
+                    f"{np.flatnonzero(np.isinf(values))[0]}. Replace it or mark it as missing."
+                )
+            missing.append(np.isnan(values).mean())
+            values = values[~np.isnan(values)]
+            if self.kinds[name] != "boolean" and values.size:
+                center[index], scale[index] = _center_and_scale(values)
+        levels = {}
+        for name in self._category_names:
+            texts = np.asarray(arrays[name], dtype=object)
+            missing.append(np.mean(texts == ""))
+            found, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
+            kept = np.argsort(-counts, kind="stable")[: self.max_levels]
+            levels[name] = sorted(str(level) for level in found[kept])
+        self.center.assign(center)
+        self.scale.assign(scale)
+        self.missing_share.assign(missing)
+        self._set_levels(levels)
+
+    def call(self, inputs):
+        """Preprocess raw columns.
+
+        Parameters
+        ----------
+        inputs : dict of column name to tensor (n,)
+            float64, int64 or bool for numbers; string for categories.
+
+        Returns
+        -------
+        x : float32 tensor, (n, sum(column_widths))
+        observed : float32 tensor, (n, number of columns)
+            1 where the cell had a value; columns in the order of ``column_names``.
+        """
+        if self.levels is None:
+            raise ValueError("Expected `adapt` (or levels) before the first call.")
+        x, observed = [], []
+        if self._number_names:
+            raw = tf.stack([tf.cast(inputs[name], tf.float64) for name in self._number_names], 1)
+            present = tf.logical_not(tf.math.is_nan(raw))
+            values = tf.clip_by_value((raw - self.center) / self.scale, -_LARGEST, _LARGEST)
+            excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
+            values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
+            x.append(tf.where(present, values, tf.zeros_like(values)))
+            observed.append(present)
+        for name, lookup in zip(self._category_names, self._lookups, strict=True):
+            text = inputs[name]
+            present = tf.not_equal(text, "")[:, None]
+            one_hot = tf.one_hot(lookup(text), lookup.vocabulary_size(), dtype=tf.float64)
+            x.append(tf.where(present, one_hot, tf.zeros_like(one_hot)))
+            observed.append(present)
+        return (
+            tf.cast(tf.concat(x, axis=1), tf.float32),
+            tf.cast(tf.concat(observed, axis=1), tf.float32),
+        )
+
+    def inverse(self, x):
+        """Turn model means back into columns in the units of the input.
+
+        Parameters
+        ----------
+        x : array, (n, sum(column_widths))
+
+        Returns
+        -------
+        dict of column name to array (n,), in input order
+            Numbers as float64 (a boolean column: the probability of 1); categories as the
+            most probable level, "" for the slot of unknown values.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        arrays = {}
+        n_numbers = len(self._number_names)
+        excess = np.expm1(np.maximum(np.abs(x[:, :n_numbers]) - SOFT_CLIP, 0.0))
+        values = np.clip(x[:, :n_numbers], -SOFT_CLIP, SOFT_CLIP)
+        values = values + np.sign(values) * excess
+        values = values * np.asarray(self.scale) + np.asarray(self.center)
+        for index, name in enumerate(self._number_names):
+            arrays[name] = values[:, index]
+        start = n_numbers
+        for name, lookup in zip(self._category_names, self._lookups, strict=True):
+            stop = start + lookup.vocabulary_size()
+            texts = np.array(["", *self.levels[name]], dtype=object)
+            arrays[name] = texts[x[:, start:stop].argmax(axis=1)]
+            start = stop
+        return {name: arrays[name] for name in self.kinds}
+
+    def schema(self):
+        """Describe each column, for people: kind, units, levels, share missing, and treatment.
+
+        Returns
+        -------
+        list of dict
+            In input order, made of plain numbers and text.
+        """
+        missing = dict(zip(self.column_names, np.asarray(self.missing_share), strict=True))
+        center = dict(zip(self._number_names, np.asarray(self.center), strict=True))
+        scale = dict(zip(self._number_names, np.asarray(self.scale), strict=True))
+        columns = []
+        for name, kind in self.kinds.items():
+            column = {"name": name, "kind": kind, "missing_share": float(missing[name])}
+            if kind == "categorical":
+                column["levels"] = self.levels[name]
+                column["treatment"] = "categorical likelihood over the levels and 'any other'"
+            elif kind == "boolean":
+                column["treatment"] = "Bernoulli likelihood"
+            else:
+                column["center"], column["scale"] = float(center[name]), float(scale[name])
+                column["units"] = (
+                    "seconds since 1970-01-01 UTC" if kind == "datetime" else "as given"
+                )
+                column["treatment"] = "Gaussian likelihood of (value - center) / scale"
+            columns.append(column)
+        return columns
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "kinds": dict(self.kinds),
+            "levels": None
+            if self.levels is None
+            else {name: list(own) for name, own in self.levels.items()},
+            "max_levels": self.max_levels,
+        }
+
+
+def _center_and_scale(values):
+    low, high = np.quantile(values, [0.005, 0.995])
+    for candidate in (np.clip(values, low, high), values):
+        center, scale = candidate.mean(), candidate.std()
+        # Rounding alone gives a constant column of large numbers a tiny spread.
+        if scale > 1e-12 * max(abs(center), 1e-300):
+            return center, scale
+    return values.mean(), 1.0

@@ -1,0 +1,274 @@
+"""Where scores are put together: raw columns in, the named outputs out.
+
+The detector, the command line and every export call the same ``AnomalyScorer``.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from scipy.stats import qmc
+
+from vae_anomaly.layers import kl_divergence, monte_carlo_kl
+
+SCORE_TYPES = (
+    "reconstruction_probability",
+    "importance_weighted",
+    "elbo",
+    "reconstruction_error",
+)
+OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob", "latent")
+
+# Rows per call of the graph: large enough to keep the processor busy, small enough to stay
+# in its caches and to bound the memory whatever the number of rows.
+_CHUNK_ROWS = 1024
+# Rows are padded to a multiple of this, so that vectorised loops never meet a remainder: a
+# row's bits then do not depend on its place in the batch.
+_ROW_MULTIPLE = 16
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class AnomalyScorer(keras.Model):
+    """Score raw rows with a trained model, always with the same draws of z.
+
+    A score is a pure function of one row: the noise bank of shape (n_draws, latent_dim) is a
+    weight, drawn once (antithetic pairs of a scrambled Sobol sequence), the same for all rows.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.preprocessing.TablePreprocessor
+        Adapted.
+    model : vae_anomaly.models.VAE or vae_anomaly.models.Autoencoder
+        Trained. An ``Autoencoder`` has "reconstruction_error" only.
+    score_type : {"reconstruction_probability", "importance_weighted", "elbo", "reconstruction_error"}
+        What to compute, in nats (reconstruction error: squared standard deviations); higher is
+        more normal. With K draws z_k of q(z|x):
+
+        - reconstruction probability: (1/K) sum_k log p(x|z_k)  (An & Cho 2015);
+        - importance weighted: log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2016,
+          equation 8), an estimate of log p(x);
+        - elbo: reconstruction probability - KL(q(z|x) || p(z));
+        - reconstruction error: -(x - reconstruction)^2, summed.
+    n_draws : int
+        K >= 1.
+    n_calibration : int
+        How many calibration scores will be kept for p-values, >= 1.
+    seed : int or None
+        Seed of the noise bank.
+    **kwargs
+        ``name`` of ``keras.Model``.
+
+    Attributes
+    ----------
+    offset : keras.Variable
+        Scores under it are anomalies. Assign to it to change the threshold.
+    """
+
+    def __init__(
+        self, preprocessor, model, *, score_type, n_draws=8, n_calibration=1, seed=None, **kwargs
+    ):
+        if score_type not in SCORE_TYPES:
+            raise ValueError(
+                f"Expected `score_type` to be one of {SCORE_TYPES}. "
+                f"Received: score_type={score_type!r}"
+            )
+        if score_type != "reconstruction_error" and not hasattr(model, "feature_log_prob"):
+            raise ValueError(
+                "Expected score_type='reconstruction_error' for a model without a latent "
+                f"distribution. Received: score_type={score_type!r}"
+            )
+        if not n_draws >= 1:
+            raise ValueError(f"Expected `n_draws` >= 1. Received: n_draws={n_draws!r}")
+        # Raw columns must not be cast before they are centred.
+        super().__init__(autocast=False, **kwargs)
+        self.preprocessor = preprocessor
+        self.model = model
+        self.score_type = score_type
+        self.n_draws = int(n_draws)
+        self.n_calibration = int(n_calibration)
+        self.noise = self._constant("noise", (self.n_draws, model.latent_dim), "float32")
+        self.noise.assign(_noise_bank(self.n_draws, model.latent_dim, seed))
+        self.feature_mean = self._constant("feature_mean", (len(preprocessor.column_names),))
+        self.latent_mean = self._constant("latent_mean", ())
+        self.offset = self._constant("offset", ())
+        self.calibration_scores = self._constant("calibration_scores", (self.n_calibration,))
+        # Outputs are in the order of the columns of the input.
+        self._output_order = [preprocessor.column_names.index(name) for name in preprocessor.kinds]
+        self._functions = {}
+        self.built = True
+
+    def _constant(self, name, shape, dtype="float64"):
+        return self.add_weight(
+            shape=shape, dtype=dtype, initializer="zeros", trainable=False, name=name
+        )
+
+    @property
+    def baseline(self):
+        """Mean score of the training rows, in nats: what all rows start from."""
+        return float(np.sum(self.feature_mean.numpy()) + self.latent_mean.numpy())
+
+    def call(self, inputs):
+        """Score raw columns.
+
+        Parameters
+        ----------
+        inputs : dict of column name to tensor (n,)
+            As ``TablePreprocessor.call`` takes them.
+
+        Returns
+        -------
+        dict of tensors
+            ``score``, ``decision`` (score - offset) and ``p_value``, float64 (n,);
+            ``is_anomaly``, bool (n,); ``feature_log_prob``, float64 (n, columns): what each
+            column adds to the score relative to its mean over the training rows, 0 where
+            missing; ``latent``, float64 (n,): what no column owns, relative to its mean.
+            score = sum of feature_log_prob + latent + baseline.
+        """
+        x, observed = self.preprocessor(inputs)
+        features, latent = self._terms(x, observed)
+        features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
+        latent = latent - self.latent_mean
+        baseline = tf.reduce_sum(self.feature_mean) + self.latent_mean
+        score = tf.reduce_sum(features, axis=1) + latent + baseline
+        at_or_below = tf.searchsorted(self.calibration_scores.value, score, side="right")
+        return {
+            "score": score,
+            "decision": score - self.offset,
+            "is_anomaly": score < self.offset,
+            "p_value": (1 + tf.cast(at_or_below, tf.float64)) / (self.n_calibration + 1),
+            "feature_log_prob": tf.gather(features, self._output_order, axis=1),
+            "latent": latent,
+        }
+
+    def _terms(self, x, observed):
+        """Raw score, float64, as (n, columns) of what columns own and (n,) of what none owns."""
+        inputs = (x, observed)
+        if self.score_type == "reconstruction_error":
+            features = -_float64(self.model.squared_error(inputs))
+            return features, tf.zeros_like(features[:, 0])
+        z_mean, z_log_var = self.model.encode(inputs)
+        z = z_mean[:, None, :] + ops.exp(z_log_var / 2)[:, None, :] * self.noise
+        log_prob = self.model.feature_log_prob(inputs, z)
+        if self.score_type == "importance_weighted":
+            kl = monte_carlo_kl(z, z_mean[:, None, :], z_log_var[:, None, :])
+            log_weight = _float64(ops.sum(log_prob, axis=-1) - ops.sum(kl, axis=-1))
+            share = tf.nn.softmax(log_weight, axis=1)
+            features = tf.reduce_sum(share[:, :, None] * _float64(log_prob), axis=1)
+            total = tf.reduce_logsumexp(log_weight, axis=1) - np.log(self.n_draws)
+            return features, total - tf.reduce_sum(features, axis=1)
+        features = _float64(ops.mean(log_prob, axis=1))
+        if self.score_type == "elbo":
+            return features, -_float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
+        return features, tf.zeros_like(features[:, 0])
+
+    def calibrate(self, arrays, is_calibration):
+        """Learn the columns' mean contributions and the calibration scores.
+
+        Parameters
+        ----------
+        arrays : dict of column name to array (n,)
+            All training rows.
+        is_calibration : bool array, (n,)
+            The ``n_calibration`` rows that the model was not trained on.
+
+        Returns
+        -------
+        (n,) float64 array
+            Scores of all rows.
+        """
+        self.feature_mean.assign(np.zeros(len(self._output_order)))
+        self.latent_mean.assign(0.0)
+        outputs = self.run(arrays, ("feature_log_prob", "latent"))
+        features = outputs["feature_log_prob"][:, np.argsort(self._output_order)]
+        n_observed = np.maximum(self.preprocess(arrays)[1].sum(axis=0), 1)
+        self.feature_mean.assign(features.sum(axis=0) / n_observed)
+        self.latent_mean.assign(outputs["latent"].mean())
+        scores = self.run(arrays, ("score",))["score"]
+        self.calibration_scores.assign(np.sort(scores[is_calibration]))
+        return scores
+
+    def run(self, arrays, names=OUTPUTS):
+        """Compute the named outputs of ``call`` for NumPy columns, a chunk of rows at a time.
+
+        Parameters
+        ----------
+        arrays : dict of column name to array (n,)
+        names : sequence of str
+
+        Returns
+        -------
+        dict of str to array
+        """
+        return dict(zip(names, self._chunked("outputs", self.call, arrays, names), strict=True))
+
+    def latent(self, arrays):
+        """Return the latent means of NumPy columns, float32 (n, latent_dim)."""
+        return self._apply("latent", self.model.latent_mean, arrays)
+
+    def reconstruct(self, arrays):
+        """Return the model's mean of preprocessed x, float32 (n, features)."""
+        return self._apply("reconstruct", self.model.reconstruct, arrays)
+
+    def preprocess(self, arrays):
+        """Return ``(x, observed)`` of NumPy columns, float32."""
+        return tuple(self._chunked("preprocess", self.preprocessor.call, arrays, (0, 1)))
+
+    def _apply(self, key, method, arrays):
+        def function(inputs):
+            return [method(self.preprocessor(inputs))]
+
+        return self._chunked(key, function, arrays, (0,))[0]
+
+    def _chunked(self, key, function, arrays, names):
+        if key not in self._functions:
+            signature = {
+                name: tf.TensorSpec([None], tf.string if kind == "categorical" else tf.float64)
+                for name, kind in self.preprocessor.kinds.items()
+            }
+            self._functions[key] = tf.function(
+                function, input_signature=[signature], autograph=False
+            )
+        compiled = self._functions[key]
+        n_rows = len(next(iter(arrays.values())))
+        chunks = []
+        for start in range(0, n_rows, _CHUNK_ROWS):
+            size = min(_CHUNK_ROWS, n_rows - start)
+            padding = -size % _ROW_MULTIPLE
+            outputs = compiled(
+                {
+                    name: tf.constant(np.pad(array[start : start + size], (0, padding), "edge"))
+                    for name, array in arrays.items()
+                }
+            )
+            chunks.append([outputs[name].numpy()[:size] for name in names])
+        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "score_type": self.score_type,
+            "n_draws": self.n_draws,
+            "n_calibration": self.n_calibration,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("preprocessor", "model")
+        }
+        return cls(**{**config, **parts})
+
+
+def _float64(tensor):
+    return tf.cast(tensor, tf.float64)
+
+
+def _noise_bank(n_draws, latent_dim, seed):
+    """Antithetic standard normal draws, (n_draws, latent_dim): each followed by its mirror."""
+    sampler = qmc.MultivariateNormalQMC(np.zeros(latent_dim), rng=np.random.default_rng(seed))
+    pairs = 2 ** int(np.ceil(np.log2(max(1, (n_draws + 1) // 2))))  # Sobol sets are powers of 2
+    half = sampler.random(pairs)
+    return np.stack([half, -half], axis=1).reshape(-1, latent_dim)[:n_draws].astype("float32")

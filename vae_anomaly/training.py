@@ -1,0 +1,141 @@
+"""Training with a budget of gradient steps, early stopping and progress a person can read."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# The validation loss is looked at this often, at most; the best weights seen are kept.
+_N_EVALUATIONS = 40
+# One evaluation draws z at least this many times, so that few rows give a steady figure.
+_VALIDATION_DRAWS = 2000
+
+
+def train(
+    model,
+    x,
+    observed,
+    is_validation,
+    *,
+    max_steps,
+    batch_size,
+    learning_rate,
+    patience,
+    seed,
+    verbose=0,
+):
+    """Fit a model by Adam with a cosine-decayed learning rate; keep its best weights.
+
+    Parameters
+    ----------
+    model : vae_anomaly.models.VAE or vae_anomaly.models.Autoencoder
+    x, observed : float32 arrays, (n, features) and (n, columns)
+    is_validation : bool array, (n,)
+        Rows to watch and not to train on. None: training runs for ``max_steps``.
+    max_steps, batch_size : int
+        Gradient steps, and rows in each (all of them if there are fewer). Every row is used
+        equally often.
+    learning_rate : float
+        Of the first step.
+    patience : int
+        Steps without a better validation loss after which training stops.
+    seed : int
+        Seed of the order of rows.
+    verbose : int
+        1: a progress bar on stderr.
+
+    Returns
+    -------
+    dict of str to list of float
+        ``step`` and, at each of these steps, the mean of each of the model's terms since the
+        last one; ``val_`` for the validation rows.
+
+    Raises
+    ------
+    FloatingPointError
+        The loss became NaN or infinite.
+    """
+    rows = np.flatnonzero(~is_validation)
+    watched = np.flatnonzero(is_validation)
+    steps_per_epoch = max(1, max_steps // _N_EVALUATIONS)
+    epochs = -(-max_steps // steps_per_epoch)
+    max_steps = epochs * steps_per_epoch
+    batches = _batches(rows, max_steps, batch_size, np.random.default_rng(seed))
+
+    x, observed = tf.constant(x), tf.constant(observed)
+
+    def gather(indices):
+        return ((tf.gather(x, indices), tf.gather(observed, indices)),)
+
+    data = tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2)
+    callbacks, validation = [], None
+    if len(watched):
+        repeated = np.resize(watched, len(watched) * -(-_VALIDATION_DRAWS // len(watched)))
+        validation = tf.data.Dataset.from_tensor_slices(repeated).batch(4096).map(gather).cache()
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                "val_loss",
+                patience=max(1, patience // steps_per_epoch),
+                restore_best_weights=True,
+            )
+        )
+    if verbose:
+        callbacks.append(_Progress(max_steps, steps_per_epoch))
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)),
+        steps_per_execution=steps_per_epoch,
+    )
+    history = model.fit(
+        data,
+        validation_data=validation,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    ).history
+    if not np.isfinite(history["loss"]).all():
+        raise FloatingPointError(
+            "Expected a finite training loss. Received: "
+            f"{history['loss'][-1]} after {len(history['loss']) * steps_per_epoch} steps. "
+            "Lower `learning_rate`."
+        )
+    steps = [(index + 1) * steps_per_epoch for index in range(len(history["loss"]))]
+    return {"step": steps, **{name: list(map(float, v)) for name, v in history.items()}}
+
+
+def _batches(rows, n_steps, batch_size, rng):
+    """Row numbers of each step, (n_steps, batch): shuffled passes over the rows, end to end."""
+    batch_size = min(batch_size, len(rows))
+    n_passes = -(-n_steps * batch_size // len(rows))
+    order = np.concatenate([rng.permutation(rows) for _ in range(n_passes)])
+    return order[: n_steps * batch_size].reshape(n_steps, batch_size)
+
+
+class _Progress(keras.callbacks.Callback):
+    def __init__(self, max_steps, steps_per_epoch):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+        )
+        self.task = self.bar.add_task("", total=max_steps)
+
+    def on_train_begin(self, logs=None):
+        self.bar.start()
+
+    def on_epoch_end(self, epoch, logs=None):
+        text = f"loss {logs['loss']:.3f}"
+        if "val_loss" in logs:
+            text += f", on held-out rows {logs['val_loss']:.3f}"
+        self.bar.update(self.task, advance=self.steps_per_epoch, description=text)
+
+    def on_train_end(self, logs=None):
+        self.bar.stop()
