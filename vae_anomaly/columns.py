@@ -23,6 +23,9 @@ import numpy as np
 
 KINDS = ("numeric", "boolean", "datetime", "categorical")
 
+# Columns that may be in a table and are not modelled; "dropped" ones are not written back either.
+UNMODELLED_KINDS = ("id", "dropped")
+
 
 def frame_kinds(frame, overrides=None):
     """Decide the kind of each column of a DataFrame.
@@ -31,12 +34,13 @@ def frame_kinds(frame, overrides=None):
     ----------
     frame : pandas.DataFrame
     overrides : mapping of column name to kind, or None
-        Kinds that the caller knows better.
+        Kinds that the caller knows better. "id" and "dropped" columns are not modelled, and
+        need not be there.
 
     Returns
     -------
     dict of str to str
-        Column name to kind, in the frame's order.
+        Column name to kind, in the frame's order, of the columns to model.
 
     Raises
     ------
@@ -59,19 +63,26 @@ def frame_kinds(frame, overrides=None):
         )
     overrides = dict(overrides or {})
     for name, kind in overrides.items():
-        if name not in names:
+        if kind not in KINDS + UNMODELLED_KINDS:
+            raise ValueError(
+                f"Column {name!r}: expected a kind among {KINDS + UNMODELLED_KINDS}. "
+                f"Received: {kind!r}."
+            )
+        if kind in KINDS and name not in names:
             raise ValueError(
                 f"Expected a column of the table. Received: {name!r}{_nearest(name, names)}"
             )
-        if kind not in KINDS:
-            raise ValueError(f"Column {name!r}: expected a kind among {KINDS}. Received: {kind!r}.")
-    return {
+    modelled = {
         name: overrides.get(name) or _series_kind(frame.iloc[:, index], name)
         for index, name in enumerate(names)
+        if overrides.get(name) not in UNMODELLED_KINDS
     }
+    if not modelled:
+        raise ValueError(f"Expected at least one column to model. Received: {names}.")
+    return modelled
 
 
-def frame_arrays(frame, kinds):
+def frame_arrays(frame, kinds, ignored=()):
     """Turn a DataFrame into named arrays, one per column of ``kinds``.
 
     Parameters
@@ -80,6 +91,8 @@ def frame_arrays(frame, kinds):
         Its columns may come in any order.
     kinds : mapping of column name to kind
         As decided in ``fit``.
+    ignored : collection of str
+        Columns that may be there too.
 
     Returns
     -------
@@ -93,7 +106,7 @@ def frame_arrays(frame, kinds):
     """
     names = [str(name) for name in frame.columns]
     missing = [name for name in kinds if name not in names]
-    unexpected = [name for name in names if name not in kinds]
+    unexpected = [name for name in names if name not in kinds and name not in ignored]
     if missing or unexpected:
         raise ValueError(
             f"Expected the {len(kinds)} columns seen in fit, in any order. "
@@ -107,6 +120,13 @@ def frame_arrays(frame, kinds):
         name: _series_array(frame.iloc[:, names.index(name)], name, kind)
         for name, kind in kinds.items()
     }
+
+
+def n_infinite_rows(arrays):
+    """Count the rows of named arrays that have an infinite number in some column."""
+    return int(
+        np.any([np.isinf(a) for a in arrays.values() if a.dtype != object] or [[False]], 0).sum()
+    )
 
 
 def arrays_frame(arrays, kinds, index=None):
@@ -137,7 +157,7 @@ def _series_kind(series, name):
         raise TypeError(f"Column {name!r}: expected real numbers. Received: complex numbers.")
     if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
         return "numeric"
-    if dtype == object:
+    if pd.api.types.is_object_dtype(dtype):
         return _object_kind(series.dropna(), name)
     return "categorical"
 
@@ -205,7 +225,7 @@ def _wrong_kind(name, kind, found, series):
 
 
 def _arrow_type(dtype):
-    """ "date", "timestamp", ... of a pyarrow-backed dtype; "" for others."""
+    """Name the type of a pyarrow-backed dtype: "date", "timestamp", ...; "" for others."""
     arrow = getattr(dtype, "pyarrow_dtype", None)
     return str(arrow).split("[")[0].rstrip("0123456789") if arrow is not None else ""
 

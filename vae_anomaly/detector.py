@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vae_anomaly import artifact
-from vae_anomaly.columns import arrays_frame, frame_arrays, frame_kinds
+from vae_anomaly.columns import UNMODELLED_KINDS, arrays_frame, frame_arrays, frame_kinds
 from vae_anomaly.models import build_table_model
 from vae_anomaly.preprocessing import TablePreprocessor
 from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
@@ -81,6 +81,7 @@ class _TableDetector(
             "column_widths": [int(width) for width in widths],
             "n_numeric": preprocessor.n_numeric,
             "n_boolean": preprocessor.n_boolean,
+            "resolution": preprocessor.resolution.tolist(),
             "hidden_units": [int(units) for units in self.hidden_units],
             "latent_dim": int(self.latent_dim or self._auto_latent_dim(sum(widths))),
             "activation": self.activation,
@@ -254,7 +255,7 @@ class _TableDetector(
             )
         kinds = frame_kinds(X, self.kinds)
         validate_data(self, X, skip_check_array=True)
-        return kinds, frame_arrays(X, kinds)
+        return kinds, frame_arrays(X, kinds, self._unmodelled())
 
     def _arrays(self, X):
         """Validate rows to be scored; return their columns."""
@@ -263,7 +264,7 @@ class _TableDetector(
         if is_frame and list(kinds) != _array_names(len(kinds)):
             if len(X) == 0:
                 raise ValueError("Expected rows to score. Received: 0 sample(s).")
-            return frame_arrays(X, kinds)
+            return frame_arrays(X, kinds, self._unmodelled())
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
         words = [name for name, kind in kinds.items() if kind == "categorical"]
         if words:
@@ -272,6 +273,9 @@ class _TableDetector(
                 "Received: an array of numbers."
             )
         return dict(zip(kinds, X.T, strict=True))
+
+    def _unmodelled(self):
+        return [name for name, kind in (self.kinds or {}).items() if kind in UNMODELLED_KINDS]
 
     def _validation_rows(self, n_rows, rng):
         size = int(np.ceil(self.validation_fraction * n_rows))
@@ -349,7 +353,7 @@ class VAEDetector(_TableDetector):
         Most frequent levels kept of a categorical column; others count as unknown.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
-        DataFrame's column does not tell.
+        DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
     random_state : int, RandomState or None, default None
         Equal ints give equal detectors on one machine.
     verbose : int, default 0

@@ -5,6 +5,7 @@ many outputs the decoder must have, and turns them into ``log_prob``, ``mean`` a
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from vae_anomaly.layers import normal_log_prob
@@ -86,8 +87,9 @@ class Gaussian(Likelihood):
     variance : {"row", "column", "shared"} or float
         Who decides the variance: the decoder, per row and feature; a weight per feature; one
         weight for all; or a fixed number > 0.
-    min_log_var : float
+    min_log_var : float or sequence of n_features floats
         Soft floor of the learned log-variances: without it they collapse on constant columns.
+        Of several, "shared" takes the lowest.
     row_bound : float
         How far (nats of log-variance) a row can be from its column, > 0. For "row" only.
 
@@ -96,7 +98,7 @@ class Gaussian(Likelihood):
     >>> import numpy as np
     >>> from vae_anomaly.likelihoods import Gaussian
     >>> Gaussian(2, variance=1.0).log_prob(np.zeros((1, 2)), np.zeros((1, 2))).numpy().round(4)
-    array([[-0.9189, -0.9189]])
+    array([[-0.9189, -0.9189]], dtype=float32)
     """
 
     def __init__(self, n_features, variance="row", min_log_var=-6.0, row_bound=1.5, **kwargs):
@@ -110,7 +112,9 @@ class Gaussian(Likelihood):
             raise ValueError(f"Expected `row_bound` > 0. Received: row_bound={row_bound!r}")
         super().__init__(n_features, **kwargs)
         self.variance = variance
-        self.min_log_var = float(min_log_var)
+        self.min_log_var = np.broadcast_to(
+            np.asarray(min_log_var, dtype="float32"), (n_features,)
+        ).tolist()
         self.row_bound = float(row_bound)
         self.n_outputs = 2 * n_features if variance == "row" else n_features
         if not fixed:
@@ -125,7 +129,11 @@ class Gaussian(Likelihood):
         if self.variance not in _VARIANCES:
             return ops.log(ops.cast(self.variance, "float32"))
         # The floor bends the weight, not the rows: rows then stay within row_bound of it.
-        floor = self.min_log_var + (self.row_bound if self.variance == "row" else 0.0)
+        floor = np.array(self.min_log_var, dtype="float32")
+        if self.variance == "row":
+            floor = floor + self.row_bound
+        elif self.variance == "shared":
+            floor = floor.min(keepdims=True)
         log_var = floor + ops.softplus(self.raw_log_var - floor)
         if self.variance == "row":
             raw = outputs[..., self.n_features :]
@@ -149,7 +157,7 @@ class Gaussian(Likelihood):
         return {
             **super().get_config(),
             "variance": self.variance,
-            "min_log_var": self.min_log_var,
+            "min_log_var": list(self.min_log_var),
             "row_bound": self.row_bound,
         }
 
@@ -265,6 +273,9 @@ class Mixed(Likelihood):
         )
 
     def sample(self, outputs, seed):
+        if isinstance(seed, int):
+            # A generator, not the int: the parts must not share their random numbers.
+            seed = keras.random.SeedGenerator(seed)
         return self._joined(
             part.sample(own, seed) for part, _, own in self._routed(outputs, outputs)
         )

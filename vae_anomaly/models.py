@@ -23,6 +23,10 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
+# Floors of the log-variance of standardised columns: of continuous ones, and of the coarsest.
+_MIN_LOG_VAR_RANGE = (-6.0, 2.0)
+
+
 class _RowLossModel(keras.Model):
     """A model whose loss is a mean over rows of terms that the model itself computes.
 
@@ -69,6 +73,11 @@ class _RowLossModel(keras.Model):
         kwargs.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **kwargs)
 
+    def compile_from_config(self, config):
+        # What Keras does on loading, but not for models with a compile() of their own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def call(self, inputs, training=False):
         """Reconstruct: same as ``reconstruct``, so that ``predict`` draws no random numbers."""
         return self.reconstruct(inputs, training)
@@ -95,23 +104,28 @@ class _RowLossModel(keras.Model):
         inputs, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             terms = self._row_terms(inputs, training=True)
-            loss = self._reduce(terms["loss"], sample_weight)
+            penalty = sum(self.losses)
+            loss = self._reduce(terms["loss"], sample_weight) + penalty
             scaled_loss = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, weights), weights))
-        return self._track(terms, sample_weight)
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(scaled_loss, weights), weights, strict=True)
+        )
+        return self._track(terms, penalty, sample_weight)
 
     def test_step(self, data):
         inputs, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return self._track(self._row_terms(inputs, training=False), sample_weight)
+        terms = self._row_terms(inputs, training=False)
+        return self._track(terms, sum(self.losses), sample_weight)
 
     def _reduce(self, row_loss, sample_weight):
-        """Mean over rows, each times its weight (Keras' "sum_over_batch_size"), plus penalties."""
+        """Mean over rows, each times its weight: Keras' "sum_over_batch_size"."""
         if sample_weight is not None:
-            row_loss = row_loss * ops.cast(sample_weight, row_loss.dtype)
-        return ops.mean(row_loss) + sum(self.losses)
+            row_loss = row_loss * ops.reshape(ops.cast(sample_weight, row_loss.dtype), (-1,))
+        return ops.mean(row_loss)
 
-    def _track(self, terms, sample_weight):
+    def _track(self, terms, penalty, sample_weight):
+        terms = {**terms, "loss": terms["loss"] + penalty}
         for name, tracker in self._trackers.items():
             tracker.update_state(terms[name], sample_weight=sample_weight)
         return {name: tracker.result() for name, tracker in self._trackers.items()}
@@ -237,7 +251,7 @@ class VAE(_RowLossModel):
         return self.likelihood.sample(self.decoder(z), seed)
 
     def feature_log_prob(self, inputs, z):
-        """log p(x_d|z), in nats, for several draws of z per row.
+        """Log p(x_d|z), in nats, for several draws of z per row.
 
         Parameters
         ----------
@@ -349,12 +363,12 @@ def build_table_model(
     n_numeric,
     n_boolean,
     *,
+    resolution,
     variational,
     hidden_units,
     latent_dim,
     activation="relu",
     variance="row",
-    min_log_var=-6.0,
     seed=None,
     **training,
 ):
@@ -367,11 +381,15 @@ def build_table_model(
         numeric columns, then the boolean ones, then the categorical ones.
     n_numeric, n_boolean : int
         How many columns are numeric, and boolean.
+    resolution : sequence of n_numeric floats
+        ``TablePreprocessor.resolution``. A learned variance stays above resolution^2 / 12, what
+        rounding to such steps makes (Sheppard 1898): columns of few values would otherwise be
+        reproduced exactly, and their variance would collapse.
     variational : bool
         VAE or Autoencoder.
     hidden_units, latent_dim, activation
         As in ``networks.dense_encoder``.
-    variance, min_log_var
+    variance
         As in ``likelihoods.Gaussian``.
     seed : int or None
         Seed of the weights and of everything drawn in training.
@@ -386,8 +404,9 @@ def build_table_model(
     seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=3)]
     parts = []
     if n_numeric:
-        kwargs = {"variance": variance, "min_log_var": min_log_var} if variational else {}
-        parts.append(Gaussian(n_numeric, **({"variance": 1.0} | kwargs)))
+        rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
+        floor = np.clip(rounding, *_MIN_LOG_VAR_RANGE)
+        parts.append(Gaussian(n_numeric, variance if variational else 1.0, min_log_var=floor))
     if n_boolean:
         parts.append(Bernoulli(n_boolean))
     parts += [Categorical(width) for width in column_widths[n_numeric + n_boolean :]]

@@ -63,6 +63,11 @@ def dense_encoder(
     rng = np.random.default_rng(seed)
     inputs = visible = keras.Input((_positive(n_features, "n_features"),), name="x")
     if column_widths is not None:
+        if sum(column_widths) != n_features:
+            raise ValueError(
+                f"Expected `column_widths` to add up to n_features={n_features}. "
+                f"Received: column_widths={column_widths!r}"
+            )
         inputs = [inputs, keras.Input((len(column_widths),), name="observed")]
         visible = EncoderInput(
             column_widths, hidden_share=hidden_share, seed=_draw_seed(rng), name="encoder_input"

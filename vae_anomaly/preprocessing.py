@@ -7,7 +7,6 @@ server preprocess alike.
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from vae_anomaly.columns import KINDS
 
@@ -34,7 +33,8 @@ class TablePreprocessor(keras.layers.Layer):
 
     Center and scale are mean and standard deviation of the column after its lowest and highest
     0.5% are pulled in to those quantiles, so that a few gross outliers among the training rows
-    do not hide the others.
+    do not hide the others. The step is the median difference of neighbouring distinct values: a
+    column of few values, counts for example, tells nothing finer than that.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ class TablePreprocessor(keras.layers.Layer):
         self.n_numeric, self.n_boolean = len(numeric), len(boolean)
         self.center = self._weight("center", len(self._number_names), "zeros")
         self.scale = self._weight("scale", len(self._number_names), "ones")
+        self.step = self._weight("step", len(self._number_names), "zeros")
         self.missing_share = self._weight("missing_share", len(self.column_names), "zeros")
         if levels is not None or not self._category_names:
             self._set_levels(levels or {})
@@ -107,8 +108,13 @@ class TablePreprocessor(keras.layers.Layer):
             lookup.vocabulary_size() for lookup in self._lookups
         ]
 
+    @property
+    def resolution(self):
+        """Step between neighbouring values of each numeric column, in scales: 0 if continuous."""
+        return (self.step / self.scale).numpy()[: self.n_numeric]
+
     def adapt(self, arrays):
-        """Learn centre, scale and levels from training columns.
+        """Learn center, scale, step and levels from training columns.
 
         Parameters
         ----------
@@ -120,7 +126,8 @@ class TablePreprocessor(keras.layers.Layer):
         ValueError
             A column contains an infinity.
         """
-        center, scale = np.zeros(len(self._number_names)), np.ones(len(self._number_names))
+        center, scale, step = np.zeros((3, len(self._number_names)))
+        scale += 1.0
         missing = []
         for index, name in enumerate(self._number_names):
             values = np.asarray(arrays[name], dtype=np.float64)
@@ -133,6 +140,8 @@ class TablePreprocessor(keras.layers.Layer):
             values = values[~np.isnan(values)]
             if self.kinds[name] != "boolean" and values.size:
                 center[index], scale[index] = _center_and_scale(values)
+                distinct = np.unique(values)
+                step[index] = np.median(np.diff(distinct)) if distinct.size > 1 else 0.0
         levels = {}
         for name in self._category_names:
             texts = np.asarray(arrays[name], dtype=object)
@@ -142,6 +151,7 @@ class TablePreprocessor(keras.layers.Layer):
             levels[name] = sorted(str(level) for level in found[kept])
         self.center.assign(center)
         self.scale.assign(scale)
+        self.step.assign(step)
         self.missing_share.assign(missing)
         self._set_levels(levels)
 
@@ -222,6 +232,7 @@ class TablePreprocessor(keras.layers.Layer):
         missing = dict(zip(self.column_names, np.asarray(self.missing_share), strict=True))
         center = dict(zip(self._number_names, np.asarray(self.center), strict=True))
         scale = dict(zip(self._number_names, np.asarray(self.scale), strict=True))
+        step = dict(zip(self._number_names, np.asarray(self.step), strict=True))
         columns = []
         for name, kind in self.kinds.items():
             column = {"name": name, "kind": kind, "missing_share": float(missing[name])}
@@ -232,6 +243,7 @@ class TablePreprocessor(keras.layers.Layer):
                 column["treatment"] = "Bernoulli likelihood"
             else:
                 column["center"], column["scale"] = float(center[name]), float(scale[name])
+                column["step"] = float(step[name])
                 column["units"] = (
                     "seconds since 1970-01-01 UTC" if kind == "datetime" else "as given"
                 )

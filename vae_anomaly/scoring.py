@@ -40,9 +40,9 @@ class AnomalyScorer(keras.Model):
         Adapted.
     model : vae_anomaly.models.VAE or vae_anomaly.models.Autoencoder
         Trained. An ``Autoencoder`` has "reconstruction_error" only.
-    score_type : {"reconstruction_probability", "importance_weighted", "elbo", "reconstruction_error"}
-        What to compute, in nats (reconstruction error: squared standard deviations); higher is
-        more normal. With K draws z_k of q(z|x):
+    score_type : str
+        One of ``SCORE_TYPES``: what to compute, in nats (reconstruction error: squared standard
+        deviations); higher is more normal. With K draws z_k of q(z|x):
 
         - reconstruction probability: (1/K) sum_k log p(x|z_k)  (An & Cho 2015);
         - importance weighted: log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2016,

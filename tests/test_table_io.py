@@ -1,0 +1,695 @@
+"""Reading and writing tables: one behaviour per test."""
+
+import datetime as dt
+import gzip
+import math
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from csv import writer as csv_writer
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vae_anomaly.table_io import (
+    TableError,
+    TableWriter,
+    check_columns,
+    infer_kinds,
+    iter_chunks,
+    read_frame,
+    read_header,
+)
+
+NUMERIC = {"a": "numeric", "b": "numeric"}
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(content, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    def write(columns, **options):
+        path = tmp_path / "table.parquet"
+        pq.write_table(pa.table(columns), path, **options)
+        return path
+
+    return write
+
+
+def error_of(function, *args, **options):
+    with pytest.raises(TableError) as caught:
+        result = function(*args, **options)
+        if not isinstance(result, (list, dict, pd.DataFrame)):
+            list(result)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def column(path, kind, name="a"):
+    return read_frame(path, {name: kind})[name].tolist()
+
+
+def copy(source, target, kinds=None, chunk_rows=8192, **outputs):
+    with TableWriter(target) as writer:
+        for chunk in iter_chunks(source, kinds or {}, chunk_rows=chunk_rows):
+            rows = slice(chunk.first_row, chunk.first_row + chunk.raw.num_rows)
+            writer.write(chunk.raw, {name: values[rows] for name, values in outputs.items()})
+    return target
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    "content", ["a,b\n1,2\n", "a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b", "a,b\n"]
+)
+def test_a_header_is_read_whatever_the_line_ends_and_byte_order_mark(csv, content):
+    assert read_header(csv(content)) == ["a", "b"]
+
+
+def test_a_parquet_header_is_read_from_its_schema(parquet):
+    assert read_header(parquet({"x": [1], "y z": ["t"]})) == ["x", "y z"]
+
+
+def test_a_header_over_two_lines_keeps_its_line_break(csv):
+    assert read_header(csv('"a\nb",c\n1,2\n')) == ["a\nb", "c"]
+
+
+def test_a_gzipped_csv_file_is_read_like_a_plain_one(csv):
+    path = csv(gzip.compress(b"a,b\n1,2\n"), "table.csv.gz")
+    assert read_frame(path, NUMERIC).to_dict("list") == {"a": [1.0], "b": [2.0]}
+
+
+def test_an_unknown_suffix_is_refused_with_the_known_ones(csv):
+    assert ".csv, .csv.gz, .parquet, .pq, received '.xlsx'" in error_of(
+        read_header, csv("", "t.xlsx")
+    )
+
+
+def test_repeated_column_names_are_refused(csv):
+    assert "'a'" in error_of(read_header, csv("a,b,a\n1,2,3\n"))
+
+
+def test_repeated_column_names_are_refused_in_parquet_too(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), path)
+    assert "'a'" in error_of(read_header, path)
+
+
+def test_an_empty_column_name_is_refused_with_the_likely_cause(csv):
+    message = error_of(read_header, csv("a,\n1,2\n"))
+    assert "column 2" in message and "index=False" in message
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_refused(csv, content):
+    assert "expected a header" in error_of(read_header, csv(content))
+
+
+def test_a_missing_file_is_reported_with_its_path(tmp_path):
+    for name in ("no.csv", "no.csv.gz", "no.parquet"):
+        message = error_of(read_header, tmp_path / name)
+        assert str(tmp_path / name) in message and "No such file" in message
+
+
+def test_a_folder_in_place_of_a_file_is_reported(tmp_path):
+    for name in ("folder.csv", "folder.parquet"):
+        (tmp_path / name).mkdir()
+        assert "directory" in error_of(read_header, tmp_path / name)
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, -5])
+def test_a_fake_or_truncated_parquet_file_is_reported(parquet, size):
+    path = parquet({"a": list(range(1000))})
+    path.write_bytes(path.read_bytes()[:size])
+    assert str(path) in error_of(read_frame, path, {"a": "numeric"})
+
+
+def test_a_parquet_file_with_damaged_pages_is_reported(parquet):
+    path = parquet({"a": [str(i) for i in range(5000)]}, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[100:2000] = bytes(1900)
+    path.write_bytes(content)
+    assert str(path) in error_of(read_frame, path, {"a": "categorical"})
+
+
+def test_a_truncated_or_fake_gzip_file_is_reported(csv):
+    packed = gzip.compress(b"a,b\n" + os.urandom(5000).hex().encode() + b",2\n")
+    for content in (packed[:500], b"a,b\n1,2\n"):
+        path = csv(content, "table.csv.gz")
+        assert str(path) in error_of(read_header, path)
+
+
+# Malformed rows
+
+
+@pytest.mark.parametrize(("row", "count"), [("1", 1), ("1,2,3", 3)])
+def test_a_row_with_another_number_of_fields_is_reported_with_its_line(csv, row, count):
+    path = csv(f'a,b\n\n1,"x\ny"\n{row}\n3,4\n')
+    message = error_of(read_frame, path, {"a": "numeric"})
+    assert f"{path}, line 5: expected 2 fields, received {count};" in message
+
+
+def test_a_quote_which_never_closes_is_reported_where_its_row_starts(csv):
+    assert "line 3:" in error_of(read_frame, csv('a,b\n1,x\n2,"y\n3,z\n'), {"a": "numeric"})
+
+
+def test_a_quote_which_never_closes_does_not_read_the_file_into_memory(csv):
+    message = error_of(read_frame, csv('a,b\n1,"x\n' + "2,y\n" * 100_000), {"a": "numeric"})
+    assert "line 2:" in message
+
+
+def test_text_after_a_closing_quote_is_reported(csv):
+    assert "line 2:" in error_of(read_frame, csv('a,b\n1,"x"y\n'), {"a": "numeric"})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_bytes_which_are_not_utf8_are_reported_with_their_line(csv, end):
+    rows = [f"{i},x" for i in range(5000)] + ["1,caf\xe9", "2,y"]
+    path = csv(end.join(["a,b", *rows]).encode("latin-1"))
+    message = error_of(read_frame, path, {"a": "numeric"})
+    assert "line 5002: expected UTF-8" in message
+
+
+def test_utf16_is_reported_as_not_utf8(csv):
+    assert "UTF-8" in error_of(read_header, csv("a,b\n1,2\n".encode("utf-16")))
+
+
+# Columns
+
+
+def test_the_expected_columns_in_another_order_pass():
+    check_columns("f.csv", ["b", "a"], ["a", "b"])
+
+
+def test_missing_and_unexpected_columns_are_listed_with_the_nearest_name():
+    message = error_of(check_columns, "f.csv", ["Age", "zip", "id"], ["age", "town"], iter(["id"]))
+    assert message.startswith(
+        "f.csv: missing columns: 'age' (is it 'Age'?), 'town'; unexpected columns: 'Age', 'zip';"
+    )
+
+
+def test_an_ignored_column_passes():
+    check_columns("f.csv", ["a", "id"], ["a"], ignore=["id", "absent"])
+
+
+def test_reading_lists_the_columns_the_file_lacks(csv):
+    message = error_of(
+        read_frame, csv("a,B\n1,2\n"), {"a": "numeric", "b": "numeric", "c": "numeric"}
+    )
+    assert "missing columns: 'b' (is it 'B'?), 'c';" in message
+
+
+# Kinds
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ("1 -2.5 1e5 +3", "numeric"),
+        ("inf -inf Infinity 1", "numeric"),
+        ("nan NA null None n/a 7", "numeric"),
+        ("'' ''", "numeric"),
+        ("' 1' '2 '", "numeric"),
+        ("1 x", "categorical"),
+        ("0x1f", "categorical"),
+        ("1_000", "categorical"),
+        ("true FALSE True", "boolean"),
+        ("true ''", "boolean"),
+        ("true 1", "categorical"),
+        ("yes no", "categorical"),
+        ("2024-01-31", "datetime"),
+        ("2024-01-31T10:00 '2024-01-31 10:00:00.123456789' 2024-01-31", "datetime"),
+        ("2024-01-31T10:00:00Z 2024-01-31T10:00:00+02:00 2024-01-31T10-0130", "datetime"),
+        ("2024-02-30", "categorical"),
+        ("31/01/2024", "categorical"),
+        ("2024-01-31 5", "categorical"),
+    ],
+)
+def test_the_kind_of_a_csv_column_follows_from_all_its_fields(csv, values, kind):
+    rows = "".join(f'"{value}",x\n' for value in shlex.split(values))
+    assert infer_kinds(csv("a,b\n" + rows)) == {"a": kind, "b": "categorical"}
+
+
+def test_one_late_field_decides_the_kind(csv):
+    path = csv("a,b\n" + "1,2024-01-01\n" * 20_000 + "x,5\n")
+    assert infer_kinds(path) == {"a": "categorical", "b": "categorical"}
+
+
+def test_a_column_of_numbers_then_dates_in_another_chunk_is_categorical(csv):
+    path = csv("a,b\n" + "1,\n" * 10_000 + "2024-01-01,true\n" * 10_000)
+    assert infer_kinds(path) == {"a": "categorical", "b": "boolean"}
+
+
+def test_the_columns_of_a_file_without_rows_are_numeric(csv):
+    assert infer_kinds(csv("a,b\n")) == NUMERIC
+
+
+def test_overrides_win(csv, parquet):
+    overrides = {"a": "categorical"}
+    assert infer_kinds(csv("a,b\n1,2\n"), overrides) == {"a": "categorical", "b": "numeric"}
+    assert infer_kinds(parquet({"a": [1], "b": [2]}), overrides)["a"] == "categorical"
+
+
+def test_an_override_of_an_unknown_column_is_refused(csv):
+    assert "'c'" in error_of(infer_kinds, csv("a,b\n1,2\n"), {"c": "numeric"})
+
+
+def test_an_override_by_an_unknown_kind_is_refused(csv):
+    message = error_of(infer_kinds, csv("a,b\n1,2\n"), {"a": "number"})
+    assert "column 'a'" in message and "numeric, boolean, datetime, categorical" in message
+
+
+def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):
+    day = dt.date(2024, 1, 31)
+    path = parquet(
+        {
+            "int": pa.array([1], pa.uint8()),
+            "half": pa.array([1.0], pa.float16()),
+            "decimal": [Decimal("1.5")],
+            "null": pa.nulls(1),
+            "bool": [True],
+            "date": [day],
+            "time": pa.array([dt.datetime(2024, 1, 31)], pa.timestamp("ns", "Europe/Paris")),
+            "text": ["1"],
+            "large": pa.array(["1"], pa.large_string()),
+            "category": pa.array(["1"]).dictionary_encode(),
+        }
+    )
+    kinds = ["numeric"] * 4 + ["boolean"] + ["datetime"] * 2 + ["categorical"] * 3
+    assert list(infer_kinds(path).values()) == kinds
+
+
+def test_a_parquet_column_of_lists_is_refused_by_name(parquet):
+    message = error_of(infer_kinds, parquet({"a": [1], "b": [[1, 2]]}))
+    assert "column 'b'" in message and "list" in message
+
+
+def test_a_parquet_column_of_another_type_than_its_kind_is_refused_by_name(parquet):
+    message = error_of(read_frame, parquet({"a": [True]}), {"a": "datetime"})
+    assert "column 'a': expected an ISO 8601 date or date-time, received bool;" in message
+
+
+# Values
+
+
+def test_numbers_become_floats_and_their_missing_words_nan(csv):
+    path = csv("a,b\n" + ",x\n".join(["1", "-2.5e3", " 7 ", "inf", "-inf"]) + ",x\n")
+    assert column(path, "numeric") == [1.0, -2500.0, 7.0, math.inf, -math.inf]
+    path = csv("a,b\n" + ",x\n".join(["", "nan", "NA", "NULL", "None", "n/a"]) + ",x\n")
+    assert np.isnan(column(path, "numeric")).all()
+
+
+def test_booleans_become_one_zero_and_nan(csv):
+    np.testing.assert_equal(column(csv("a,b\nTrue,\nfalse,\n,\n"), "boolean"), [1.0, 0.0, math.nan])
+
+
+def test_dates_become_utc_without_a_zone(csv):
+    values = ["2024-01-31", "2024-01-31T10:00:00+02:00", "2024-01-31 10:00:00.5Z", ""]
+    frame = read_frame(csv("a,b\n" + ",x\n".join(values) + ",x\n"), {"a": "datetime"})
+    expected = ["2024-01-31", "2024-01-31T08:00", "2024-01-31T10:00:00.5", "NaT"]
+    assert frame["a"].dtype == "datetime64[us]"
+    np.testing.assert_array_equal(frame["a"].to_numpy(), np.array(expected, "datetime64[us]"))
+
+
+def test_text_is_kept_as_it_is_and_only_the_empty_field_is_missing(csv):
+    frame = read_frame(csv('a,b\n" x ",1\n007,1\nNA,1\n"",1\n,1\n'), {"a": "categorical"})
+    assert frame["a"].dtype == object
+    assert frame["a"].tolist() == [" x ", "007", "NA", None, None]
+
+
+def test_a_header_alone_gives_no_rows_but_the_types(csv):
+    kinds = {"b": "categorical", "a": "numeric", "c": "datetime"}
+    frame = read_frame(csv("a,b,c"), kinds)
+    assert [str(t) for t in frame.dtypes] == ["object", "float64", "datetime64[us]"]
+    assert list(frame.columns) == ["b", "a", "c"] and len(frame) == 0
+
+
+def test_a_frame_without_columns_has_the_rows_of_the_file(csv):
+    assert read_frame(csv("a,b\n1,2\n3,4\n"), {}).shape == (2, 0)
+
+
+def test_the_frame_may_be_changed_in_place(parquet):
+    frame = read_frame(parquet({"a": [1.0, 2.0]}), {"a": "numeric"})
+    frame.loc[0, "a"] = 5.0
+    assert frame["a"].tolist() == [5.0, 2.0]
+
+
+def test_blank_lines_are_skipped(csv):
+    assert column(csv("\na,b\n\n1,2\r\n\r\n3,4\n\n"), "numeric") == [1.0, 3.0]
+
+
+def test_parquet_values_become_what_their_csv_text_would(csv, parquet):
+    stamp = dt.datetime(1969, 12, 31, 23, 59, 59, 999999)
+    path = parquet(
+        {
+            "int": pa.array([2**63 + 1, None], pa.uint64()),
+            "decimal": pa.array([Decimal("0.1000000000000000055511151231257827"), None]),
+            "bool": [True, None],
+            "date": [dt.date(1, 1, 1), None],
+            "ns": pa.array([-1, None], pa.timestamp("ns")),
+            "zone": pa.array([stamp, None], pa.timestamp("us", "Europe/Paris")),
+            "category": pa.array(["x", None]).dictionary_encode(),
+            "null": pa.nulls(2),
+            "number": ["1.5", None],
+        }
+    )
+    kinds = {**infer_kinds(path), "number": "numeric"}
+    text = (
+        "int,decimal,bool,date,ns,zone,category,null,number\n"
+        "9223372036854775809,0.1000000000000000055511151231257827,true,0001-01-01,"
+        "1969-12-31 23:59:59.999999999,1969-12-31T23:59:59.999999Z,x,,1.5\n,,,,,,,,\n"
+    )
+    pd.testing.assert_frame_equal(read_frame(path, kinds), read_frame(csv(text), kinds))
+
+
+def test_parquet_values_of_other_types_can_be_read_as_text(parquet):
+    path = parquet({"a": [7, None], "b": [0.1, math.nan], "c": [True, False]})
+    frame = read_frame(path, dict.fromkeys("abc", "categorical"))
+    assert frame.to_numpy().tolist() == [["7", "0.1", "true"], [None, None, "false"]]
+
+
+def test_columns_which_are_not_asked_for_are_not_converted(parquet):
+    (chunk,) = iter_chunks(parquet({"a": [1], "b": [[1, 2]]}), {"a": "numeric"})
+    assert list(chunk.frame) == ["a"] and chunk.raw.column_names == ["a", "b"]
+
+
+# Bad values
+
+
+def test_a_word_in_a_numeric_column_is_reported_with_its_physical_line(csv):
+    path = csv('a,b\n\n1,"x\ny"\r\n\n2,z\nabc,t\n')
+    message = error_of(read_frame, path, {"a": "numeric"})
+    assert message.startswith(f"{path}, line 7, column 'a': expected a number, received 'abc';")
+
+
+def test_line_breaks_earlier_in_the_same_row_count(csv):
+    assert ", line 4, column 'b'" in error_of(
+        read_frame, csv('a,b\n"x\n\ny",z\n'), {"b": "numeric"}
+    )
+
+
+def test_a_word_in_a_late_chunk_is_reported_with_its_line(csv):
+    path = csv("a,b\n" + "1,2\n" * 20_000 + "1,x\n" + "1,2\n" * 10)
+    assert ", line 20002, column 'b'" in error_of(iter_chunks, path, NUMERIC, chunk_rows=700)
+
+
+def test_chunks_before_the_bad_value_are_given(csv):
+    chunks = iter_chunks(csv("a,b\n1,2\n3,4\nx,6\n"), NUMERIC, chunk_rows=2)
+    assert len(next(chunks).frame) == 2
+    assert "line 4" in error_of(next, chunks)
+
+
+def test_a_value_which_is_not_a_boolean_is_reported(csv):
+    message = error_of(read_frame, csv("a,b\ntrue,1\n1,1\n"), {"a": "boolean"})
+    assert "line 3, column 'a': expected true or false, received '1';" in message
+
+
+def test_a_value_which_is_not_a_date_is_reported(csv):
+    message = error_of(read_frame, csv("a,b\n2024-13-01,1\n"), {"a": "datetime"})
+    assert "line 2, column 'a': expected an ISO 8601 date or date-time, received" in message
+
+
+def test_a_bad_text_in_parquet_is_reported_with_its_row(parquet):
+    message = error_of(read_frame, parquet({"a": ["1"] * 9000 + ["x\ny"]}), {"a": "numeric"})
+    assert "row 9000 (from 0), column 'a': expected a number, received 'x\\ny';" in message
+
+
+def test_a_date_in_parquet_which_does_not_fit_is_reported_with_its_row(parquet):
+    path = parquet({"a": pa.array([0, 2**60], pa.timestamp("ms"))})
+    assert "row 1 (from 0), column 'a'" in error_of(read_frame, path, {"a": "datetime"})
+
+
+def test_a_long_value_is_cut_in_the_message(csv):
+    assert len(error_of(read_frame, csv("a,b\n" + "x" * 5000 + ",1\n"), {"a": "numeric"})) < 400
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(0, [0]), (3, [3]), (4, [4]), (9, [4, 4, 1]), (8, [4, 4])]
+)
+def test_chunks_have_exactly_the_rows_asked_for_but_the_last(tmp_path, suffix, rows, sizes):
+    path = tmp_path / f"t{suffix}"
+    table = pd.DataFrame({"a": np.arange(rows, dtype=float), "b": ["x"] * rows})
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False, row_group_size=3)
+    chunks = list(iter_chunks(path, {"a": "numeric"}, chunk_rows=4))
+    assert [chunk.raw.num_rows for chunk in chunks] == sizes
+    assert [len(chunk.frame) for chunk in chunks] == sizes
+    assert [chunk.first_row for chunk in chunks] == [0, 4, 8][: len(sizes)]
+    assert [value for chunk in chunks for value in chunk.frame["a"]] == list(range(rows))
+
+
+def test_raw_csv_columns_are_text_as_it_was(csv):
+    (chunk,) = iter_chunks(csv('a,b\n007,"x, y"\n1.50,\n'), {"a": "numeric"})
+    assert chunk.raw.to_pydict() == {"a": ["007", "1.50"], "b": ["x, y", ""]}
+
+
+# Writing
+
+
+def test_a_csv_file_comes_out_with_the_same_text_and_the_outputs(csv, tmp_path):
+    text = 'a,b\n007,"x, y"\n1.50,"say ""hi"""\n,"two\nlines"\n'
+    scores = np.array([0.1, math.nan, 1e300])
+    flags = np.array([True, False, True])
+    notes = np.array(["n,1", None, ""], dtype=object)
+    target = copy(csv(text), tmp_path / "out.csv", score=scores, flag=flags, note=notes)
+    assert target.read_text() == (
+        'a,b,score,flag,note\n007,"x, y",0.1,true,"n,1"\n1.50,"say ""hi""",,false,\n'
+        ',"two\nlines",1e+300,true,\n'
+    )
+
+
+def test_a_gzipped_csv_file_can_be_written(csv, tmp_path):
+    target = copy(csv("a,b\n1,2\n"), tmp_path / "out.csv.gz")
+    assert gzip.decompress(target.read_bytes()) == b"a,b\n1,2\n"
+
+
+def test_an_empty_field_alone_in_its_row_survives(csv, tmp_path):
+    target = copy(csv('a\nx\n""\ny\n'), tmp_path / "out.csv")
+    assert target.read_text() == 'a\nx\n""\ny\n'
+
+
+def test_outputs_in_parquet_keep_their_types_over_chunks(csv, tmp_path):
+    notes = np.array([None, None, "late"], dtype=object)
+    outputs = {"score": np.arange(3.0), "flag": np.array([True] * 3), "note": notes}
+    target = copy(csv("a\n1\n2\n3\n"), tmp_path / "out.parquet", chunk_rows=2, **outputs)
+    table = pq.read_table(target)
+    assert [str(kind) for kind in table.schema.types] == ["string", "double", "bool", "string"]
+    assert table["note"].to_pylist() == [None, None, "late"]
+
+
+def test_a_parquet_file_comes_out_with_the_same_columns(parquet, tmp_path):
+    columns = {
+        "list": [[1], None, []],
+        "category": pa.array(["x", None, "y"]).dictionary_encode(),
+        "time": pa.array([0, 1, None], pa.timestamp("ns", "UTC")),
+    }
+    path = parquet(columns)
+    target = copy(path, tmp_path / "out.parquet", chunk_rows=2, score=np.zeros(3))
+    assert pq.read_table(target).drop_columns("score").equals(pq.read_table(path))
+
+
+def test_parquet_written_as_csv_reads_back_as_the_same_frame(parquet, tmp_path):
+    path = parquet(
+        {
+            "float": [0.1, math.nan, None],
+            "single": pa.array([0.1, -math.inf, None], pa.float32()),
+            "int": [1, 2**62 + 1, None],
+            "decimal": pa.array([Decimal("0.10"), Decimal("-2.50"), None]),
+            "bool": [True, False, None],
+            "date": [dt.date(2024, 1, 31), dt.date(1, 1, 1), None],
+            "ns": pa.array([-1, 10**18 + 1, None], pa.timestamp("ns")),
+            "zone": pa.array([-1, 10**15, None], pa.timestamp("us", "Asia/Kolkata")),
+            "text": ["x", "", None],
+            "category": pa.array(["NA", "x", None]).dictionary_encode(),
+            "list": [[1, 2], [], None],
+        }
+    )
+    kinds = infer_kinds(path, {"list": "categorical"})
+    target = copy(path, tmp_path / "out.csv")
+    assert infer_kinds(target) == kinds
+    pd.testing.assert_frame_equal(read_frame(target, kinds), read_frame(path, kinds))
+
+
+def test_a_file_without_rows_is_written_with_its_header(csv, tmp_path):
+    assert copy(csv("a,b\n"), tmp_path / "out.csv", s=np.array([])).read_text() == "a,b,s\n"
+    assert pq.read_table(copy(csv("a,b\n"), tmp_path / "out.parquet")).column_names == ["a", "b"]
+
+
+def test_an_input_column_named_like_an_output_is_refused_and_nothing_is_left(csv, tmp_path):
+    source = csv("a,score,b\n1,2,3\n")
+    message = error_of(copy, source, tmp_path / "out.csv", score=np.zeros(1), b=np.zeros(1))
+    assert "'score', 'b'" in message
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.parquet"])
+def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path, name):
+    target = tmp_path / name
+    target.write_text("old")
+    with pytest.raises(KeyError), TableWriter(target) as writer:
+        writer.write(pa.table({"a": ["1"]}), {})
+        assert target.read_text() == "old"
+        raise KeyError("stop")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_nothing_appears_if_nothing_was_written(tmp_path):
+    with TableWriter(tmp_path / "out.csv"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_can_be_written_over_the_one_it_is_read_from(csv):
+    path = csv("a,b\n1,2\n")
+    assert copy(path, path, score=np.ones(1)).read_text() == "a,b,score\n1,2,1.0\n"
+
+
+def test_a_written_file_can_be_read_by_those_the_umask_allows(csv, tmp_path):
+    source = csv("a,b\n1,2\n")
+    assert copy(source, tmp_path / "out.csv").stat().st_mode == source.stat().st_mode
+
+
+def test_a_missing_output_folder_is_reported(tmp_path):
+    with pytest.raises(TableError, match="No such file"), TableWriter(tmp_path / "no" / "out.csv"):
+        pass
+
+
+def test_an_output_which_is_a_folder_is_reported_and_nothing_is_left(csv, tmp_path):
+    source = csv("a,b\n1,2\n")
+    (tmp_path / "out.csv").mkdir()
+    assert "Is a directory" in error_of(copy, source, tmp_path / "out.csv")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out.csv", source]
+
+
+def test_an_output_with_an_unknown_suffix_is_refused(tmp_path):
+    assert "'.txt'" in error_of(TableWriter, tmp_path / "out.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_full_disk_is_reported_and_nothing_is_left(tmp_path, name):
+    writer = TableWriter(tmp_path / name)
+    writer._temporary.symlink_to("/dev/full")
+    with pytest.raises(TableError, match="No space left"), writer:
+        writer.write(pa.table({"a": ["x" * 100_000]}), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+# Properties of any table
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+cells = st.one_of(texts, st.sampled_from(["", "007", "1.50", ",", '"', "\r", "\n", "\r\n", " "]))
+number_cells = st.one_of(
+    st.floats().map(repr), st.integers().map(str), st.sampled_from(["", "NA", " 1", "1e5"])
+)
+tables = st.integers(1, 3).flatmap(
+    lambda width: st.tuples(
+        st.lists(texts.filter(bool), min_size=width, max_size=width, unique=True),
+        st.lists(st.lists(cells, min_size=width, max_size=width), max_size=8),
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.integers(1, 5))
+def test_any_text_survives_csv_and_parquet(table, chunk_rows):
+    names, rows = table
+    columns = {name: pa.array([row[i] for row in rows], "string") for i, name in enumerate(names)}
+    kinds = dict.fromkeys(names, "categorical")
+    with tempfile.TemporaryDirectory() as folder:
+        first, second, third = (Path(folder) / name for name in ("1.parquet", "2.csv", "3.parquet"))
+        pq.write_table(pa.table(columns), first)
+        copy(first, second, chunk_rows=chunk_rows)
+        copy(second, third, chunk_rows=chunk_rows)
+        assert read_header(second) == names
+        assert pq.read_table(third).to_pylist() == pq.read_table(first).to_pylist()
+        pd.testing.assert_frame_equal(read_frame(second, kinds), read_frame(first, kinds))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(), max_size=8))
+def test_any_numbers_survive_csv_and_parquet(values):
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (Path(folder) / name for name in ("1.parquet", "2.csv"))
+        pq.write_table(
+            pa.table({"a": pa.array(values, pa.float64()), "b": ["x"] * len(values)}), first
+        )
+        copy(first, second)
+        for path in (first, second):
+            np.testing.assert_array_equal(column(path, "numeric"), values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(number_cells, cells), max_size=12), st.integers(1, 13))
+def test_the_frame_does_not_depend_on_the_chunk_size(rows, chunk_rows):
+    kinds = {"b": "categorical", "a": "numeric"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv_writer(file).writerows([["a", "b"], *rows])
+        frames = [chunk.frame for chunk in iter_chunks(path, kinds, chunk_rows=chunk_rows)]
+        pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), read_frame(path, kinds))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.datetimes(), st.sampled_from([None, "UTC", "Asia/Kolkata"]))
+def test_any_date_time_survives_csv_and_parquet(moment, zone):
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (Path(folder) / name for name in ("1.parquet", "2.csv"))
+        values = pa.array([moment], pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+        pq.write_table(pa.table({"a": values.cast(pa.timestamp("us", zone)), "b": ["x"]}), first)
+        copy(first, second)
+        assert column(second, "datetime") == column(first, "datetime") == [pd.Timestamp(moment)]
+
+
+# The module
+
+
+def test_importing_the_module_imports_neither_pandas_nor_pyarrow():
+    code = "import sys, vae_anomaly.table_io; print({'pandas', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_memory_does_not_grow_with_a_csv_file(tmp_path):
+    path = tmp_path / "t.csv"
+    peaks = []
+    for rows in (5_000, 50_000):
+        path.write_text("a,b\n" + "1.5,some text\n" * rows)
+        tracemalloc.start()
+        copy(path, tmp_path / "out.csv", {"a": "numeric"}, chunk_rows=1000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_memory_does_not_grow_with_the_row_groups_of_a_parquet_file(parquet):
+    path = parquet({"a": np.random.default_rng(0).normal(size=2_000_000)})
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in iter_chunks(path, {"a": "numeric"})]
+    assert max(held) < path.stat().st_size / 4

@@ -1,0 +1,332 @@
+"""The command line: thin commands over the detector, the artifact and the table files.
+
+TensorFlow is imported only once a command has checked all that can be checked without it.
+"""
+
+import contextlib
+import importlib
+import os
+import pathlib
+import sys
+
+import click
+
+import vae_anomaly
+from vae_anomaly import artifact, table_io
+from vae_anomaly.columns import frame_arrays, n_infinite_rows
+
+_TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
+_FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
+_SCORE_TYPES = [
+    "reconstruction_probability",
+    "importance_weighted",
+    "elbo",
+    "reconstruction_error",
+]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(vae_anomaly.__version__)
+def main():
+    """Find the unusual rows of a table, how unusual they are, and why."""
+
+
+@main.command()
+@click.argument("table", type=_TABLE)
+@click.option("--model", "model", type=_FOLDER, required=True, help="Folder to write the model to.")
+@click.option(
+    "--contamination",
+    default="auto",
+    show_default=True,
+    help="Share of the training rows to flag, or 'auto': about 1% of new normal rows.",
+)
+@click.option(
+    "--score-type",
+    type=click.Choice(_SCORE_TYPES),
+    default="reconstruction_probability",
+    show_default=True,
+    help="What a score is.",
+)
+@click.option(
+    "--hidden-units",
+    default="128,128",
+    show_default=True,
+    help="Units of the encoder's layers, separated by commas.",
+)
+@click.option(
+    "--latent-dim", type=int, help="Size of z.  [default: 16, or the number of features if less]"
+)
+@click.option(
+    "--max-steps", type=int, default=6000, show_default=True, help="Largest number of steps."
+)
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--numeric", multiple=True, metavar="COLUMN", help="Model the column as numbers.")
+@click.option("--categorical", multiple=True, metavar="COLUMN", help="Model it as categories.")
+@click.option("--id", "ids", multiple=True, metavar="COLUMN", help="Keep it, do not model it.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Neither model it nor write it back.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def fit(table, model, hidden_units, numeric, categorical, ids, drop, quiet, **params):
+    """Learn from a CSV or Parquet TABLE of mostly normal rows.
+
+    Column kinds are inferred once from the whole file; the options that name a COLUMN
+    override them and can be repeated.
+    """
+    with _reported():
+        kinds = _chosen_kinds(table, numeric, categorical, ids, drop)
+        frame = table_io.read_frame(
+            table, {name: kind for name, kind in kinds.items() if kind in table_io.KINDS}
+        )
+        if params["contamination"] != "auto":
+            params["contamination"] = _number(params["contamination"], "--contamination", float)
+        params["hidden_units"] = [
+            _number(units, "--hidden-units", int) for units in hidden_units.split(",") if units
+        ]
+        detector = _tensorflow_ready().VAEDetector(kinds=kinds, verbose=int(not quiet), **params)
+        detector.fit(frame)
+        detector.save(model)
+    click.echo(
+        f"{model}: fitted on {len(frame)} rows of {frame.shape[1]} columns, "
+        f"threshold {detector.offset_:.6g}",
+        err=True,
+    )
+
+
+@main.command()
+@click.argument("table", type=_TABLE)
+@click.option("--model", "model", type=_FOLDER, required=True, help="Folder written by 'fit'.")
+@click.option("--output", type=_TABLE, required=True, help="CSV or Parquet file to write.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def score(table, model, output, quiet):
+    """Score each row of a CSV or Parquet TABLE.
+
+    The output has the columns of the input, then score (higher is more normal), decision
+    (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
+    what it adds to the score relative to what is usual.
+    """
+    with _reported():
+        description = artifact.read(model)
+        kinds = description["scorer"]["preprocessor"]["kinds"]
+        overrides = description["params"].get("kinds") or {}
+        ignored = [name for name, kind in overrides.items() if kind not in table_io.KINDS]
+        header = table_io.read_header(table)
+        table_io.check_columns(table, header, list(kinds), ignored)
+        dropped = [name for name in header if overrides.get(name) == "dropped"]
+        chunks = table_io.iter_chunks(table, kinds)
+        with table_io.TableWriter(output) as writer, _row_counter(quiet) as advance:
+            scorer = _tensorflow_ready().load_detector(model).scorer_
+            n_rows = n_anomalies = n_infinite = 0
+            for chunk in chunks:
+                arrays = frame_arrays(chunk.frame, kinds)
+                outputs = scorer.run(arrays)
+                writer.write(chunk.raw.drop_columns(dropped), _output_columns(outputs, kinds))
+                n_rows += len(chunk.frame)
+                n_anomalies += int(outputs["is_anomaly"].sum())
+                n_infinite += n_infinite_rows(arrays)
+                advance(len(chunk.frame))
+    click.echo(f"{output}: {n_rows} rows, {n_anomalies} of them anomalies", err=True)
+    if n_infinite:
+        click.echo(
+            f"warning: {n_infinite} rows have infinite cells; they were scored as the farthest "
+            "value there is",
+            err=True,
+        )
+
+
+@main.command()
+@click.argument("model", type=_FOLDER)
+def info(model):
+    """Describe a fitted MODEL: its columns, network and threshold."""
+    with _reported():
+        description = artifact.read(model)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    network = description["model"]
+    console.print(f"{description['class']} in {model}", highlight=False, soft_wrap=True)
+    threshold, baseline = _short(description["offset"]), _short(description["baseline"])
+    for name, value in {
+        "score": description["scorer"]["score_type"],
+        "threshold": f"{threshold} (mean training score: {baseline})",
+        "network": f"{network['hidden_units']} -> {network['latent_dim']} latent",
+        "training steps": description["history"]["step"][-1],
+        "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
+    }.items():
+        console.print(f"{name:>15}: {value}", highlight=False, markup=False, soft_wrap=True)
+    schema = Table("column", "kind", "missing", "center", "scale", "levels", "treatment")
+    for column in description["schema"]:
+        levels = column.get("levels", [])
+        schema.add_row(
+            *map(
+                Text,
+                (
+                    column["name"],
+                    column["kind"],
+                    f"{column['missing_share']:.1%}",
+                    _short(column.get("center")),
+                    _short(column.get("scale")),
+                    ", ".join(levels[:5]) + (f", ... ({len(levels)})" if len(levels) > 5 else ""),
+                    column["treatment"],
+                ),
+            )
+        )
+    for name, kind in (description["params"].get("kinds") or {}).items():
+        if kind not in table_io.KINDS:
+            schema.add_row(Text(name), kind, "", "", "", "", "not modelled")
+    console.print(schema)
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=_FOLDER,
+    default="demo",
+    show_default=True,
+    help="Folder for the tables, the model, the scores and the picture.",
+)
+def demo(output):
+    """Find malignant tumours after having seen benign ones only.
+
+    Runs 'fit' and 'score' on the Breast Cancer Wisconsin table: two thirds of the benign rows
+    train; the other benign rows and all malignant ones are scored.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from vae_anomaly.datasets import load_breast_cancer
+
+    frame = load_breast_cancer()
+    frame.insert(0, "row", np.arange(len(frame)))
+    benign = np.flatnonzero(frame["diagnosis"] == "benign")
+    train = np.sort(np.random.default_rng(0).permutation(benign)[: 2 * len(benign) // 3])
+    paths = {name: output / name for name in ("train.csv", "test.csv", "scored.csv", "model")}
+    with _reported():
+        output.mkdir(parents=True, exist_ok=True)
+        frame.iloc[train].to_csv(paths["train.csv"], index=False)
+        frame.drop(index=train).to_csv(paths["test.csv"], index=False)
+    context = click.get_current_context()
+    context.invoke(fit, table=paths["train.csv"], model=paths["model"], ids=("row", "diagnosis"))
+    context.invoke(score, table=paths["test.csv"], model=paths["model"], output=paths["scored.csv"])
+    scored = pd.read_csv(paths["scored.csv"])
+    _print_findings(scored, vae_anomaly.load_detector(paths["model"]))
+    _draw(scored, artifact.read(paths["model"])["offset"], output / "scores.png")
+
+
+def _print_findings(scored, detector):
+    from scipy.stats import mannwhitneyu
+
+    malignant = scored["diagnosis"] == "malignant"
+    n_pairs = malignant.sum() * (~malignant).sum()
+    # The AUROC is Mann and Whitney's U as a share of all pairs.
+    auroc = (
+        mannwhitneyu(scored["score"][~malignant], scored["score"][malignant]).statistic / n_pairs
+    )
+    flagged = scored["is_anomaly"]
+    click.echo(
+        f"\nAUROC against the diagnosis: {auroc:.3f}\n"
+        f"Flagged: {(flagged & malignant).sum()} of {malignant.sum()} malignant rows, "
+        f"{(flagged & ~malignant).sum()} of {(~malignant).sum()} benign ones\n"
+        "\nThe five most anomalous rows, and the columns that made them so (nats; value seen, "
+        "value expected):"
+    )
+    worst = scored.nsmallest(5, "score")
+    explanation = detector.explain(worst[list(detector.feature_names_in_)])
+    for position, (index, row) in enumerate(worst.iterrows()):
+        click.echo(f"  row {row['row']} ({row['diagnosis']}): score {row['score']:.1f}")
+        contribution = explanation.loc[index, "contribution"]
+        for column in contribution[list(detector.feature_names_in_)].nsmallest(3).index:
+            seen, expected = (
+                explanation[group][column].iloc[position] for group in ("value", "expected")
+            )
+            click.echo(f"    {contribution[column]:10.1f}  {column} ({seen:.4g}, {expected:.4g})")
+
+
+def _draw(scored, offset, path):
+    from vae_anomaly.plotting import ScoreDistributionDisplay
+
+    try:
+        display = ScoreDistributionDisplay.from_scores(
+            scored["score"], offset=offset, labels=scored["diagnosis"]
+        )
+    except ImportError:
+        click.echo("\nNo picture: matplotlib is missing. pip install 'vae-anomaly[plot]'", err=True)
+        return
+    display.figure_.savefig(path, dpi=150)
+    click.echo(f"\nPicture: {path}")
+
+
+def _chosen_kinds(table, numeric, categorical, ids, drop):
+    """Kinds of all columns of a file: inferred, then overridden by the options."""
+    options = {
+        **dict.fromkeys(numeric, "numeric"),
+        **dict.fromkeys(categorical, "categorical"),
+    }
+    unmodelled = {**dict.fromkeys(ids, "id"), **dict.fromkeys(drop, "dropped")}
+    twice = sorted(set(options) & set(unmodelled) | set(numeric) & set(categorical))
+    if twice or set(ids) & set(drop):
+        raise ValueError(
+            f"Expected one option for a column. Received several: {twice or sorted(ids)}."
+        )
+    # What is not modelled may be of a type that has no kind.
+    inferred = table_io.infer_kinds(table, {**options, **dict.fromkeys(unmodelled, "categorical")})
+    return {**inferred, **unmodelled}
+
+
+def _output_columns(outputs, kinds):
+    columns = {name: outputs[name] for name in ("score", "decision", "is_anomaly", "p_value")}
+    for index, name in enumerate(kinds):
+        columns[f"feature_log_prob:{name}"] = outputs["feature_log_prob"][:, index]
+    return columns
+
+
+def _tensorflow_ready():
+    """Import TensorFlow without its greetings on stderr, and return the package."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    return vae_anomaly
+
+
+def _number(text, option, kind):
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
+
+
+def _short(value):
+    return "" if value is None else f"{value:.6g}"
+
+
+@contextlib.contextmanager
+def _reported():
+    """Turn what is wrong with the input into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        click.echo("error: " + " ".join(str(error).split()), err=True)
+        sys.exit(2)
+
+
+@contextlib.contextmanager
+def _row_counter(quiet):
+    """Yield a function that adds to the number of rows shown."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("scoring: {task.completed:.0f} rows"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda n_rows: progress.advance(task, n_rows)
