@@ -154,7 +154,7 @@ def info(model):
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }.items():
         console.print(f"{name:>15}: {value}", highlight=False, markup=False, soft_wrap=True)
-    schema = Table("column", "kind", "missing", "center", "scale", "levels", "treatment")
+    schema = Table("column", "kind", "missing", "center", "scale", "step", "levels")
     for column in description["schema"]:
         levels = column.get("levels", [])
         schema.add_row(
@@ -166,15 +166,16 @@ def info(model):
                     f"{column['missing_share']:.1%}",
                     _short(column.get("center")),
                     _short(column.get("scale")),
+                    _short(column.get("step")),
                     ", ".join(levels[:5]) + (f", ... ({len(levels)})" if len(levels) > 5 else ""),
-                    column["treatment"],
                 ),
             )
         )
     for name, kind in (description["params"].get("kinds") or {}).items():
         if kind not in table_io.KINDS:
-            schema.add_row(Text(name), kind, "", "", "", "", "not modelled")
-    console.print(schema)
+            schema.add_row(Text(name), f"{kind}: not modelled")
+    # Wider than a narrow terminal rather than cut: this is also read by grep.
+    console.print(schema, width=max(console.width, 120))
 
 
 @main.command()

@@ -105,7 +105,7 @@ class TablePreprocessor(keras.layers.Layer):
     @property
     def column_widths(self):
         return [1] * len(self._number_names) + [
-            lookup.vocabulary_size() for lookup in self._lookups
+            1 + max(1, len(self.levels[name])) for name in self._category_names
         ]
 
     @property
@@ -180,10 +180,11 @@ class TablePreprocessor(keras.layers.Layer):
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
             x.append(tf.where(present, values, tf.zeros_like(values)))
             observed.append(present)
-        for name, lookup in zip(self._category_names, self._lookups, strict=True):
+        widths = self.column_widths[len(self._number_names) :]
+        for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
             text = inputs[name]
             present = tf.not_equal(text, "")[:, None]
-            one_hot = tf.one_hot(lookup(text), lookup.vocabulary_size(), dtype=tf.float64)
+            one_hot = tf.one_hot(lookup(text), width, dtype=tf.float64)
             x.append(tf.where(present, one_hot, tf.zeros_like(one_hot)))
             observed.append(present)
         return (
@@ -214,11 +215,10 @@ class TablePreprocessor(keras.layers.Layer):
         for index, name in enumerate(self._number_names):
             arrays[name] = values[:, index]
         start = n_numbers
-        for name, lookup in zip(self._category_names, self._lookups, strict=True):
-            stop = start + lookup.vocabulary_size()
-            texts = np.array(["", *self.levels[name]], dtype=object)
-            arrays[name] = texts[x[:, start:stop].argmax(axis=1)]
-            start = stop
+        for name, width in zip(self._category_names, self.column_widths[n_numbers:], strict=True):
+            texts = np.array(["", *(self.levels[name] or [""])], dtype=object)
+            arrays[name] = texts[x[:, start : start + width].argmax(axis=1)]
+            start += width
         return {name: arrays[name] for name in self.kinds}
 
     def schema(self):

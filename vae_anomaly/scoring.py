@@ -231,7 +231,7 @@ class AnomalyScorer(keras.Model):
         compiled = self._functions[key]
         n_rows = len(next(iter(arrays.values())))
         chunks = []
-        for start in range(0, n_rows, _CHUNK_ROWS):
+        for start in range(0, max(n_rows, 1), _CHUNK_ROWS):
             size = min(_CHUNK_ROWS, n_rows - start)
             padding = -size % _ROW_MULTIPLE
             outputs = compiled(

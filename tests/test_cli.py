@@ -1,0 +1,280 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from vae_anomaly import artifact, cli
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")
+
+
+def run_process(*arguments, cwd=None):
+    """Run the command line as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "vae_anomaly", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        check=False,
+    )
+
+
+def run(*arguments):
+    """Run the command line in this process, where TensorFlow is already loaded."""
+    result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def mixed_table(n_rows=120, seed=0):
+    rng = np.random.default_rng(seed)
+    size = rng.normal(50, 10, n_rows)
+    frame = pd.DataFrame(
+        {
+            "customer": [f"c{index:04d}" for index in range(n_rows)],
+            "size": size,
+            "count": rng.poisson(3, n_rows).astype(float),
+            "city": rng.choice(["Oslo", "Bergen, west", 'the "old" town'], n_rows),
+            "paid": rng.choice(["true", "false"], n_rows),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, n_rows), "D"),
+        }
+    )
+    frame.loc[::7, "size"] = np.nan
+    frame.loc[3::11, "city"] = None
+    return frame
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with train.csv, new.csv, a model and scored.csv."""
+    folder = tmp_path_factory.mktemp("cli")
+    mixed_table().to_csv(folder / "train.csv", index=False)
+    mixed_table(60, seed=1).to_csv(folder / "new.csv", index=False)
+    fitted = run("fit", folder / "train.csv", "--model", folder / "m", "--id", "customer", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    scored = run(
+        "score", folder / "new.csv", "--model", folder / "m", "--output", folder / "scored.csv"
+    )
+    assert scored.exit_code == 0, scored.output
+    return folder
+
+
+def assert_one_line_error(result, *words):
+    """Exit code 2 and a single line on stderr that has these words."""
+    stderr = result.stderr.strip()
+    code = result.exit_code if hasattr(result, "exit_code") else result.returncode
+    assert code == 2, stderr
+    assert stderr.count("\n") == 0, stderr
+    assert "Traceback" not in stderr
+    for word in words:
+        assert word in stderr
+
+
+def test_the_demo_finds_malignant_rows_and_writes_its_files(tmp_path):
+    result = run_process("demo", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"train.csv", "test.csv", "model", "scored.csv", "scores.png"}
+    assert "Traceback" not in result.stderr
+    assert "cuda" not in result.stderr.lower()
+    auroc = float(result.stdout.split("AUROC against the diagnosis: ")[1].split()[0])
+    assert auroc > 0.9
+    assert result.stdout.count("(malignant): score") + result.stdout.count("(benign): score") == 5
+    scored = pd.read_csv(tmp_path / "demo" / "scored.csv")
+    malignant = scored["diagnosis"] == "malignant"
+    assert scored["is_anomaly"][malignant].mean() > scored["is_anomaly"][~malignant].mean() + 0.3
+
+
+def test_scored_csv_has_the_input_columns_then_the_outputs(workspace):
+    scored = pd.read_csv(workspace / "scored.csv", dtype=str, keep_default_na=False)
+    new = pd.read_csv(workspace / "new.csv", dtype=str, keep_default_na=False)
+    modelled = ["size", "count", "city", "paid", "day"]
+    assert list(scored.columns) == [
+        *new.columns,
+        *("score", "decision", "is_anomaly", "p_value"),
+        *(f"feature_log_prob:{name}" for name in modelled),
+    ]
+    pd.testing.assert_frame_equal(scored[list(new.columns)], new)
+    assert set(scored["is_anomaly"]) <= {"true", "false"}
+
+
+def test_the_command_line_scores_as_the_detector_does(workspace):
+    detector = artifact.load_detector(workspace / "m")
+    frame = mixed_table(60, seed=1)
+    frame["paid"] = frame["paid"] == "true"
+    scored = pd.read_csv(workspace / "scored.csv")
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(frame))
+    np.testing.assert_array_equal(scored["decision"], detector.decision_function(frame))
+    np.testing.assert_array_equal(scored["p_value"], detector.p_values(frame))
+    contribution = detector.explain(frame)["contribution"]
+    np.testing.assert_array_equal(scored["feature_log_prob:city"], contribution["city"])
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 4096])
+def test_scores_do_not_depend_on_the_chunk_size(workspace, tmp_path, monkeypatch, chunk_rows):
+    iter_chunks = cli.table_io.iter_chunks
+    monkeypatch.setattr(
+        cli.table_io,
+        "iter_chunks",
+        lambda path, kinds: iter_chunks(path, kinds, chunk_rows=chunk_rows),
+    )
+    output = tmp_path / "scored.csv"
+    run("score", workspace / "new.csv", "--model", workspace / "m", "--output", output)
+    assert output.read_bytes() == (workspace / "scored.csv").read_bytes()
+
+
+def test_parquet_scores_as_csv_does(workspace, tmp_path):
+    pd.read_csv(workspace / "new.csv", dtype=str, keep_default_na=False).to_parquet(
+        tmp_path / "new.parquet"
+    )
+    output = tmp_path / "scored.parquet"
+    result = run("score", tmp_path / "new.parquet", "--model", workspace / "m", "--output", output)
+    assert result.exit_code == 0, result.output
+    scored, expected = pd.read_parquet(output), pd.read_csv(workspace / "scored.csv")
+    np.testing.assert_array_equal(scored["score"], expected["score"])
+
+
+def test_info_shows_the_schema_and_the_threshold(workspace):
+    result = run_process("info", workspace / "m")
+    assert result.returncode == 0, result.stderr
+    for word in (
+        "VAEDetector",
+        "threshold",
+        "size",
+        "numeric",
+        "city",
+        "categorical",
+        "id: not modelled",
+    ):
+        assert word in result.stdout
+
+
+def test_info_does_not_import_tensorflow(workspace):
+    code = (
+        "import sys; from click.testing import CliRunner; from vae_anomaly import cli; "
+        f"r = CliRunner().invoke(cli.main, ['info', {str(workspace / 'm')!r}]); "
+        "assert r.exit_code == 0, r.output; assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_column_options_override_what_is_inferred(workspace, tmp_path):
+    train, model = tmp_path / "train.csv", tmp_path / "m"
+    mixed_table().assign(code=np.arange(120) % 3, note="x").to_csv(train, index=False)
+    result = run(
+        *("fit", train, "--model", model, "--categorical", "code", "--numeric", "count"),
+        *("--drop", "note", "--drop", "customer", *SMALL),
+    )
+    assert result.exit_code == 0, result.output
+    kinds = {column["name"]: column["kind"] for column in artifact.read(model)["schema"]}
+    assert kinds["code"] == "categorical"
+    assert "note" not in kinds
+    output = tmp_path / "scored.csv"
+    assert run("score", train, "--model", model, "--output", output).exit_code == 0
+    assert "note" not in pd.read_csv(output).columns
+
+
+def test_every_fit_option_reaches_the_detector(tmp_path):
+    mixed_table().to_csv(tmp_path / "train.csv", index=False)
+    result = run(
+        *("fit", tmp_path / "train.csv", "--model", tmp_path / "m", "--contamination", "0.2"),
+        *("--score-type", "elbo", "--hidden-units", "7,5", "--latent-dim", "3"),
+        *("--max-steps", "30", "--random-state", "9"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "steps" in result.stderr
+    params = artifact.read(tmp_path / "m")["params"]
+    assert params["contamination"] == 0.2
+    assert params["score_type"] == "elbo"
+    assert params["hidden_units"] == [7, 5]
+    assert params["latent_dim"] == 3
+    assert params["max_steps"] == 30
+    assert params["random_state"] == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda frame: frame.drop(columns="size"), ("bad.csv", "size")),
+        (lambda frame: frame.assign(surplus=1), ("bad.csv", "surplus")),
+        (
+            lambda frame: frame.assign(size=["12"] * 30 + ["tall"] + ["13"] * 29),
+            ("bad.csv", "line 32", "size", "tall"),
+        ),
+    ],
+    ids=["missing", "unknown", "word"],
+)
+def test_a_bad_csv_is_one_line_on_stderr_and_leaves_no_output(workspace, tmp_path, change, words):
+    change(mixed_table(60, seed=1)).to_csv(tmp_path / "bad.csv", index=False)
+    result = run_process(
+        *("score", "bad.csv", "--model", workspace / "m", "--output", "scored.csv", "--quiet"),
+        cwd=tmp_path,
+    )
+    assert_one_line_error(result, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_a_damaged_model_is_one_line_on_stderr(workspace, tmp_path):
+    (tmp_path / "m").mkdir()
+    for path in (workspace / "m").iterdir():
+        (tmp_path / "m" / path.name).write_bytes(path.read_bytes()[:-5])
+    assert_one_line_error(run_process("info", tmp_path / "m"), "damaged")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--contamination", "lots"), "--contamination"),
+        (("--contamination", "0.9"), "contamination"),
+        (("--hidden-units", "8,x"), "--hidden-units"),
+        (("--id", "nobody"), "nobody"),
+        (("--id", "size", "--drop", "size"), "size"),
+        (("--numeric", "size", "--categorical", "size"), "size"),
+        (("--numeric", "city"), "city"),
+    ],
+)
+def test_impossible_options_are_one_line_on_stderr(workspace, tmp_path, arguments, word):
+    result = run(
+        *("fit", workspace / "train.csv", "--model", tmp_path / "m", "--quiet", *arguments)
+    )
+    assert_one_line_error(result, word)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_file_without_rows(workspace, tmp_path):
+    header = (workspace / "new.csv").read_text().splitlines()[0]
+    (tmp_path / "empty.csv").write_text(header + "\n")
+    output = tmp_path / "scored.csv"
+    result = run("score", tmp_path / "empty.csv", "--model", workspace / "m", "--output", output)
+    assert result.exit_code == 0, result.output
+    assert output.read_text().startswith(header + ",score,")
+    fitted = run("fit", tmp_path / "empty.csv", "--model", tmp_path / "m", "--quiet")
+    assert_one_line_error(fitted, "0 sample")
+
+
+def test_rows_with_infinities_are_scored_and_reported(workspace, tmp_path):
+    frame = mixed_table(60, seed=1)
+    frame.loc[5, "size"] = np.inf
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    output = tmp_path / "scored.csv"
+    result = run("score", tmp_path / "new.csv", "--model", workspace / "m", "--output", output)
+    assert "1 rows have infinite cells" in result.stderr
+    assert pd.read_csv(output)["score"].idxmin() == 5
+
+
+def test_every_command_and_option_has_help_and_every_command_is_in_the_readme():
+    readme = README.read_text()
+    for name, command in cli.main.commands.items():
+        assert command.help, name
+        assert f"vae-anomaly {name}" in readme, name
+        for parameter in command.params:
+            assert parameter.param_type_name == "argument" or parameter.help, parameter.name
