@@ -10,6 +10,7 @@ import pathlib
 import sys
 
 import click
+import numpy as np
 
 import vae_anomaly
 from vae_anomaly import artifact, table_io
@@ -142,7 +143,8 @@ def info(model):
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    # At least 120 columns, rather than cut: this is also read by grep.
+    console = Console(width=max(Console().width, 120))
     network = description["model"]
     console.print(f"{description['class']} in {model}", highlight=False, soft_wrap=True)
     threshold, baseline = _short(description["offset"]), _short(description["baseline"])
@@ -164,7 +166,7 @@ def info(model):
                     column["name"],
                     column["kind"],
                     f"{column['missing_share']:.1%}",
-                    _short(column.get("center")),
+                    _center(column),
                     _short(column.get("scale")),
                     _short(column.get("step")),
                     ", ".join(levels[:5]) + (f", ... ({len(levels)})" if len(levels) > 5 else ""),
@@ -174,8 +176,7 @@ def info(model):
     for name, kind in (description["params"].get("kinds") or {}).items():
         if kind not in table_io.KINDS:
             schema.add_row(Text(name), f"{kind}: not modelled")
-    # Wider than a narrow terminal rather than cut: this is also read by grep.
-    console.print(schema, width=max(console.width, 120))
+    console.print(schema)
 
 
 @main.command()
@@ -192,7 +193,6 @@ def demo(output):
     Runs 'fit' and 'score' on the Breast Cancer Wisconsin table: two thirds of the benign rows
     train; the other benign rows and all malignant ones are scored.
     """
-    import numpy as np
     import pandas as pd
 
     from vae_anomaly.datasets import load_breast_cancer
@@ -301,6 +301,12 @@ def _number(text, option, kind):
         return kind(text)
     except ValueError:
         raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
+
+
+def _center(column):
+    if column["kind"] == "datetime":
+        return f"{np.datetime64(round(column['center']), 's')}"
+    return _short(column.get("center"))
 
 
 def _short(value):

@@ -25,7 +25,8 @@ class Sampling(keras.layers.Layer):
     ----------
     seed : int or None
         Seed of the layer's own ``keras.random.SeedGenerator``. ``None`` draws one.
-        The generator's state is a variable: it advances at each call and is saved.
+        The generator's state is a variable: it advances at each call. As with all layers of
+        Keras, a loaded layer starts from the seed again.
     **kwargs
         ``name``, ``dtype``, ... of ``keras.layers.Layer``.
 
@@ -182,7 +183,8 @@ def normal_log_prob(z, mean=0.0, log_var=0.0):
     -------
     tensor, the broadcast shape
     """
-    return -0.5 * (ops.square(z - mean) * ops.exp(-log_var) + log_var + LOG_2PI)
+    # ops.multiply: a float log_var becomes float32, whatever the precision of z.
+    return -0.5 * (ops.multiply(ops.square(z - mean), ops.exp(-log_var)) + log_var + LOG_2PI)
 
 
 def kl_divergence(z_mean, z_log_var):

@@ -136,7 +136,7 @@ class Gaussian(Likelihood):
             floor = floor.min(keepdims=True)
         log_var = floor + ops.softplus(self.raw_log_var - floor)
         if self.variance == "row":
-            raw = outputs[..., self.n_features :]
+            raw = ops.cast(outputs[..., self.n_features :], "float32")
             log_var = log_var + self.row_bound * ops.tanh(raw / self.row_bound)
         return log_var
 
