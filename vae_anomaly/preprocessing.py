@@ -73,7 +73,7 @@ class TablePreprocessor(keras.layers.Layer):
         # Neither the float64 columns nor the integers may be cast before they are centred.
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.kinds = dict(kinds)
-        self.levels = None
+        self.levels: dict[str, list[str]] = {}
         self.max_levels = int(max_levels)
         numeric = [name for name, kind in kinds.items() if kind in ("numeric", "datetime")]
         boolean = [name for name, kind in kinds.items() if kind == "boolean"]
@@ -85,7 +85,7 @@ class TablePreprocessor(keras.layers.Layer):
         self.scale = self._weight("scale", len(self._number_names), "ones")
         self.step = self._weight("step", len(self._number_names), "zeros")
         self.missing_share = self._weight("missing_share", len(self.column_names), "zeros")
-        if levels is not None or not self._category_names:
+        if levels or not self._category_names:
             self._set_levels(levels or {})
         self.built = True
 
@@ -104,6 +104,8 @@ class TablePreprocessor(keras.layers.Layer):
 
     @property
     def column_widths(self):
+        if set(self._category_names) != set(self.levels):
+            raise ValueError("Expected `adapt` (or levels) before the layer is used.")
         return [1] * len(self._number_names) + [
             1 + max(1, len(self.levels[name])) for name in self._category_names
         ]
@@ -169,8 +171,7 @@ class TablePreprocessor(keras.layers.Layer):
         observed : float32 tensor, (n, number of columns)
             1 where the cell had a value; columns in the order of ``column_names``.
         """
-        if self.levels is None:
-            raise ValueError("Expected `adapt` (or levels) before the first call.")
+        widths = self.column_widths[len(self._number_names) :]
         x, observed = [], []
         if self._number_names:
             raw = tf.stack([tf.cast(inputs[name], tf.float64) for name in self._number_names], 1)
@@ -180,7 +181,6 @@ class TablePreprocessor(keras.layers.Layer):
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
             x.append(tf.where(present, values, tf.zeros_like(values)))
             observed.append(present)
-        widths = self.column_widths[len(self._number_names) :]
         for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
             text = inputs[name]
             present = tf.not_equal(text, "")[:, None]
@@ -216,7 +216,7 @@ class TablePreprocessor(keras.layers.Layer):
             arrays[name] = values[:, index]
         start = n_numbers
         for name, width in zip(self._category_names, self.column_widths[n_numbers:], strict=True):
-            texts = np.array(["", *(self.levels[name] or [""])], dtype=object)
+            texts = np.array(["", *(self.levels[name] or [""])], dtype=np.object_)
             arrays[name] = texts[x[:, start : start + width].argmax(axis=1)]
             start += width
         return {name: arrays[name] for name in self.kinds}
@@ -255,9 +255,7 @@ class TablePreprocessor(keras.layers.Layer):
         return {
             "name": self.name,
             "kinds": dict(self.kinds),
-            "levels": None
-            if self.levels is None
-            else {name: list(own) for name, own in self.levels.items()},
+            "levels": {name: list(levels) for name, levels in self.levels.items()},
             "max_levels": self.max_levels,
         }
 

@@ -84,6 +84,8 @@ def train(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)),
         steps_per_execution=steps_per_epoch,
     )
+    # Otherwise its variables appear during the first trace, and the step is traced twice.
+    model.optimizer.build(model.trainable_variables)
     history = model.fit(
         data,
         validation_data=validation,

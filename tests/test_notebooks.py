@@ -1,0 +1,21 @@
+import pathlib
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_and_says_what_its_text_says(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    answers = [
+        output["data"]["text/plain"]
+        for cell in code
+        for output in cell.outputs
+        if output.output_type == "execute_result"
+    ]
+    assert answers.count("True") + answers.count("np.True_") == 2
