@@ -42,9 +42,9 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def fit(model, x, optimizer=None, *, epochs=1, batch_size=64, **options):
+def fit(model, x, optimizer=None, *, epochs=1, batch_size=64, run_eagerly=True, **options):
     """Train by plain gradient descent, in the order of the rows; return the history."""
-    model.compile(optimizer or keras.optimizers.SGD(0.1))
+    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=run_eagerly)
     return model.fit(
         x, epochs=epochs, batch_size=batch_size, shuffle=False, verbose=0, **options
     ).history
@@ -128,8 +128,9 @@ def test_training_and_validation_track_every_term():
 
 
 def test_training_lowers_the_loss():
-    loss = fit(make_vae(), noise(64, 3) * 0.1, keras.optimizers.Adam(0.05), epochs=30)["loss"]
-    assert loss[-1] < loss[0] - 1.0
+    x, adam = np.tile(noise(64, 3) * 0.1, (20, 1)), keras.optimizers.Adam(0.05)
+    loss = fit(make_vae(), x, adam, epochs=2, run_eagerly=False)["loss"]
+    assert loss[1] < loss[0] - 1.0
 
 
 def test_training_changes_every_weight():
@@ -201,7 +202,8 @@ def test_a_batch_of_one_row_trains():
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_the_weight_of_the_divergence_grows_to_beta_over_the_warm_up(dtype):
-    history = fit(make_vae(kl_warmup_steps=4, beta=2.0, dtype=dtype), noise(32, 3), epochs=6)
+    vae = make_vae(kl_warmup_steps=4, beta=2.0, dtype=dtype)
+    history = fit(vae, noise(32, 3), epochs=6, run_eagerly=False)
     loss, log_prob, kl = (np.array(history[name]) for name in ("loss", "log_prob", "kl"))
     expected = [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     np.testing.assert_allclose((loss + log_prob) / kl, expected, rtol=1e-3)
@@ -249,6 +251,14 @@ def test_weights_in_a_column_mean_the_same():
     assert_equal_weights(ours, theirs)
 
 
+def test_the_rows_of_the_validation_data_can_be_weighted():
+    x, weight = noise(20, 3), np.arange(20.0)
+    model = make_autoencoder()
+    history = fit(model, x, validation_data=(x, None, weight))
+    errors = np.sum(model.squared_error(x), axis=1)
+    assert history["val_loss"][0] == pytest.approx(np.average(errors, weights=weight), rel=1e-5)
+
+
 def test_metrics_are_means_weighted_by_row():
     model, x, weight = make_autoencoder(), noise(20, 3), np.arange(20.0)
     model.compile("sgd")
@@ -260,10 +270,12 @@ def test_metrics_are_means_weighted_by_row():
 # Metrics
 
 
-def test_the_last_partial_batch_counts_by_its_rows():
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_the_last_partial_batch_counts_by_its_rows(run_eagerly):
     model, x = make_autoencoder(), noise(10, 3) * np.arange(1, 11)[:, None]
     errors = np.sum(model.squared_error(x), axis=1)
-    loss = fit(model, x, keras.optimizers.SGD(0.0), batch_size=4)["loss"]
+    sgd = keras.optimizers.SGD(0.0)
+    loss = fit(model, x, sgd, batch_size=4, run_eagerly=run_eagerly)["loss"]
     assert loss[0] == pytest.approx(errors.mean(), rel=1e-5)
 
 
@@ -281,9 +293,7 @@ def test_metrics_start_afresh_in_each_epoch():
 def regularised_encoder(**options):
     x = keras.Input((3,))
     layers = [
-        keras.layers.Dense(
-            2, kernel_initializer=keras.initializers.GlorotUniform(seed=seed), **own
-        )
+        keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed=seed), **own)
         for seed, own in ((0, options), (1, {}))
     ]
     return keras.Model(x, [layer(x) for layer in layers])
@@ -315,8 +325,8 @@ def test_an_activity_penalty_is_that_of_the_batch_alone():
     vae = make_vae(encoder=regularised_encoder(activity_regularizer=keras.regularizers.L2(1.0)))
     x = noise(20, 3)
     penalty = np.sum(np.square(vae.encode(x)[0])) / 20  # Keras averages it over the batch.
-    for _ in range(2):
-        history = fit(vae, x, keras.optimizers.SGD(0.0))
+    for run_eagerly in (False, True, True):
+        history = fit(vae, x, keras.optimizers.SGD(0.0), run_eagerly=run_eagerly)
         terms = {name: values[0] for name, values in history.items()}
         assert terms["loss"] == pytest.approx(terms["kl"] - terms["log_prob"] + penalty, rel=1e-4)
 
@@ -332,9 +342,10 @@ def test_mixed_precision_scales_the_loss():
 
 def test_mixed_precision_trains_and_keeps_float32_variables():
     vae = make_vae(dtype="mixed_float16")
-    loss = fit(vae, noise(64, 3) * 0.1, keras.optimizers.Adam(0.05), epochs=30)["loss"]
+    x, adam = np.tile(noise(64, 3) * 0.1, (20, 1)), keras.optimizers.Adam(0.05)
+    loss = fit(vae, x, adam, epochs=2, run_eagerly=False)["loss"]
     assert np.isfinite(loss).all()
-    assert loss[-1] < loss[0] - 1.0
+    assert loss[1] < loss[0] - 1.0
     assert {weight.dtype for weight in vae.weights} == {"float32"}
 
 
@@ -414,7 +425,7 @@ def test_new_rows_of_a_linear_decoder_have_its_covariance():
 def test_every_argument_of_a_vae_survives_a_config_round_trip():
     vae = make_vae(n_draws=3, beta=0.5, kl_warmup_steps=7, seed=11, name="mine")
     config = json.loads(json.dumps(vae.get_config()))
-    copy = VAE.from_config(config)
+    copy = VAE.from_config(json.loads(json.dumps(config)))  # Keras empties the one it is given.
     assert json.loads(json.dumps(copy.get_config())) == config
     assert (copy.n_draws, copy.beta, copy.kl_warmup_steps, copy.seed, copy.name) == (
         3,
@@ -487,8 +498,15 @@ def test_a_decoder_of_another_width_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n_draws", 0), ("n_draws", 1.5), ("beta", -1.0), ("beta", float("nan"))]
-    + [("kl_warmup_steps", -1), ("seed", -1), ("seed", "a")],
+    [
+        ("n_draws", 0),
+        ("n_draws", 1.5),
+        ("beta", -1.0),
+        ("beta", float("nan")),
+        ("kl_warmup_steps", -1),
+        ("seed", -1),
+        ("seed", "a"),
+    ],
 )
 def test_an_impossible_option_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"Expected `{name}` .* Received: {name}="):
@@ -503,8 +521,9 @@ def test_an_autoencoder_minimises_the_squared_error():
     model.compile("sgd")
     expected = np.mean(np.sum((x - model.reconstruct(x)) ** 2, axis=1))
     assert model.evaluate(x, verbose=0, return_dict=True)["loss"] == pytest.approx(expected)
-    loss = fit(model, x, keras.optimizers.Adam(0.05), epochs=30)["loss"]
-    assert loss[-1] < 0.7 * loss[0]
+    adam = keras.optimizers.Adam(0.05)
+    loss = fit(model, np.tile(x, (20, 1)), adam, epochs=2, run_eagerly=False)["loss"]
+    assert loss[1] < 0.7 * loss[0]
 
 
 def test_a_linear_autoencoder_finds_the_principal_subspace():
@@ -512,7 +531,8 @@ def test_a_linear_autoencoder_finds_the_principal_subspace():
     x = noise(200, 3) * np.array([3.0, 1.0, 0.3], "float32")
     x -= x.mean(axis=0)
     model = make_autoencoder(hidden_units=())
-    fit(model, np.tile(x, (100, 1)), keras.optimizers.Adam(0.02), epochs=2, batch_size=200)
+    adam = keras.optimizers.Adam(0.02)
+    fit(model, np.tile(x, (200, 1)), adam, batch_size=200, run_eagerly=False)
     error = np.mean(np.sum(model.squared_error(x), axis=1))
     assert error == pytest.approx(np.linalg.eigvalsh(np.cov(x.T, bias=True))[0], rel=0.02)
 
@@ -539,7 +559,9 @@ def test_an_autoencoder_encodes_to_a_single_tensor():
 
 def test_the_autoencoders_likelihood_makes_its_reconstruction():
     model = make_autoencoder(likelihood=Bernoulli(3))
-    assert np.all((np.array(model.reconstruct(noise(7, 3))) > 0) & (np.array(model(noise(7, 3))) < 1))
+    assert np.all(
+        (np.array(model.reconstruct(noise(7, 3))) > 0) & (np.array(model(noise(7, 3))) < 1)
+    )
 
 
 # Tables

@@ -78,6 +78,18 @@ class _RowLossModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train; as in Keras."""
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)) and len(validation) == 3:
+            x_val, y_val, weight = validation
+            kwargs["validation_data"] = (x_val, _target(y_val, weight), weight)
+        return super().fit(x, _target(y, kwargs.get("sample_weight")), *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Compute loss and metrics; as in Keras."""
+        return super().evaluate(x, _target(y, kwargs.get("sample_weight")), *args, **kwargs)
+
     def call(self, inputs, training=False):
         """Reconstruct: same as ``reconstruct``, so that ``predict`` draws no random numbers."""
         return self.reconstruct(inputs, training)
@@ -426,6 +438,11 @@ def build_table_model(
     if not variational:
         return Autoencoder(encoder, decoder, likelihood)
     return VAE(encoder, decoder, likelihood, seed=seeds[2], **training)
+
+
+def _target(y, sample_weight):
+    # Keras drops the weights of rows that have no target; this one is ignored.
+    return sample_weight if y is None else y
 
 
 def _x_and_observed(inputs):

@@ -20,7 +20,7 @@ def dense_encoder(
     activation="relu",
     variational=True,
     column_widths=None,
-    hidden_share=0.1,
+    hidden_share=0.2,
     seed=None,
     dtype=None,
 ):
@@ -42,7 +42,7 @@ def dense_encoder(
         Given: the encoder takes (x, observed) through ``layers.EncoderInput``, where the
         column j of a table takes ``column_widths[j]`` of the ``n_features``.
     hidden_share : float
-        Share of the observed cells hidden in training; for ``column_widths`` only.
+        Of ``layers.EncoderInput``; for ``column_widths`` only.
     seed : int or None
         Seed of the initial weights and of the cells hidden.
     dtype : str, keras.DTypePolicy or None
