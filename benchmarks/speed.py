@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bare import compare_with_bare, seconds
@@ -38,20 +39,15 @@ _PYOD_VAE = {
     "latent_dim": 16,
     "verbose": 0,
 }
+_PYOD_VAE_256 = {**_PYOD_VAE, "batch_size": 256}
+_PYOD_AE = {"hidden_neuron_list": [128, 128, 16], "verbose": 0}
 _OURS = {"validation_fraction": 0, "random_state": 0}  # no held-out rows: no early stopping
 CONTENDERS = {
     "VAEDetector": Contender("vae_anomaly", "VAEDetector", _OURS, "max_steps"),
     "AutoencoderDetector": Contender("vae_anomaly", "AutoencoderDetector", _OURS, "max_steps"),
     "PyOD VAE": Contender("pyod.models.vae", "VAE", _PYOD_VAE, "epoch_num"),
-    "PyOD VAE/256": Contender(
-        "pyod.models.vae", "VAE", {**_PYOD_VAE, "batch_size": 256}, "epoch_num"
-    ),
-    "PyOD AutoEncoder": Contender(
-        "pyod.models.auto_encoder",
-        "AutoEncoder",
-        {"hidden_neuron_list": [128, 128, 16], "verbose": 0},
-        "epoch_num",
-    ),
+    "PyOD VAE/256": Contender("pyod.models.vae", "VAE", _PYOD_VAE_256, "epoch_num"),
+    "PyOD AutoEncoder": Contender("pyod.models.auto_encoder", "AutoEncoder", _PYOD_AE, "epoch_num"),
     "IsolationForest": Contender("sklearn.ensemble", "IsolationForest", {"random_state": 0}),
 }
 # Key of a measurement, its label, its format.
@@ -92,8 +88,8 @@ def correlated_table(n_rows):
 
 def peak_mib():
     """Return the largest memory this process has had so far."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def load(name):
@@ -102,6 +98,12 @@ def load(name):
     start = time.perf_counter()
     cls = getattr(importlib.import_module(contender.module), contender.class_name)
     return cls, time.perf_counter() - start
+
+
+def build(name, cls, budget):
+    """Make a detector that trains for so many steps or epochs."""
+    contender = CONTENDERS[name]
+    return cls(**contender.params, **({contender.budget: budget} if contender.budget else {}))
 
 
 def scoring_function(detector):
@@ -114,11 +116,9 @@ def measure_time(name, n_rows, n_steps, repeats):
     contender = CONTENDERS[name]
     X = correlated_table(n_rows)
     result = {"import_s": import_s}
-    memory = peak_mib()
 
     def fit(X, budget):
-        own = {contender.budget: budget} if contender.budget else {}
-        return cls(**contender.params, **own).fit(X)
+        return build(name, cls, budget).fit(X)
 
     result["startup_s"] = seconds(lambda: fit(X[:STARTUP_ROWS], 1))
     if contender.budget:
@@ -140,28 +140,40 @@ def measure_time(name, n_rows, n_steps, repeats):
     else:
         result["default_fit_s"] = seconds(lambda: fit(X, 0), repeats)
         result["train_rows_per_s"] = n_rows / result["default_fit_s"]
-    result["fit_peak_mib"] = peak_mib()
-    result["fit_over_import_mib"] = result["fit_peak_mib"] - memory
     detector = fit(X, 1)
     score = scoring_function(detector)
     score(X)
-    result["score_rows_per_s"] = n_rows / seconds(lambda: score(X), repeats + 1)
+    result["score_rows_per_s"] = n_rows / seconds(lambda: score(X), repeats, at_least=2.0)
     if contender.module == "vae_anomaly":
-        result |= compare_with_bare(detector, result, n_steps, repeats)
+        result |= compare_with_bare(detector, result)
     return result
 
 
-def measure_memory(name, n_rows):
+def measure_fit_memory(name, n_rows):
+    """Measure the peak memory of one short fit."""
+    cls, _ = load(name)
+    X = correlated_table(n_rows)
+    before = peak_mib()
+    build(name, cls, 1).fit(X)
+    return {"fit_peak_mib": peak_mib(), "fit_over_import_mib": peak_mib() - before}
+
+
+def measure_score_memory(name, n_rows):
     """Measure by how much more memory scoring 10 times the rows takes, arrays apart."""
     cls, _ = load(name)
-    contender = CONTENDERS[name]
-    own = {contender.budget: 1} if contender.budget else {}
     X = correlated_table(10 * n_rows)
-    score = scoring_function(cls(**contender.params, **own).fit(X[:STARTUP_ROWS]))
+    score = scoring_function(build(name, cls, 1).fit(X[:STARTUP_ROWS]))
     score(X[:n_rows])
     before = peak_mib()
     scores = score(X)
     return {"score_growth_mib": peak_mib() - before - 0.9 * scores.nbytes / 2**20}
+
+
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "time": measure_time,
+    "fit-memory": measure_fit_memory,
+    "score-memory": measure_score_memory,
+}
 
 
 def run_child(arguments):
@@ -195,8 +207,7 @@ def print_table(results):
 def main():
     if sys.argv[1:2] == ["--child"]:
         kind, name, *numbers = sys.argv[2:]
-        measure = measure_time if kind == "time" else measure_memory
-        print(json.dumps(measure(name, *map(int, numbers))))
+        print(json.dumps(MEASURES[kind](name, *map(int, numbers))))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
@@ -204,7 +215,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a trial run: figures mean little")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    n_steps, repeats = (200, 1) if args.quick else (2000, 2)
+    n_steps, repeats = (400, 2) if args.quick else (2000, 2)
     if args.quick:
         args.rows = [2000]
 
@@ -221,7 +232,10 @@ def main():
                 continue
             timed = run_child(["time", name, n_rows, n_steps, repeats])
             if timed:
-                results[name] = timed | run_child(["memory", name, n_rows])
+                memory = [
+                    run_child([kind, name, n_rows]) for kind in ("fit-memory", "score-memory")
+                ]
+                results[name] = timed | memory[0] | memory[1]
         figures["rows"][n_rows] = results
         print(f"\n{n_rows:,} rows x {N_COLUMNS} columns")
         if results:

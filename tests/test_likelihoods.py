@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 
@@ -53,7 +53,7 @@ def test_the_gaussian_integrates_to_one(variance):
     likelihood = gaussian(variance)
     x = np.linspace(-25, 25, 20_001)
     log_prob = likelihood.log_prob(np.tile(x[:, None], 3), random_outputs(likelihood, 1))
-    np.testing.assert_allclose(np.trapezoid(np.exp(log_prob), x, axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(integrate.trapezoid(np.exp(log_prob), x, axis=0), 1.0, rtol=1e-5)
 
 
 def test_a_fixed_variance_is_the_one_given():
@@ -257,7 +257,9 @@ def test_mixed_sums_and_integrates_to_one():
     for flag in (0.0, 1.0):
         for level in np.eye(3):
             x = np.column_stack([np.full_like(grid, flag), grid, np.tile(level, (2_001, 1))])
-            total += np.trapezoid(np.exp(np.sum(likelihood.log_prob(x, outputs), axis=1)), grid)
+            total += integrate.trapezoid(
+                np.exp(np.sum(likelihood.log_prob(x, outputs), axis=1)), grid
+            )
     assert total == pytest.approx(1.0, rel=1e-5)
 
 

@@ -408,15 +408,17 @@ def test_without_a_seed_new_rows_differ_at_each_call():
 
 
 def test_new_rows_of_a_linear_decoder_have_its_covariance():
-    # x = W z + noise of variance 0.5, so its covariance is W W' + 0.5 I.
-    likelihood = Gaussian(2, variance=0.5)
-    decoder = dense_decoder(1, (), 2, seed=0)
-    loadings = np.array([[1.0, -2.0]])
-    decoder.set_weights([loadings, np.array([3.0, 0.0])])
-    x = np.array(VAE(dense_encoder(2, (), 1, seed=0), decoder, likelihood).sample(40_000, seed=0))
-    covariance = loadings.T @ loadings + 0.5 * np.eye(2)
-    np.testing.assert_allclose(x.mean(axis=0), [3.0, 0.0], atol=4 * np.sqrt(4.5 / 40_000))
-    np.testing.assert_allclose(np.cov(x.T), covariance, atol=4 * 4.5 * np.sqrt(2 / 40_000))
+    # x = W z + noise of variance 0.5, so its covariance is W W' + 0.5 I: z and the noise must
+    # not share their random numbers, though they have the same shape.
+    n, loadings = 40_000, np.array([[1.0, -2.0], [0.5, 1.0]])
+    decoder = dense_decoder(2, (), 2, seed=0)
+    decoder.set_weights([loadings.T, np.array([3.0, 0.0])])
+    vae = VAE(dense_encoder(2, (), 2, seed=0), decoder, Gaussian(2, variance=0.5))
+    x = np.array(vae.sample(n, seed=0))
+    covariance = loadings @ loadings.T + 0.5 * np.eye(2)
+    largest = covariance.max()
+    np.testing.assert_allclose(x.mean(axis=0), [3.0, 0.0], atol=4 * np.sqrt(largest / n))
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=4 * largest * np.sqrt(2 / n))
 
 
 # Config, saving and loading

@@ -12,14 +12,15 @@ No pickle and no code: networks are built by this package from numbers and names
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
-import shutil
 import tempfile
 import zipfile
 
 import numpy as np
 
 FORMAT_VERSION = 1
+_FORMAT = "vae_anomaly detector"
 _DETECTOR, _WEIGHTS, _MANIFEST = "detector.json", "weights.npz", "manifest.json"
 _CLASSES = ("VAEDetector", "AutoencoderDetector")
 
@@ -42,12 +43,20 @@ def save(detector, folder):
     ------
     FileExistsError
         The path exists and is something else than a saved detector.
+    ValueError
+        The activation is a function: without code, only its name can be stored.
     """
     folder = pathlib.Path(folder)
-    if folder.exists() and not (folder / _MANIFEST).is_file():
+    if os.path.lexists(folder) and not _is_detector(folder):
         raise FileExistsError(
             f"Expected a new folder or a saved detector to replace. Received: {folder}, which "
             "is something else. Choose another name."
+        )
+    if callable(detector._model_args["activation"]):
+        raise ValueError(
+            "Expected a detector whose `activation` is a name, such as 'relu'. Received: "
+            f"activation={detector._model_args['activation']!r}, which a folder without code "
+            "cannot hold."
         )
     scorer_args, weights = pack_scorer(detector.scorer_)
     content = {
@@ -69,7 +78,7 @@ def save(detector, folder):
         (part / _DETECTOR).write_text(json.dumps(content, indent=1, allow_nan=False))
         np.savez(part / _WEIGHTS, **{f"w{i:03d}": weight for i, weight in enumerate(weights)})
         manifest = {
-            "format": "vae_anomaly detector",
+            "format": _FORMAT,
             "format_version": FORMAT_VERSION,
             "versions": {
                 name: importlib.metadata.version(name)
@@ -78,9 +87,15 @@ def save(detector, folder):
             "sha256": {name: _sha256(part / name) for name in (_DETECTOR, _WEIGHTS)},
         }
         (part / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        replaced = pathlib.Path(temporary) / "replaced"
         if folder.exists():
-            folder.rename(pathlib.Path(temporary) / "replaced")
-        shutil.move(part, folder)
+            folder.rename(replaced)
+        try:
+            part.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
 
 
 def read(folder):
@@ -108,7 +123,7 @@ def read(folder):
             f"{folder}, which {what}."
         )
     manifest = _read_json(folder, _MANIFEST)
-    if manifest.get("format") != "vae_anomaly detector":
+    if manifest.get("format") != _FORMAT:
         raise ArtifactError(f"{folder / _MANIFEST}: expected a vae_anomaly detector's manifest.")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(
@@ -240,6 +255,13 @@ def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
     return None if isinstance(value, np.random.RandomState) else value
+
+
+def _is_detector(folder):
+    try:
+        return _read_json(folder, _MANIFEST).get("format") == _FORMAT
+    except (OSError, ArtifactError):
+        return False
 
 
 def _read_json(folder, name):

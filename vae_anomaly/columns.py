@@ -13,7 +13,8 @@ kind           which columns                                                arra
 ============== ============================================================ ==================
 
 Integers become float64: beyond 2^53 they lose their last digits. The empty string is a
-missing cell, as in a CSV file. Time zones are converted to UTC.
+missing cell, as in a CSV file. Time zones are converted to UTC. A whole number is the same
+category with and without its ".0": pandas adds it where another row's cell is missing.
 """
 
 import difflib
@@ -61,7 +62,7 @@ def frame_kinds(frame, overrides=None):
         raise ValueError(
             f"Expected unique column names. Received: {repeated} more than once. Rename them."
         )
-    overrides = dict(overrides or {})
+    overrides = {str(name): kind for name, kind in (overrides or {}).items()}
     for name, kind in overrides.items():
         if kind not in KINDS + UNMODELLED_KINDS:
             raise ValueError(
@@ -137,7 +138,10 @@ def arrays_frame(arrays, kinds, index=None):
     for name, kind in kinds.items():
         if kind == "datetime":
             seconds = frame[name].clip(-6.2e10, 2.5e11)  # the years that have four digits
-            frame[name] = pd.to_datetime((seconds * 1e6).round(), unit="us")
+            micros = (seconds.fillna(0) * 1e6).round().to_numpy(dtype="int64")
+            frame[name] = pd.Series(micros.view("datetime64[us]"), frame.index).where(
+                seconds.notna()
+            )
         elif kind == "categorical":
             frame[name] = frame[name].astype(object).where(frame[name] != "", None)
     return frame
@@ -155,7 +159,7 @@ def _series_kind(series, name):
         return "datetime"
     if pd.api.types.is_complex_dtype(dtype):
         raise TypeError(f"Column {name!r}: expected real numbers. Received: complex numbers.")
-    if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+    if pd.api.types.is_numeric_dtype(dtype) or _is_duration(dtype):
         return "numeric"
     if pd.api.types.is_object_dtype(dtype):
         return _object_kind(series.dropna(), name)
@@ -166,7 +170,9 @@ def _object_kind(values, name):
     import datetime
     import decimal
 
-    types = set(map(type, values))
+    types = {type(value) for value in values if not _is_empty_text(value)}
+    if len(values) and not types:
+        return "categorical"  # nothing but empty text
     if any(issubclass(t, (list, dict, set, tuple, np.ndarray)) for t in types):
         raise TypeError(
             f"Column {name!r}: expected numbers, booleans, dates or text in each cell. "
@@ -176,6 +182,8 @@ def _object_kind(values, name):
         return "boolean"
     if all(issubclass(t, (numbers.Real, decimal.Decimal)) for t in types):
         return "numeric"  # also the column that is all missing
+    if all(issubclass(t, (datetime.timedelta, np.timedelta64)) for t in types):
+        return "numeric"
     if all(issubclass(t, (datetime.date, np.datetime64)) for t in types):
         return "datetime"
     return "categorical"
@@ -187,23 +195,30 @@ def _series_array(series, name, kind):
     if kind == "categorical":
         return _text_array(series)
     found = _series_kind(series, name)
+    if pd.api.types.is_string_dtype(series.dtype):
+        cells = [None if _is_empty_text(value) else value for value in series]
+        series = pd.Series(cells, dtype=object)
     if series.isna().all():
         return np.full(len(series), np.nan)
     if kind == "datetime":
         if found != "datetime":
             raise _wrong_kind(name, kind, found, series)
-        values = pd.to_datetime(series, utc=True).dt.tz_localize(None).astype("datetime64[us]")
+        try:
+            values = pd.to_datetime(series, utc=True).dt.tz_localize(None).astype("datetime64[us]")
+        except ValueError as error:
+            raise ValueError(f"Column {name!r}: expected dates. Received: {error}.") from error
         micros = values.to_numpy().astype("int64").astype(np.float64)
         return np.where(values.isna(), np.nan, micros / 1e6)
     if found not in ("numeric", "boolean"):
         raise _wrong_kind(name, kind, found, series)
-    if pd.api.types.is_timedelta64_dtype(series.dtype):
-        return series.dt.total_seconds().to_numpy(dtype=np.float64)
+    if _is_duration(series.dtype) or pd.api.types.infer_dtype(series) == "timedelta":
+        durations = pd.Series(pd.to_timedelta(series.astype(object)))
+        return durations.dt.total_seconds().to_numpy(dtype=np.float64)
     if series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
         series = series.astype(object).where(series.notna(), np.nan)
     array = series.to_numpy().astype(np.float64)
     if kind == "boolean" and not np.isin(array[~np.isnan(array)], (0.0, 1.0)).all():
-        raise _wrong_kind(name, kind, found, series)
+        raise _wrong_kind(name, kind, found, series[~np.isin(array, (0.0, 1.0))])
     return array
 
 
@@ -211,9 +226,21 @@ def _text_array(series):
     texts = series.astype(object)
     missing = texts.isna().to_numpy()
     return np.array(
-        ["" if gone else str(value) for gone, value in zip(missing, texts, strict=True)],
+        ["" if gone else _text(value) for gone, value in zip(missing, texts, strict=True)],
         dtype=object,
     )
+
+
+def _text(value):
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    # NumPy drops NULs at the end, and TensorFlow refuses halves of surrogate pairs.
+    text = str(value).rstrip("\0")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _is_empty_text(value):
+    return isinstance(value, str) and not value
 
 
 def _wrong_kind(name, kind, found, series):
@@ -222,6 +249,12 @@ def _wrong_kind(name, kind, found, series):
         f"Column {name!r}: expected {kind} values, as in fit. Received: {found} values "
         f"({series.dtype}), for example {example!r}. Convert the column."
     )
+
+
+def _is_duration(dtype):
+    import pandas as pd
+
+    return pd.api.types.is_timedelta64_dtype(dtype) or _arrow_type(dtype) == "duration"
 
 
 def _arrow_type(dtype):

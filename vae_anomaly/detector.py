@@ -101,10 +101,10 @@ class _TableDetector(
             x,
             observed,
             is_validation,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            patience=self.patience,
+            max_steps=int(self.max_steps),
+            batch_size=int(self.batch_size),
+            learning_rate=float(self.learning_rate),
+            patience=int(self.patience),
             seed=seeds[3],
             verbose=self.verbose,
         )
@@ -165,7 +165,7 @@ class _TableDetector(
         """
         check_is_fitted(self)
         expected = self._expected(self._arrays(X))
-        return self._like_input(expected, X if hasattr(X, "iloc") else None)
+        return self._like_input(expected, X if _is_frame(X) else None)
 
     def explain(self, X):
         """Tell which columns made the scores what they are.
@@ -198,13 +198,13 @@ class _TableDetector(
         arrays = self._arrays(X)
         names = list(arrays)
         outputs = self.scorer_.run(arrays, ("feature_log_prob", "latent"))
-        index = X.index if hasattr(X, "iloc") else None
+        index = X.index if _is_frame(X) else None
         contribution = pd.DataFrame(outputs["feature_log_prob"], columns=names, index=index)
         # Appended by position: a column of the table may have one of these names too.
         rest = pd.DataFrame({"latent": outputs["latent"], "baseline": self.scorer_.baseline})
         contribution = pd.concat([contribution, rest.set_axis(contribution.index)], axis=1)
         kinds = self.scorer_.preprocessor.kinds
-        return pd.concat(
+        explanation = pd.concat(
             {
                 "contribution": contribution,
                 "value": arrays_frame(arrays, kinds, contribution.index),
@@ -212,6 +212,7 @@ class _TableDetector(
             },
             axis=1,
         )
+        return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
 
     def save(self, folder):
         """Write the fitted detector to a folder of JSON and weights; see ``artifact.save``."""
@@ -239,7 +240,7 @@ class _TableDetector(
 
     def _start(self, X):
         """Validate training rows; return the kinds of their columns and the columns."""
-        if not hasattr(X, "iloc"):
+        if not _is_frame(X):
             if self.kinds:
                 raise ValueError(
                     "Expected a DataFrame where `kinds` is given. "
@@ -260,22 +261,25 @@ class _TableDetector(
     def _arrays(self, X):
         """Validate rows to be scored; return their columns."""
         kinds = self.scorer_.preprocessor.kinds
-        is_frame = hasattr(X, "iloc")
-        if is_frame and list(kinds) != _array_names(len(kinds)):
+        if _is_frame(X) and self._was_fitted_on_a_frame():
             if len(X) == 0:
                 raise ValueError("Expected rows to score. Received: 0 sample(s).")
             return frame_arrays(X, kinds, self._unmodelled())
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
-        words = [name for name, kind in kinds.items() if kind == "categorical"]
-        if words:
+        if len(kinds) != X.shape[1] or "categorical" in kinds.values():
             raise ValueError(
-                f"Expected a DataFrame, as in fit: columns {words} are categorical. "
-                "Received: an array of numbers."
+                f"Expected a DataFrame, as in fit, of the columns {kinds}. "
+                f"Received: an array of {X.shape[1]} columns of numbers."
             )
         return dict(zip(kinds, X.T, strict=True))
 
+    def _was_fitted_on_a_frame(self):
+        names = list(self.scorer_.preprocessor.kinds)
+        named = set(getattr(self, "feature_names_in_", ()))
+        return names != _array_names(len(names)) or named.issuperset(names)
+
     def _unmodelled(self):
-        return [name for name, kind in (self.kinds or {}).items() if kind in UNMODELLED_KINDS]
+        return [str(name) for name, kind in (self.kinds or {}).items() if kind in UNMODELLED_KINDS]
 
     def _validation_rows(self, n_rows, rng):
         size = int(np.ceil(self.validation_fraction * n_rows))
@@ -291,7 +295,9 @@ class _TableDetector(
         kinds = self.scorer_.preprocessor.kinds
         if frame is None and "categorical" not in kinds.values():
             return np.stack(list(arrays.values()), axis=1)
-        return arrays_frame(arrays, kinds, None if frame is None else frame.index)
+        if frame is None:
+            return arrays_frame(arrays, kinds)
+        return arrays_frame(arrays, kinds, frame.index).rename(columns=_labels(frame))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -461,9 +467,8 @@ class VAEDetector(_TableDetector):
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         x = self.scorer_.model.sample(int(n_rows), seed=seed)
         arrays = self.scorer_.preprocessor.inverse(x)
-        kinds = self.scorer_.preprocessor.kinds
-        if list(kinds) != _array_names(len(kinds)):
-            return arrays_frame(arrays, kinds)
+        if self._was_fitted_on_a_frame():
+            return arrays_frame(arrays, self.scorer_.preprocessor.kinds)
         return self._like_input(arrays, None)
 
     def _auto_latent_dim(self, n_features):
@@ -472,7 +477,7 @@ class VAEDetector(_TableDetector):
     def _own_model_args(self):
         return {
             "variational": True,
-            "variance": self.variance,
+            "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
             "beta": float(self.beta),
             "kl_warmup_steps": int(self.kl_warmup_steps),
             "n_draws": int(self.n_train_draws),
@@ -550,6 +555,15 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
 
     def _scorer_args(self):
         return {"score_type": "reconstruction_error", "n_draws": 1}
+
+
+def _is_frame(X):
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _labels(frame):
+    """Column labels by their names, for frames whose labels are no text."""
+    return {str(label): label for label in frame.columns}
 
 
 def _array_names(n_columns):

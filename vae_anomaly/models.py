@@ -24,7 +24,7 @@ if keras.backend.backend() != "tensorflow":
 
 
 # Floors of the log-variance of standardised columns: of continuous ones, and of the coarsest.
-_MIN_LOG_VAR_RANGE = (-6.0, 2.0)
+MIN_LOG_VAR_RANGE = (-6.0, 2.0)
 
 
 class _RowLossModel(keras.Model):
@@ -417,7 +417,7 @@ def build_table_model(
     parts = []
     if n_numeric:
         rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
-        floor = np.clip(rounding, *_MIN_LOG_VAR_RANGE)
+        floor = np.clip(rounding, *MIN_LOG_VAR_RANGE)
         parts.append(Gaussian(n_numeric, variance if variational else 1.0, min_log_var=floor))
     if n_boolean:
         parts.append(Bernoulli(n_boolean))

@@ -14,6 +14,8 @@ from vae_anomaly.columns import KINDS
 SOFT_CLIP = 15.0
 # An infinity counts as this many standard deviations before it is squeezed (to about 700).
 _LARGEST = 1e300
+# A spread below this counts as none: TensorFlow takes numbers not far from it for zeros.
+_SMALLEST_SCALE = 1e-300
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -96,9 +98,14 @@ class TablePreprocessor(keras.layers.Layer):
 
     def _set_levels(self, levels):
         self.levels = {name: list(levels[name]) for name in self._category_names}
-        # An empty vocabulary is refused by StringLookup; "" itself never reaches the table.
+        # StringLookup refuses an empty vocabulary, and levels that equal its token for unknown
+        # values; "" is missing, so it never reaches the table.
         self._lookups = [
-            keras.layers.StringLookup(vocabulary=self.levels[name] or [""], name=f"lookup_{index}")
+            keras.layers.StringLookup(
+                vocabulary=self.levels[name] or [""],
+                oov_token="" if self.levels[name] else "[UNK]",
+                name=f"lookup_{index}",
+            )
             for index, name in enumerate(self._category_names)
         ]
 
@@ -113,7 +120,7 @@ class TablePreprocessor(keras.layers.Layer):
     @property
     def resolution(self):
         """Step between neighbouring values of each numeric column, in scales: 0 if continuous."""
-        return (self.step / self.scale).numpy()[: self.n_numeric]
+        return np.minimum((self.step / self.scale).numpy()[: self.n_numeric], 1e6)
 
     def adapt(self, arrays):
         """Learn center, scale, step and levels from training columns.
@@ -142,13 +149,12 @@ class TablePreprocessor(keras.layers.Layer):
             values = values[~np.isnan(values)]
             if self.kinds[name] != "boolean" and values.size:
                 center[index], scale[index] = _center_and_scale(values)
-                distinct = np.unique(values)
-                step[index] = np.median(np.diff(distinct)) if distinct.size > 1 else 0.0
+                step[index] = _step(values)
         levels = {}
         for name in self._category_names:
             texts = np.asarray(arrays[name], dtype=object)
             missing.append(np.mean(texts == ""))
-            found, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
+            found, counts = np.unique(texts[texts != ""], return_counts=True)
             kept = np.argsort(-counts, kind="stable")[: self.max_levels]
             levels[name] = sorted(str(level) for level in found[kept])
         self.center.assign(center)
@@ -208,10 +214,11 @@ class TablePreprocessor(keras.layers.Layer):
         x = np.asarray(x, dtype=np.float64)
         arrays = {}
         n_numbers = len(self._number_names)
-        excess = np.expm1(np.maximum(np.abs(x[:, :n_numbers]) - SOFT_CLIP, 0.0))
         values = np.clip(x[:, :n_numbers], -SOFT_CLIP, SOFT_CLIP)
-        values = values + np.sign(values) * excess
-        values = values * np.asarray(self.scale) + np.asarray(self.center)
+        with np.errstate(over="ignore"):
+            excess = np.expm1(np.maximum(np.abs(x[:, :n_numbers]) - SOFT_CLIP, 0.0))
+            values = values + np.sign(values) * excess
+            values = values * np.asarray(self.scale) + np.asarray(self.center)
         for index, name in enumerate(self._number_names):
             arrays[name] = values[:, index]
         start = n_numbers
@@ -261,10 +268,21 @@ class TablePreprocessor(keras.layers.Layer):
 
 
 def _center_and_scale(values):
+    # Within [-1, 1], by a power of 2 so that nothing is rounded: no square overflows there.
+    exponent = np.frexp(np.abs(values).max())[1]
+    values = np.ldexp(values, -exponent)
     low, high = np.quantile(values, [0.005, 0.995])
     for candidate in (np.clip(values, low, high), values):
         center, scale = candidate.mean(), candidate.std()
         # Rounding alone gives a constant column of large numbers a tiny spread.
-        if scale > 1e-12 * max(abs(center), 1e-300):
-            return center, scale
-    return values.mean(), 1.0
+        if scale > 1e-12 * abs(center) and np.ldexp(scale, exponent) > _SMALLEST_SCALE:
+            return np.ldexp(center, exponent), np.ldexp(scale, exponent)
+    return np.ldexp(values.mean(), exponent), 1.0
+
+
+def _step(values):
+    distinct = np.unique(values)
+    if distinct.size < 2:
+        return 0.0
+    with np.errstate(over="ignore"):
+        return min(np.median(np.diff(distinct)), np.finfo(np.float64).max)

@@ -225,9 +225,11 @@ class AnomalyScorer(keras.Model):
                 name: tf.TensorSpec([None], tf.string if kind == "categorical" else tf.float64)
                 for name, kind in self.preprocessor.kinds.items()
             }
+            # Concrete, since TensorFlow takes several detectors for one that is traced again
+            # and again, and warns.
             self._functions[key] = tf.function(
                 function, input_signature=[signature], autograph=False
-            )
+            ).get_concrete_function()
         compiled = self._functions[key]
         n_rows = len(next(iter(arrays.values())))
         chunks = []

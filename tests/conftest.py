@@ -1,0 +1,114 @@
+"""Fitted detectors that the tests share, each fitted once, when first asked for."""
+
+import os
+
+# Read once, when TensorFlow is imported; handed on to the processes that tests start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SCORE_TYPES = (
+    "reconstruction_probability",
+    "importance_weighted",
+    "elbo",
+    "reconstruction_error",
+)
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """400 rows of a correlated Gaussian; the columns have units of their own."""
+    rng = np.random.default_rng(7)
+    mixing = np.array([[1, 0, 0, 0], [0.8, 0.6, 0, 0], [0.5, 0.5, 0.7, 0], [-0.6, 0.2, 0.3, 0.7]])
+    return rng.normal(size=(400, 4)) @ mixing.T * [1, 10, 0.1, 5] + [0, 100, 0, -3]
+
+
+@pytest.fixture(scope="session")
+def detectors(rows):
+    """A detector fitted on ``rows`` for each type of score."""
+    from vae_anomaly import VAEDetector
+
+    return {
+        score_type: VAEDetector(
+            score_type=score_type, hidden_units=(16,), max_steps=300, patience=300, random_state=0
+        ).fit(rows)
+        for score_type in SCORE_TYPES
+    }
+
+
+@pytest.fixture(scope="session")
+def detector(detectors):
+    return detectors["reconstruction_probability"]
+
+
+@pytest.fixture(scope="session")
+def table():
+    """400 rows of every kind of column, with missing cells; the columns depend on each other."""
+    rng = np.random.default_rng(8)
+    n = 400
+    city = rng.choice(["Bergen", "Oslo", "Tromsø"], size=n, p=[0.2, 0.7, 0.1])
+    frame = pd.DataFrame(
+        {
+            "amount": rng.lognormal(1.0, 0.5, size=n) * np.where(city == "Oslo", 2.0, 1.0),
+            "count": rng.poisson(3, size=n),
+            "city": city,
+            "member": pd.array(rng.random(n) < 0.3, dtype="boolean"),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, n), unit="D"),
+            "grade": pd.Categorical(rng.choice(["a", "b"], size=n), categories=["a", "b", "c"]),
+        }
+    )
+    for name in ("amount", "city", "member", "day", "grade"):
+        frame.loc[rng.random(n) < 0.1, name] = None
+    return frame
+
+
+@pytest.fixture(scope="session")
+def table_detector(table):
+    from vae_anomaly import VAEDetector
+
+    return VAEDetector(hidden_units=(16,), max_steps=200, random_state=0).fit(table)
+
+
+@pytest.fixture(scope="session")
+def table_autoencoder(table):
+    from vae_anomaly import AutoencoderDetector
+
+    return AutoencoderDetector(hidden_units=(16,), max_steps=40, random_state=0).fit(table)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Skip training; the arguments it was called with, one dict per fit.
+
+    For tests of what ``fit`` makes of its input, whatever the weights.
+    """
+    calls = []
+
+    def train(model, x, observed, is_validation, **kwargs):
+        calls.append({"model": model, "x": x, "is_validation": is_validation, **kwargs})
+        return {"step": []}
+
+    monkeypatch.setattr("vae_anomaly.detector.train", train)
+    return calls
+
+
+@pytest.fixture(scope="session")
+def fresh_python():
+    """Run code in a new interpreter; return what it prints."""
+
+    def run(code, *args):
+        process = subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, args)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    return run

@@ -1,0 +1,255 @@
+"""Scores from raw columns: what they are, and that each is a pure function of its row."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from vae_anomaly import scoring
+from vae_anomaly.columns import frame_arrays
+from vae_anomaly.models import build_table_model
+from vae_anomaly.preprocessing import TablePreprocessor
+from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
+from vae_anomaly.thresholds import p_values
+
+
+@pytest.fixture(params=[*SCORE_TYPES, "table", "table autoencoder"])
+def scorer_and_arrays(request, detectors, rows, table, table_detector, table_autoencoder):
+    """A scorer and 1000 rows for it: arrays of numbers for each score, and a mixed table."""
+    if request.param in SCORE_TYPES:
+        columns = np.resize(rows, (1000, rows.shape[1])).T
+        return detectors[request.param].scorer_, {f"x{i}": c for i, c in enumerate(columns)}
+    detector = table_detector if request.param == "table" else table_autoencoder
+    frame = table.iloc[np.resize(np.arange(len(table)), 1000)]
+    return detector.scorer_, frame_arrays(frame, detector.scorer_.preprocessor.kinds)
+
+
+def taken(arrays, indices):
+    return {name: array[indices] for name, array in arrays.items()}
+
+
+def assert_same(outputs, expected):
+    for name, output in outputs.items():
+        np.testing.assert_array_equal(output, expected[name], err_msg=name)
+
+
+def test_the_same_row_twice_scores_the_same(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    # Both fixtures hold 400 rows, repeated.
+    outputs = scorer.run(arrays)
+    assert_same(taken(outputs, slice(0, 400)), taken(outputs, slice(400, 800)))
+    assert_same(scorer.run(arrays), outputs)
+
+
+def test_shuffled_rows_score_the_same(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    order = np.random.default_rng(0).permutation(1000)
+    assert_same(scorer.run(taken(arrays, order)), taken(scorer.run(arrays), order))
+
+
+@pytest.mark.parametrize("row", [0, 17, 999])
+def test_a_row_scores_the_same_alone_as_among_1000(scorer_and_arrays, row):
+    scorer, arrays = scorer_and_arrays
+    alone = scorer.run(taken(arrays, slice(row, row + 1)))
+    assert_same(alone, taken(scorer.run(arrays), slice(row, row + 1)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 333, 4096])
+def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, monkeypatch, size):
+    scorer, arrays = scorer_and_arrays
+    arrays = taken(arrays, slice(0, 100 if size == 1 else 1000))
+    expected = scorer.run(arrays)
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", size)
+    assert_same(scorer.run(arrays), expected)
+
+
+def test_contributions_add_up_to_the_score(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    outputs = scorer.run(arrays)
+    total = outputs["feature_log_prob"].sum(axis=1) + outputs["latent"] + scorer.baseline
+    np.testing.assert_allclose(total, outputs["score"], rtol=1e-9)
+
+
+def test_only_scores_with_a_divergence_have_a_latent_part(detectors, rows):
+    for score_type, detector in detectors.items():
+        latent = detector.explain(rows)["contribution"]["latent"].to_numpy()
+        assert latent.any() == (score_type in ("elbo", "importance_weighted"))
+
+
+def test_outputs_have_their_names_types_and_shapes(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    outputs = scorer.run(arrays)
+    n_columns = len(arrays)
+    assert {name: (o.dtype.name, o.shape) for name, o in outputs.items()} == {
+        "score": ("float64", (1000,)),
+        "decision": ("float64", (1000,)),
+        "is_anomaly": ("bool", (1000,)),
+        "p_value": ("float64", (1000,)),
+        "feature_log_prob": ("float64", (1000, n_columns)),
+        "latent": ("float64", (1000,)),
+    }
+
+
+def test_decisions_are_scores_against_the_offset(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    outputs = scorer.run(arrays)
+    np.testing.assert_array_equal(outputs["decision"], outputs["score"] - scorer.offset.numpy())
+    np.testing.assert_array_equal(outputs["is_anomaly"], outputs["decision"] < 0)
+
+
+def test_p_values_are_those_of_the_calibration_scores(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    outputs = scorer.run(arrays)
+    expected = p_values(outputs["score"], scorer.calibration_scores.numpy())
+    np.testing.assert_array_equal(outputs["p_value"], expected)
+
+
+def test_no_rows_give_no_outputs(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    assert {len(output) for output in scorer.run(taken(arrays, slice(0, 0))).values()} == {0}
+
+
+def test_the_scorer_survives_its_config_and_weights(scorer_and_arrays):
+    scorer, arrays = scorer_and_arrays
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(scorer)))
+    again = keras.saving.deserialize_keras_object(config)
+    again.set_weights(scorer.get_weights())
+    assert_same(again.run(arrays), scorer.run(arrays))
+    assert again.baseline == scorer.baseline
+
+
+def draws(detector, x):
+    """Posterior of each row, its draws of z, and their log-probabilities (n, K, d)."""
+    scorer = detector.scorer_
+    arrays = {f"x{i}": column for i, column in enumerate(x.T)}
+    inputs = scorer.preprocess(arrays)
+    z_mean, z_log_var = (np.asarray(t, np.float64) for t in scorer.model.encode(inputs))
+    z = z_mean[:, None] + np.exp(z_log_var / 2)[:, None] * scorer.noise.numpy()
+    log_prob = np.asarray(scorer.model.feature_log_prob(inputs, z.astype("float32")), np.float64)
+    return z_mean, np.exp(z_log_var / 2), z, log_prob
+
+
+def test_reconstruction_probability_is_the_mean_log_probability_over_the_draws(detectors, rows):
+    detector = detectors["reconstruction_probability"]
+    *_, log_prob = draws(detector, rows)
+    np.testing.assert_allclose(
+        detector.score_samples(rows), log_prob.sum(axis=2).mean(axis=1), rtol=1e-4
+    )
+
+
+def test_the_elbo_is_that_minus_the_divergence(detectors, rows):
+    z_mean, z_scale, _, log_prob = draws(detectors["elbo"], rows)
+    kl = 0.5 * (z_mean**2 + z_scale**2 - 1 - 2 * np.log(z_scale)).sum(axis=1)
+    np.testing.assert_allclose(
+        detectors["elbo"].score_samples(rows),
+        log_prob.sum(axis=2).mean(axis=1) - kl,
+        rtol=1e-4,
+    )
+
+
+def test_the_importance_weighted_score_is_the_log_mean_weight_of_the_draws(detectors, rows):
+    z_mean, z_scale, z, log_prob = draws(detectors["importance_weighted"], rows)
+    log_prior = norm.logpdf(z).sum(axis=2)
+    log_posterior = norm.logpdf(z, z_mean[:, None], z_scale[:, None]).sum(axis=2)
+    log_weight = log_prob.sum(axis=2) + log_prior - log_posterior
+    np.testing.assert_allclose(
+        detectors["importance_weighted"].score_samples(rows),
+        logsumexp(log_weight, axis=1) - np.log(z.shape[1]),
+        rtol=1e-4,
+    )
+
+
+def test_the_reconstruction_error_is_the_squared_distance_in_scales(detectors, rows):
+    detector = detectors["reconstruction_error"]
+    scale = detector.scorer_.preprocessor.scale.numpy()
+    error = (((rows - detector.reconstruct(rows)) / scale) ** 2).sum(axis=1)
+    np.testing.assert_allclose(detector.score_samples(rows), -error, rtol=1e-4, atol=1e-4)
+
+
+def test_the_baseline_is_the_mean_training_score(detectors, rows):
+    for detector in detectors.values():
+        assert detector.scorer_.baseline == pytest.approx(detector.score_samples(rows).mean())
+
+
+def test_each_column_contributes_zero_on_average(table, table_detector):
+    contribution = table_detector.explain(table)["contribution"]
+    for name in table.columns:
+        seen = table[name].notna()
+        assert contribution.loc[seen, name].mean() == pytest.approx(0.0, abs=1e-9)
+
+
+def small_scorer(score_type="elbo", variational=True, **kwargs):
+    preprocessor = TablePreprocessor({"a": "numeric", "b": "numeric"})
+    model = build_table_model(
+        preprocessor.column_widths,
+        2,
+        0,
+        resolution=[0.0, 0.0],
+        variational=variational,
+        hidden_units=(4,),
+        latent_dim=3,
+        seed=0,
+    )
+    return AnomalyScorer(preprocessor, model, score_type=score_type, **kwargs)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 5, 8, 64])
+def test_the_noise_comes_in_mirrored_pairs(n_draws):
+    noise = small_scorer(n_draws=n_draws, seed=0).noise.numpy()
+    assert noise.shape == (n_draws, 3)
+    pairs = noise[: n_draws // 2 * 2].reshape(-1, 2, 3)
+    np.testing.assert_array_equal(pairs[:, 0], -pairs[:, 1])
+
+
+def test_the_noise_is_standard_normal():
+    noise = small_scorer(n_draws=1024, seed=0).noise.numpy()
+    np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(3), atol=0.02)
+
+
+def test_equal_seeds_give_equal_noise_and_others_do_not():
+    first, same, other = (small_scorer(seed=seed).noise.numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
+def test_calibration_keeps_the_scores_of_the_held_out_rows():
+    rng = np.random.default_rng(0)
+    arrays = {"a": rng.normal(size=40), "b": rng.normal(size=40)}
+    held_out = np.arange(40) < 10
+    scorer = small_scorer(n_calibration=10, seed=0)
+    scores = scorer.calibrate(arrays, held_out)
+    np.testing.assert_array_equal(scorer.run(arrays)["score"], scores)
+    np.testing.assert_array_equal(scorer.calibration_scores.numpy(), np.sort(scores[held_out]))
+
+
+def test_calibrating_again_changes_nothing():
+    rng = np.random.default_rng(0)
+    arrays = {"a": rng.normal(size=40), "b": rng.normal(size=40)}
+    scorer = small_scorer(n_calibration=40, seed=0)
+    first = scorer.calibrate(arrays, np.ones(40, dtype=bool))
+    np.testing.assert_array_equal(scorer.calibrate(arrays, np.ones(40, dtype=bool)), first)
+
+
+def test_moving_the_offset_moves_decisions_of_the_compiled_graph():
+    arrays = {"a": np.zeros(3), "b": np.zeros(3)}
+    scorer = small_scorer(seed=0)
+    assert not scorer.run(arrays)["is_anomaly"].any() or scorer.offset.assign(-1e9) is None
+    scorer.offset.assign(1e9)
+    assert scorer.run(arrays)["is_anomaly"].all()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"score_type": "mse"}, "`score_type` to be one of"),
+        ({"n_draws": 0}, "`n_draws` >= 1"),
+        ({"variational": False}, "score_type='reconstruction_error' for a model without"),
+    ],
+)
+def test_impossible_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small_scorer(**kwargs)
