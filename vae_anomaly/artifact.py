@@ -47,11 +47,7 @@ def save(detector, folder):
         The activation is a function: without code, only its name can be stored.
     """
     folder = pathlib.Path(folder)
-    if os.path.lexists(folder) and not _is_detector(folder):
-        raise FileExistsError(
-            f"Expected a new folder or a saved detector to replace. Received: {folder}, which "
-            "is something else. Choose another name."
-        )
+    check_target(folder)
     if callable(detector._model_args["activation"]):
         raise ValueError(
             "Expected a detector whose `activation` is a name, such as 'relu'. Received: "
@@ -96,6 +92,18 @@ def save(detector, folder):
             if replaced.exists():
                 replaced.rename(folder)
             raise
+
+
+def check_target(folder):
+    """Raise FileExistsError unless the folder is new, empty or a saved detector."""
+    folder = pathlib.Path(folder)
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if os.path.lexists(folder) and not _is_detector(folder):
+        raise FileExistsError(
+            f"Expected a new folder or a saved detector to replace. Received: {folder}, which "
+            "is something else. Choose another name."
+        )
 
 
 def read(folder):
@@ -243,7 +251,7 @@ def _weights(scorer):
     own = (scorer.noise, scorer.feature_mean, scorer.latent_mean, scorer.offset)
     variables = [weight for part in parts for weight in part.weights]
     variables += scorer.model.likelihood.weights
-    return [*variables, *own, scorer.calibration_scores]
+    return [*variables, *own, scorer.missing_shortfall, scorer.calibration_scores]
 
 
 def _plain(value):

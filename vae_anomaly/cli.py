@@ -73,6 +73,7 @@ def fit(table, model, hidden_units, numeric, categorical, ids, drop, quiet, **pa
     override them and can be repeated.
     """
     with _reported():
+        artifact.check_target(model)
         kinds = _chosen_kinds(table, numeric, categorical, ids, drop)
         frame = table_io.read_frame(
             table, {name: kind for name, kind in kinds.items() if kind in table_io.KINDS}

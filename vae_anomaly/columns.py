@@ -234,6 +234,8 @@ def _text_array(series):
 def _text(value):
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
+    if isinstance(value, str) and value.endswith(".0") and value[:-2].lstrip("-").isdecimal():
+        return value[:-2]
     # NumPy drops NULs at the end, and TensorFlow refuses halves of surrogate pairs.
     text = str(value).rstrip("\0")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

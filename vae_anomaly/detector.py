@@ -1,5 +1,6 @@
 """Outlier detectors with the interface of scikit-learn."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,7 +16,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vae_anomaly import artifact
-from vae_anomaly.columns import UNMODELLED_KINDS, arrays_frame, frame_arrays, frame_kinds
+from vae_anomaly.columns import (
+    UNMODELLED_KINDS,
+    arrays_frame,
+    frame_arrays,
+    frame_kinds,
+    n_infinite_rows,
+)
 from vae_anomaly.models import build_table_model
 from vae_anomaly.preprocessing import TablePreprocessor
 from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
@@ -77,7 +84,7 @@ class _TableDetector(
         is_calibration = is_validation if n_validation else np.ones(n_rows, dtype=bool)
 
         widths = preprocessor.column_widths
-        self._model_args = {
+        model_args = {
             "column_widths": [int(width) for width in widths],
             "n_numeric": preprocessor.n_numeric,
             "n_boolean": preprocessor.n_boolean,
@@ -87,16 +94,16 @@ class _TableDetector(
             "activation": self.activation,
             **self._own_model_args(),
         }
-        model = build_table_model(**self._model_args, seed=seeds[1])
-        self.scorer_ = AnomalyScorer(
+        model = build_table_model(**model_args, seed=seeds[1])
+        scorer = AnomalyScorer(
             preprocessor,
             model,
             **self._scorer_args(),
             n_calibration=int(is_calibration.sum()),
             seed=seeds[2],
         )
-        x, observed = self.scorer_.preprocess(arrays)
-        self.history_ = train(
+        x, observed = scorer.preprocess(arrays)
+        history = train(
             model,
             x,
             observed,
@@ -108,7 +115,9 @@ class _TableDetector(
             seed=seeds[3],
             verbose=self.verbose,
         )
-        scores = self.scorer_.calibrate(arrays, is_calibration)
+        scores = scorer.calibrate(arrays, is_calibration)
+        # All at once: a fit that fails leaves the detector as it was.
+        self._model_args, self.scorer_, self.history_ = model_args, scorer, history
         self.offset_ = offset_from_contamination(self.contamination, scores, scores[is_calibration])
         return self
 
@@ -148,7 +157,7 @@ class _TableDetector(
 
     def transform(self, X):
         """Return the latent means of rows, (n, latent_dim) float64."""
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         return self.scorer_.latent(self._arrays(X)).astype(np.float64)
 
     def reconstruct(self, X):
@@ -163,7 +172,7 @@ class _TableDetector(
         array (n, d), or DataFrame if X is one
             Booleans as the probability of True, categories as the most probable level.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         expected = self._expected(self._arrays(X))
         return self._like_input(expected, X if _is_frame(X) else None)
 
@@ -194,7 +203,7 @@ class _TableDetector(
         """
         import pandas as pd
 
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         arrays = self._arrays(X)
         names = list(arrays)
         outputs = self.scorer_.run(arrays, ("feature_log_prob", "latent"))
@@ -216,7 +225,7 @@ class _TableDetector(
 
     def save(self, folder):
         """Write the fitted detector to a folder of JSON and weights; see ``artifact.save``."""
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         artifact.save(self, folder)
 
     @property
@@ -235,7 +244,7 @@ class _TableDetector(
         return self._model_args["latent_dim"]
 
     def _run(self, X, name):
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         return self.scorer_.run(self._arrays(X), (name,))[name]
 
     def _start(self, X):
@@ -264,14 +273,14 @@ class _TableDetector(
         if _is_frame(X) and self._was_fitted_on_a_frame():
             if len(X) == 0:
                 raise ValueError("Expected rows to score. Received: 0 sample(s).")
-            return frame_arrays(X, kinds, self._unmodelled())
+            return _infinities_reported(frame_arrays(X, kinds, self._unmodelled()))
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
         if len(kinds) != X.shape[1] or "categorical" in kinds.values():
             raise ValueError(
                 f"Expected a DataFrame, as in fit, of the columns {kinds}. "
                 f"Received: an array of {X.shape[1]} columns of numbers."
             )
-        return dict(zip(kinds, X.T, strict=True))
+        return _infinities_reported(dict(zip(kinds, X.T, strict=True)))
 
     def _was_fitted_on_a_frame(self):
         names = list(self.scorer_.preprocessor.kinds)
@@ -353,7 +362,7 @@ class VAEDetector(_TableDetector):
         Of Adam; decays to 0 over ``max_steps`` along a cosine.
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
-    patience : int, default 1500
+    patience : int, default 3000
         Steps without improvement on the held-out rows before stopping.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
@@ -422,7 +431,7 @@ class VAEDetector(_TableDetector):
         batch_size=256,
         learning_rate=1.5e-3,
         validation_fraction=0.1,
-        patience=1500,
+        patience=3000,
         max_levels=50,
         kinds=None,
         random_state=None,
@@ -461,7 +470,7 @@ class VAEDetector(_TableDetector):
         array (n_rows, d), or DataFrame if the detector was fitted on one
             In the units of X.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "scorer_")
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"Expected `n_rows` to be an int >= 1. Received: n_rows={n_rows!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -527,7 +536,7 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
         batch_size=256,
         learning_rate=1.5e-3,
         validation_fraction=0.1,
-        patience=1500,
+        patience=3000,
         max_levels=50,
         kinds=None,
         random_state=None,
@@ -555,6 +564,15 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
 
     def _scorer_args(self):
         return {"score_type": "reconstruction_error", "n_draws": 1}
+
+
+def _infinities_reported(arrays):
+    if count := n_infinite_rows(arrays):
+        warnings.warn(
+            f"{count} rows have infinite cells; they count as the farthest value there is.",
+            stacklevel=4,
+        )
+    return arrays
 
 
 def _is_frame(X):

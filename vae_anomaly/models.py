@@ -431,9 +431,15 @@ def build_table_model(
         variational=variational,
         column_widths=column_widths,
         seed=seeds[0],
+        dtype="float32",
     )
     decoder = dense_decoder(
-        latent_dim, hidden_units, likelihood.n_outputs, activation=activation, seed=seeds[1]
+        latent_dim,
+        hidden_units,
+        likelihood.n_outputs,
+        activation=activation,
+        seed=seeds[1],
+        dtype="float32",
     )
     if not variational:
         return Autoencoder(encoder, decoder, likelihood)

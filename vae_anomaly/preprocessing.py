@@ -33,10 +33,11 @@ class TablePreprocessor(keras.layers.Layer):
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
 
-    Center and scale are mean and standard deviation of the column after its lowest and highest
-    0.5% are pulled in to those quantiles, so that a few gross outliers among the training rows
-    do not hide the others. The step is the median difference of neighbouring distinct values: a
-    column of few values, counts for example, tells nothing finer than that.
+    Center and scale are mean and standard deviation of the column after values beyond 10
+    interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
+    a few gross outliers among the training rows do not hide the others. The step is the median
+    difference of neighbouring distinct values: a column of few values, counts for example, tells
+    nothing finer than that.
 
     Parameters
     ----------
@@ -182,6 +183,9 @@ class TablePreprocessor(keras.layers.Layer):
         if self._number_names:
             raw = tf.stack([tf.cast(inputs[name], tf.float64) for name in self._number_names], 1)
             present = tf.logical_not(tf.math.is_nan(raw))
+            # A Bernoulli likelihood has no bound outside of [0, 1].
+            boolean = tf.clip_by_value(raw[:, self.n_numeric :], 0.0, 1.0)
+            raw = tf.concat([raw[:, : self.n_numeric], boolean], axis=1)
             values = tf.clip_by_value((raw - self.center) / self.scale, -_LARGEST, _LARGEST)
             excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
@@ -271,11 +275,14 @@ def _center_and_scale(values):
     # Within [-1, 1], by a power of 2 so that nothing is rounded: no square overflows there.
     exponent = np.frexp(np.abs(values).max())[1]
     values = np.ldexp(values, -exponent)
-    low, high = np.quantile(values, [0.005, 0.995])
-    for candidate in (np.clip(values, low, high), values):
+    near = values
+    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
+    if (spread := quartiles[2] - quartiles[0]) > 0:
+        near = np.clip(values, quartiles[1] - 10 * spread, quartiles[1] + 10 * spread)
+    for candidate in (np.clip(near, *np.quantile(near, [0.005, 0.995])), values):
         center, scale = candidate.mean(), candidate.std()
         # Rounding alone gives a constant column of large numbers a tiny spread.
-        if scale > 1e-12 * abs(center) and np.ldexp(scale, exponent) > _SMALLEST_SCALE:
+        if scale > 1e-14 * abs(center) and np.ldexp(scale, exponent) > _SMALLEST_SCALE:
             return np.ldexp(center, exponent), np.ldexp(scale, exponent)
     return np.ldexp(values.mean(), exponent), 1.0
 

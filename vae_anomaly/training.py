@@ -1,5 +1,7 @@
 """Training with a budget of gradient steps, early stopping and progress a person can read."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,6 +10,8 @@ import tensorflow as tf
 _N_EVALUATIONS = 40
 # One evaluation draws z at least this many times, so that few rows give a steady figure.
 _VALIDATION_DRAWS = 2000
+# More held-out rows than this are not looked at, so that large tables do not pay for them.
+_MOST_VALIDATION_ROWS = 20_000
 
 
 def train(
@@ -55,9 +59,9 @@ def train(
         The loss became NaN or infinite.
     """
     rows = np.flatnonzero(~is_validation)
-    watched = np.flatnonzero(is_validation)
+    watched = np.flatnonzero(is_validation)[:_MOST_VALIDATION_ROWS]
     steps_per_epoch = max(1, max_steps // _N_EVALUATIONS)
-    epochs = -(-max_steps // steps_per_epoch)
+    epochs = max_steps // steps_per_epoch
     max_steps = epochs * steps_per_epoch
     batches = _batches(rows, max_steps, batch_size, np.random.default_rng(seed))
 
@@ -78,26 +82,31 @@ def train(
                 restore_best_weights=True,
             )
         )
-    if verbose:
-        callbacks.append(_Progress(max_steps, steps_per_epoch))
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)),
         steps_per_execution=steps_per_epoch,
     )
     # Otherwise its variables appear during the first trace, and the step is traced twice.
     model.optimizer.build(model.trainable_variables)
-    history = model.fit(
-        data,
-        validation_data=validation,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    ).history
-    if not np.isfinite(history["loss"]).all():
+    with _progress(max_steps) if verbose else contextlib.nullcontext() as show:
+        if show:
+            callbacks.append(
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: show((epoch + 1) * steps_per_epoch, logs)
+                )
+            )
+        history = model.fit(
+            data,
+            validation_data=validation,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        ).history
+    if not np.isfinite(list(history.values())).all():
         raise FloatingPointError(
-            "Expected a finite training loss. Received: "
+            "Expected finite losses. Received: "
             f"{history['loss'][-1]} after {len(history['loss']) * steps_per_epoch} steps. "
             "Lower `learning_rate`."
         )
@@ -113,31 +122,26 @@ def _batches(rows, n_steps, batch_size, rng):
     return order[: n_steps * batch_size].reshape(n_steps, batch_size)
 
 
-class _Progress(keras.callbacks.Callback):
-    def __init__(self, max_steps, steps_per_epoch):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+@contextlib.contextmanager
+def _progress(max_steps):
+    """Show a progress bar on stderr; yield a function of the step and the losses."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        super().__init__()
-        self.steps_per_epoch = steps_per_epoch
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-        )
-        self.task = self.bar.add_task("", total=max_steps)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=max_steps)
 
-    def on_train_begin(self, logs=None):
-        self.bar.start()
+        def show(step, logs):
+            text = f"loss {logs['loss']:.3f}"
+            if "val_loss" in logs:
+                text += f", on held-out rows {logs['val_loss']:.3f}"
+            bar.update(task, completed=step, description=text)
 
-    def on_epoch_end(self, epoch, logs=None):
-        text = f"loss {logs['loss']:.3f}"
-        if "val_loss" in logs:
-            text += f", on held-out rows {logs['val_loss']:.3f}"
-        self.bar.update(self.task, advance=self.steps_per_epoch, description=text)
-
-    def on_train_end(self, logs=None):
-        self.bar.stop()
+        yield show
