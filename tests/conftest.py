@@ -93,7 +93,7 @@ def trainings(monkeypatch):
         calls.append({"model": model, "x": x, "is_validation": is_validation, **kwargs})
         return {"step": []}
 
-    monkeypatch.setattr("vae_anomaly.detector.train", train)
+    monkeypatch.setattr("vae_anomaly.estimator.train", train)
     return calls
 
 

@@ -26,14 +26,14 @@ LEVELS = [
     LEAVES,
     {"models"},
     {"training", "scoring"},
-    {"artifact", "detector", "export", "batch"},
+    {"artifact", "estimator", "detector", "export", "batch"},
     {"cli"},
     {"__main__"},
 ]
 ALLOWED = {
-    "sklearn": {"detector", "plotting"},
-    "pandas": {"table_io", "datasets", "columns", "detector", "cli"},
-    "pyarrow": {"table_io", "datasets", "columns", "detector", "cli"},
+    "sklearn": {"detector", "estimator", "plotting"},
+    "pandas": {"table_io", "datasets", "columns", "estimator", "cli"},
+    "pyarrow": {"table_io", "datasets", "columns", "estimator", "cli"},
     "matplotlib": {"plotting"},
 }
 

@@ -8,7 +8,6 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from vae_anomaly import scoring
 from vae_anomaly.columns import frame_arrays
 from vae_anomaly.models import build_table_model
 from vae_anomaly.preprocessing import TablePreprocessor
@@ -58,12 +57,45 @@ def test_a_row_scores_the_same_alone_as_among_1000(scorer_and_arrays, row):
 
 
 @pytest.mark.parametrize("size", [1, 7, 333, 4096])
-def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, monkeypatch, size):
+def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, size):
     scorer, arrays = scorer_and_arrays
-    arrays = taken(arrays, slice(0, 100 if size == 1 else 1000))
+    n_rows = 50 if size == 1 else 1000
+    chunks = [
+        scorer.run(taken(arrays, slice(start, start + size))) for start in range(0, n_rows, size)
+    ]
+    together = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    assert_same(taken(together, slice(0, n_rows)), taken(scorer.run(arrays), slice(0, n_rows)))
+
+
+@pytest.mark.parametrize("n_draws", [1, 8])
+@pytest.mark.parametrize(
+    ("n_columns", "hidden_units", "latent_dim"),
+    [(4, (128, 128), 2), (30, (16,), 16), (101, (128, 128), 7), (300, (250, 33), 3)],
+)
+def test_no_network_is_of_a_size_that_lets_rows_depend_on_others(
+    n_columns, hidden_units, latent_dim, n_draws
+):
+    # Matrix products take other ways for other shapes and for rows that do not fill a block.
+    preprocessor = TablePreprocessor({f"x{i}": "numeric" for i in range(n_columns)})
+    model = build_table_model(
+        preprocessor.column_widths,
+        n_columns,
+        0,
+        resolution=np.zeros(n_columns),
+        variational=True,
+        hidden_units=hidden_units,
+        latent_dim=latent_dim,
+        seed=0,
+    )
+    scorer = AnomalyScorer(
+        preprocessor, model, score_type="importance_weighted", n_draws=n_draws, seed=0
+    )
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=1100) for name in preprocessor.kinds}
     expected = scorer.run(arrays)
-    monkeypatch.setattr(scoring, "_CHUNK_ROWS", size)
-    assert_same(scorer.run(arrays), expected)
+    for size in (1, 73, 258, 480, 928, 1100):
+        order = rng.permutation(1100)[:size]
+        assert_same(scorer.run(taken(arrays, order)), taken(expected, order))
 
 
 def test_contributions_add_up_to_the_score(scorer_and_arrays):
