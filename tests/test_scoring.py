@@ -286,3 +286,16 @@ def test_moving_the_offset_moves_decisions_of_the_compiled_graph():
 def test_impossible_arguments_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small_scorer(**kwargs)
+
+
+@pytest.mark.parametrize("score_type", SCORE_TYPES[:3])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_a_row_is_neither_flagged_nor_excused_for_its_holes(detectors, rows, score_type, share):
+    detector = detectors[score_type]
+    rng = np.random.default_rng(3)
+    rows = np.resize(rows, (2000, 4))
+    holes = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
+    lowest = np.quantile(detector.score_samples(rows), 0.1)
+    assert (detector.score_samples(holes) < lowest).mean() < 0.2
+    assert 0.3 < detector.p_values(holes).mean() < 0.7
+    assert abs(detector.score_samples(holes).mean() - detector.scorer_.baseline) < 0.5
