@@ -56,11 +56,9 @@ def scores_of(way, train, test, seed, params) -> dict[str, np.ndarray]:
     step = steps(train)
     if way == "categories":
         few = [j for j in np.flatnonzero(step) if len(np.unique(train[:, j])) <= _MAX_CATEGORIES]
-        frames = [
-            pd.DataFrame(X).rename(columns=str).astype({str(j): "category" for j in few})
-            for X in (train, test)
-        ]
-        return detector_scores(*frames, seed, params)
+        kinds = {str(j): "category" for j in few}
+        train, test = (pd.DataFrame(X).rename(columns=str).astype(kinds) for X in (train, test))
+        return detector_scores(train, test, seed, params)
     if way == "floor":
         return detector_scores(train, test, seed, params)
     if way == "dequantise":

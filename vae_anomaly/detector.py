@@ -187,8 +187,8 @@ class AutoencoderDetector(TableDetector):
     """Outlier detector that scores rows by the squared error of a plain autoencoder.
 
     The baseline to compare ``VAEDetector`` with: same data path, networks, training (cells are
-    hidden from the encoder here too) and threshold; no distribution over z, no likelihood. Scores are minus squared standard
-    deviations, not nats.
+    hidden from the encoder here too) and threshold; no distribution over z, no likelihood.
+    Scores are minus squared standard deviations, not nats.
 
     Parameters
     ----------
