@@ -63,7 +63,7 @@ def test_the_history_has_a_figure_for_each_look_at_the_loss(monkeypatch):
     assert set(history) == {"step", "loss", "val_loss"}
     # Whole rounds of two steps, within the budget.
     assert history["step"] == [2, 4, 6, 8]
-    assert len(history["loss"]) == len(history["val_loss"]) == 5
+    assert len(history["loss"]) == len(history["val_loss"]) == 4
     assert all(type(value) is float for value in history["loss"] + history["val_loss"])
 
 
