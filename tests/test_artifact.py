@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pathlib
 import pickle
 
 import joblib
@@ -86,11 +87,27 @@ def test_a_moved_threshold_survives(table_detector, table, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
-def test_one_changed_byte_is_refused(copied, name):
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_changed_byte_is_refused(copied, name, place):
     content = bytearray((copied / name).read_bytes())
-    content[len(content) // 2] ^= 1
+    content[int(place * (len(content) - 1))] ^= 1
     (copied / name).write_bytes(content)
     assert_refused(copied, f"{name} is damaged")
+
+
+def test_a_changed_byte_of_the_manifest_is_refused_or_changes_no_more_than_a_version(copied):
+    content = (copied / "manifest.json").read_bytes()
+    expected = {**artifact.read(copied), "versions": None}
+    n_refused = 0
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (copied / "manifest.json").write_bytes(changed)
+        try:
+            assert {**artifact.read(copied), "versions": None} == expected
+        except ArtifactError:
+            n_refused += 1
+    assert n_refused > 150  # the hashes alone are 128 bytes
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -130,6 +147,18 @@ def test_a_damaged_folder_is_refused_before_tensorflow_is_imported(copied, fresh
     assert fresh_python(code, copied).split() == ["True", "False"]
 
 
+def test_another_process_scores_bit_for_bit_the_same(table_detector, saved, table, fresh_python):
+    code = (
+        "import sys, vae_anomaly\n"
+        "import pandas as pd\n"
+        "detector = vae_anomaly.load_detector(sys.argv[1])\n"
+        "print(detector.score_samples(pd.read_pickle(sys.argv[2])).tobytes().hex())"
+    )
+    table.to_pickle(saved.parent / "table.pickle")
+    scores = bytes.fromhex(fresh_python(code, saved, saved.parent / "table.pickle"))
+    assert scores == table_detector.score_samples(table).tobytes()
+
+
 def test_saving_again_replaces_the_detector(copied, detector, rows):
     detector.save(copied)
     assert {path.name for path in copied.iterdir()} == FILES
@@ -143,6 +172,49 @@ def test_another_folder_is_not_replaced(detector, tmp_path):
     with pytest.raises(FileExistsError, match="something else"):
         detector.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_with_another_manifest_is_not_replaced(detector, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "a web application"}')
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        detector.save(tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_a_file_is_not_replaced(detector, tmp_path):
+    (tmp_path / "m").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        detector.save(tmp_path / "m")
+    assert (tmp_path / "m").read_text() == "mine"
+
+
+def test_missing_parent_folders_are_made(detector, tmp_path):
+    detector.save(tmp_path / "a" / "b" / "m")
+    assert {path.name for path in (tmp_path / "a" / "b" / "m").iterdir()} == FILES
+
+
+def test_numpy_numbers_among_the_parameters_can_be_saved(trainings, rows, tmp_path):
+    detector = VAEDetector(
+        hidden_units=np.array([4]),
+        latent_dim=np.int64(2),
+        max_steps=np.int64(3),
+        learning_rate=np.float32(0.01),
+        variance=np.float32(0.5),
+        n_draws=np.int32(2),
+        random_state=np.random.RandomState(0),
+    ).fit(rows)
+    detector.save(tmp_path / "m")
+    twin = load_detector(tmp_path / "m")
+    np.testing.assert_array_equal(twin.score_samples(rows), detector.score_samples(rows))
+    assert twin.random_state is None
+
+
+def test_a_function_cannot_be_saved(trainings, rows, tmp_path):
+    detector = VAEDetector(hidden_units=(4,), activation=lambda x: x).fit(rows)
+    with pytest.raises(ValueError, match="`activation` is a name"):
+        detector.save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_is_filled(detector, tmp_path):
@@ -159,6 +231,25 @@ def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkey
 
     monkeypatch.setattr(artifact.np, "savez", full)
     with pytest.raises(OSError, match="disk full"):
+        detector.save(copied)
+    monkeypatch.undo()
+    assert [path.name for path in copied.parent.iterdir()] == ["m"]
+    np.testing.assert_array_equal(load_detector(copied).score_samples(table), before)
+
+
+def test_a_save_that_fails_at_the_last_step_puts_the_old_detector_back(
+    detector, copied, table, monkeypatch
+):
+    before = load_detector(copied).score_samples(table)
+    rename = pathlib.Path.rename
+
+    def failing(path, target):
+        if path.name == "part":
+            raise OSError("busy")
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", failing)
+    with pytest.raises(OSError, match="busy"):
         detector.save(copied)
     monkeypatch.undo()
     assert [path.name for path in copied.parent.iterdir()] == ["m"]

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
-from vae_anomaly.scoring import SCORE_TYPES
+from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
 from vae_anomaly.thresholds import p_values
 
 BOTH = pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
@@ -163,28 +163,34 @@ def test_the_score_falls_along_rays_that_leave_the_data(detectors, rows, score_t
     assert (scores[-1] < detectors[score_type].score_samples(rows).min()).all()
 
 
-@pytest.fixture(scope="module")
-def ring():
+def test_the_empty_middle_of_a_ring_is_flagged():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, size=1000)
     radii = 1 + 0.05 * rng.normal(size=1000)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
-
-
-@pytest.mark.parametrize("score_type", ["reconstruction_probability", "importance_weighted"])
-def test_the_empty_middle_of_a_ring_is_flagged(ring, score_type):
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
+    middle = rng.uniform(-0.25, 0.25, size=(100, 2))
     # Without the warm-up z is ignored: the model takes the ring for a round cloud.
     detector = VAEDetector(
-        score_type=score_type,
         hidden_units=(32, 32),
         max_steps=800,
         kl_warmup_steps=400,
         learning_rate=5e-3,
         random_state=0,
     ).fit(ring)
-    middle = np.random.default_rng(1).uniform(-0.25, 0.25, size=(100, 2))
     assert (detector.predict(middle) == -1).all()
     assert np.mean(detector.predict(ring) == -1) < 0.05
+    # The other scores of the same model; not the reconstruction error, which has no density.
+    for score_type in ("importance_weighted", "elbo"):
+        scorer = AnomalyScorer(
+            detector.scorer_.preprocessor,
+            detector.scorer_.model,
+            score_type=score_type,
+            n_calibration=1000,
+            seed=0,
+        )
+        scorer.calibrate(dict(zip(("x0", "x1"), ring.T, strict=True)), np.ones(1000, dtype=bool))
+        p_value = scorer.run(dict(zip(("x0", "x1"), middle.T, strict=True)))["p_value"]
+        assert (p_value < 0.02).all()
 
 
 # Options
@@ -401,11 +407,10 @@ def test_the_autoencoder_takes_its_options(table):
     assert (detector.score_samples(table) <= 0).all()
 
 
-@BOTH
-def test_verbose_shows_progress_on_stderr_and_silence_is_the_default(detector_class, rows, capsys):
-    detector_class(**SMALL).fit(rows)
+def test_verbose_shows_progress_on_stderr_and_silence_is_the_default(rows, capsys):
+    AutoencoderDetector(**SMALL).fit(rows)
     assert capsys.readouterr() == ("", "")
-    detector_class(**SMALL, verbose=1).fit(rows)
+    AutoencoderDetector(**SMALL, verbose=1).fit(rows)
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2 steps" in err
@@ -501,7 +506,7 @@ def test_it_is_a_step_of_a_pipeline(trainings, rows):
 
 def test_it_is_searched_over_its_parameters(rows):
     search = GridSearchCV(
-        VAEDetector(**{**SMALL, "max_steps": 30, "learning_rate": 1e-2}),
+        VAEDetector(**SMALL),
         {"variance": [1000.0, "column"]},
         cv=2,
         refit=False,
@@ -566,6 +571,14 @@ def test_the_transform_of_a_frame_keeps_its_index(table_detector, table):
     assert framed.index.equals(frame.index)
 
 
+def test_a_fit_that_fails_leaves_the_detector_as_it_was(trainings, rows, table):
+    detector = VAEDetector(**SMALL).fit(rows)
+    scores = detector.score_samples(rows)
+    with pytest.raises(ValueError, match="infinity"):
+        detector.fit(table.assign(amount=np.inf))
+    np.testing.assert_array_equal(detector.score_samples(rows), scores)
+
+
 def test_refitting_forgets_the_first_fit(trainings, rows, table):
     detector = VAEDetector(**SMALL).fit(table)
     assert list(detector.feature_names_in_) == list(table.columns)
@@ -579,10 +592,9 @@ def test_refitting_forgets_the_first_fit(trainings, rows, table):
 
 
 def test_equal_seeds_give_equal_detectors_and_others_do_not(rows):
-    settings_ = {**SMALL, "max_steps": 4}
-    first = VAEDetector(**settings_).fit(rows)
-    same = VAEDetector(**settings_).fit(rows)
-    other = VAEDetector(**{**settings_, "random_state": 1}).fit(rows)
+    first = VAEDetector(**SMALL).fit(rows)
+    same = VAEDetector(**SMALL).fit(rows)
+    other = VAEDetector(**{**SMALL, "random_state": 1}).fit(rows)
     assert first.history_ == same.history_
     np.testing.assert_array_equal(first.score_samples(rows), same.score_samples(rows))
     assert (first.score_samples(rows) != other.score_samples(rows)).any()
@@ -626,9 +638,8 @@ def test_reconstructions_are_in_the_units_of_x(detector, rows):
     assert reconstructed.shape == rows.shape
     error = ((reconstructed - rows) ** 2).mean(axis=0)
     assert (error < 0.95 * rows.var(axis=0)).all()
-    np.testing.assert_allclose(
-        reconstructed.mean(axis=0), rows.mean(axis=0), atol=0.3 * rows.std(axis=0).max()
-    )
+    deviation = np.abs(reconstructed.mean(axis=0) - rows.mean(axis=0)) / rows.std(axis=0)
+    assert (deviation < 0.3).all()
 
 
 def test_a_frame_in_is_a_frame_out(table_detector, table):
@@ -773,8 +784,16 @@ def test_no_rows_to_score_are_refused(fitted):
         detector.predict(X[:0])
 
 
-@BOTH
-@pytest.mark.parametrize("shape", [(1, 3), (2, 3), (5, 1), (1, 1), (3, 30)])
+@pytest.mark.parametrize(
+    ("detector_class", "shape"),
+    [
+        (VAEDetector, (1, 3)),
+        (VAEDetector, (5, 1)),
+        (VAEDetector, (3, 30)),
+        (AutoencoderDetector, (1, 1)),
+        (AutoencoderDetector, (2, 3)),
+    ],
+)
 def test_few_rows_and_few_columns_are_enough(detector_class, shape):
     X = np.random.default_rng(0).normal(size=shape)
     detector = detector_class(hidden_units=(4,), max_steps=2, random_state=0).fit(X)
@@ -793,7 +812,7 @@ def test_rows_that_repeat_are_no_trouble():
 @pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
 def test_a_deviation_from_a_constant_column_is_less_normal(detector_class, rows):
     X = np.column_stack([rows[:, 0], np.full(len(rows), 7.0)])
-    detector = detector_class(hidden_units=(8,), max_steps=100, random_state=0).fit(X)
+    detector = detector_class(hidden_units=(8,), max_steps=40, random_state=0).fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
     row = np.array([rows[:, 0].mean(), 7.0])
     by_distance = detector.score_samples([row, row + [0, 1], row + [0, 2], row + [0, 10]])
@@ -899,13 +918,22 @@ def test_the_score_of_an_incomplete_row_is_its_observed_cells_and_what_holes_cos
     assert contribution["latent"].groupby(table.isna().sum(axis=1)).nunique().max() == 1
 
 
-def test_a_row_without_any_cell_is_neither_flagged_nor_excused(table_detector, table):
+def test_rows_are_neither_flagged_nor_excused_for_what_they_lack(table_detector, table):
+    rng = np.random.default_rng(0)
+    whole = table.dropna()
+    scores = table_detector.score_samples(whole)
+    for share in (0.25, 0.5, 0.75):
+        lacking = table_detector.score_samples(whole.mask(rng.random(whole.shape) < share))
+        assert lacking.mean() == pytest.approx(scores.mean(), abs=0.5)
+        assert np.mean(lacking < table_detector.offset_) < 0.05
+
+
+def test_a_row_without_any_cell_is_an_ordinary_row(table_detector, table):
     empty = table.iloc[:1].astype(object)
     empty[:] = None
-    score = table_detector.score_samples(empty)
+    score = table_detector.score_samples(empty)[0]
+    assert score == pytest.approx(table_detector.scorer_.baseline, abs=0.5)
     assert table_detector.predict(empty)[0] == 1
-    typical = np.median(table_detector.score_samples(table))
-    assert score[0] == pytest.approx(typical, abs=2.0)
 
 
 @pytest.mark.parametrize("marker", [None, np.nan, pd.NA, pd.NaT, ""])
@@ -1105,6 +1133,7 @@ HYPOTHESIS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*infinite cells")
 @settings(max_examples=60, **HYPOTHESIS)
 @given(st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=4))
 def test_any_cells_are_scored(table_detector, cells):

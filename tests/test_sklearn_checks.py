@@ -1,14 +1,56 @@
 """scikit-learn's own checks of an estimator; none is skipped or expected to fail."""
 
-from sklearn.utils.estimator_checks import parametrize_with_checks
+import pytest
+import sklearn
+from sklearn.utils.estimator_checks import (
+    check_param_validation,
+    check_transformer_get_feature_names_out_pandas,
+    parametrize_with_checks,
+)
+from sklearn.utils.fixes import parse_version
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
 
 SMALL = {"max_steps": 5, "hidden_units": (8,), "latent_dim": 2}
+SMALLER = {"max_steps": 1, "hidden_units": (), "latent_dim": 2, "validation_fraction": 0}
+NEEDS_ARRAY_API = "check_array_api_input"
 
 
-@parametrize_with_checks([VAEDetector(**SMALL), AutoencoderDetector(**SMALL)])
+def without_array_api(checks):
+    """Leave out the check that scikit-learn skips unless a variable is set; it is run below."""
+    name, cases = checks.args
+    kept = [case for case in cases if NEEDS_ARRAY_API not in str(case[1])]
+    return pytest.mark.parametrize(name, kept, ids=checks.kwargs["ids"])
+
+
+@without_array_api(parametrize_with_checks([VAEDetector(**SMALL), AutoencoderDetector(**SMALLER)]))
 def test_scikit_learns_check(estimator, check):
-    # A check that fails raises; scikit-learn itself skips those of the array API standard.
+    # A check that fails raises.
     check(estimator)
     assert not hasattr(estimator, "scorer_")
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"), reason="a check of 1.9"
+)
+def test_scikit_learns_check_of_the_array_api_standard(fresh_python):
+    code = """
+import os
+os.environ["SCIPY_ARRAY_API"] = "1"
+from sklearn.utils.estimator_checks import check_array_api_input
+from vae_anomaly import VAEDetector
+detector = VAEDetector(max_steps=2, hidden_units=(4,), latent_dim=2, random_state=0)
+check_array_api_input(
+    "VAEDetector", detector, array_namespace="numpy", expect_only_array_outputs=False
+)
+print("passed")
+"""
+    assert fresh_python(code).strip() == "passed"
+
+
+@pytest.mark.parametrize("detector", [VAEDetector(**SMALL), AutoencoderDetector(**SMALLER)])
+@pytest.mark.parametrize(
+    "check", [check_param_validation, check_transformer_get_feature_names_out_pandas]
+)
+def test_checks_that_scikit_learn_keeps_for_its_own_estimators(detector, check):
+    check(type(detector).__name__, detector)

@@ -3,6 +3,8 @@
 The detector, the command line and every export call the same ``AnomalyScorer``.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,6 +26,7 @@ OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob", "la
 # block is 24 rows with AVX2 and 48 with AVX-512, so a multiple of both leaves no such rows. Large
 # enough to keep the processor busy, small enough for its caches, and for one row to be quick.
 _CHUNK_ROWS = 480
+_CHUNKS_AT_ONCE = 2
 # What missing cells cost is measured at shares of 0, 10%, ... 100%, on so many rows each.
 _N_KNOTS = 11
 _SHORTFALL_ROWS = 512
@@ -266,8 +269,8 @@ class AnomalyScorer(keras.Model):
         texts = [name for name, kind in self.preprocessor.kinds.items() if kind == "categorical"]
         numbers = [array for name, array in arrays.items() if name not in texts]
         n_rows = len(next(iter(arrays.values())))
-        chunks = []
-        for start in range(0, max(n_rows, 1), _CHUNK_ROWS):
+
+        def chunk(start):
             rows = slice(start, min(start + _CHUNK_ROWS, n_rows))
             padding = (0, _CHUNK_ROWS - (rows.stop - rows.start))
             block = np.zeros((_CHUNK_ROWS, len(numbers)))
@@ -280,7 +283,11 @@ class AnomalyScorer(keras.Model):
                     for name in texts
                 },
             )
-            chunks.append([outputs[name].numpy()[: rows.stop - rows.start] for name in names])
+            return [outputs[name].numpy()[: rows.stop - rows.start] for name in names]
+
+        # TensorFlow lets go of the interpreter: one chunk computes while another is made ready.
+        with ThreadPoolExecutor(_CHUNKS_AT_ONCE) as pool:
+            chunks = list(pool.map(chunk, range(0, max(n_rows, 1), _CHUNK_ROWS)))
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
     def _compiled(self, function):
