@@ -15,14 +15,16 @@ SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")
 
 
 def run_process(*arguments, cwd=None):
-    """Run the command line as a process of its own."""
+    """Run the command line as a process of its own, as a user does: without the tests' settings."""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.run(
         [sys.executable, "-m", "vae_anomaly", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
         timeout=300,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env=environment,
         check=False,
     )
 
