@@ -71,6 +71,17 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         ValueError
             Infinite values, no rows or no columns, duplicate column names, a wrong parameter.
         """
+        before = dict(vars(self))
+        try:
+            self._fit(X)
+        except BaseException:
+            # A fit that fails leaves the detector as it was.
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def _fit(self, X):
         kinds, arrays = self._start(X)
         preprocessor = TablePreprocessor(kinds, max_levels=self.max_levels)
         preprocessor.adapt(arrays)
@@ -115,10 +126,8 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
             verbose=self.verbose,
         )
         scores = scorer.calibrate(arrays, is_calibration)
-        # All at once: a fit that fails leaves the detector as it was.
         self._model_args, self.scorer_, self.history_ = model_args, scorer, history
         self.offset_ = offset_from_contamination(self.contamination, scores, scores[is_calibration])
-        return self
 
     def score_samples(self, X):
         """Score rows; higher is more normal.
