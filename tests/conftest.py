@@ -18,6 +18,7 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 SCORE_TYPES = (
+    "composite",
     "reconstruction_probability",
     "importance_weighted",
     "elbo",
@@ -48,7 +49,7 @@ def detectors(rows):
 
 @pytest.fixture(scope="session")
 def detector(detectors):
-    return detectors["reconstruction_probability"]
+    return detectors["composite"]
 
 
 @pytest.fixture(scope="session")

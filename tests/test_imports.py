@@ -14,6 +14,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 LEAVES = {
     "layers",
     "likelihoods",
+    "marginals",
     "networks",
     "preprocessing",
     "columns",

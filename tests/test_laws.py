@@ -190,6 +190,19 @@ def test_the_bound_of_another_posterior_lacks_the_divergence_from_the_exact_one(
     np.testing.assert_allclose(scores(scorer(vae, "elbo", 4096), x), expected, atol=0.03)
 
 
+def test_the_marginals_of_the_exact_posterior_are_those_of_the_model():
+    truth = ppca()
+    vae = linear_vae(truth, linear_encoder(truth))
+    ours = scorer(vae, "composite", 64)
+    x = truth.draw(2000, seed=1)
+    ours.calibrate({f"x{i}": column for i, column in enumerate(x.T)}, np.arange(2000) == 0)
+    scale = np.sqrt(np.sum(truth.loadings**2, axis=1) + truth.variance)
+    expected = stats.norm.logpdf(x, truth.mean, scale)
+    # They are made from a sample of 512 rows.
+    near = np.abs(x - truth.mean) < 2 * scale
+    assert np.abs(ours.marginals(x.astype("float32")) - expected)[near].max() < 0.25
+
+
 def test_the_bound_of_training_has_its_closed_form():
     truth, n_draws = ppca(), 4_000
     x = truth.draw(10, seed=1)

@@ -251,6 +251,8 @@ def _weights(scorer):
     own = (scorer.noise, scorer.feature_mean, scorer.latent_mean, scorer.offset)
     variables = [weight for part in parts for weight in part.weights]
     variables += scorer.model.likelihood.weights
+    if scorer.score_type == "composite":
+        variables += scorer.marginals.weights
     return [*variables, *own, scorer.missing_shortfall, scorer.calibration_scores]
 
 

@@ -20,9 +20,10 @@ class VAEDetector(TableDetector):
 
     Parameters
     ----------
-    score_type : str, default "reconstruction_probability"
-        "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an estimate of
-        log p(x), Burda et al. 2016), "elbo" or "reconstruction_error"; see
+    score_type : str, default "composite"
+        "composite" (the mean of the reconstruction probability and of how common each value is
+        by itself), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
+        estimate of log p(x), Burda et al. 2016), "elbo" or "reconstruction_error"; see
         ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
@@ -104,7 +105,7 @@ class VAEDetector(TableDetector):
     def __init__(
         self,
         *,
-        score_type="reconstruction_probability",
+        score_type="composite",
         contamination="auto",
         hidden_units=(128, 128),
         latent_dim=None,

@@ -12,8 +12,10 @@ from keras import ops
 from scipy.stats import qmc
 
 from vae_anomaly.layers import kl_divergence, monte_carlo_kl
+from vae_anomaly.marginals import Marginals
 
 SCORE_TYPES = (
+    "composite",
     "reconstruction_probability",
     "importance_weighted",
     "elbo",
@@ -30,6 +32,8 @@ _CHUNKS_AT_ONCE = 2
 # What missing cells cost is measured at shares of 0, 10%, ... 100%, on so many rows each.
 _N_KNOTS = 11
 _SHORTFALL_ROWS = 512
+# Training rows whose reconstructions make up the columns' marginals.
+_MARGINAL_ROWS = 512
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -53,6 +57,9 @@ class AnomalyScorer(keras.Model):
         - importance weighted: log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2016,
           equation 8), an estimate of log p(x);
         - elbo: reconstruction probability - KL(q(z|x) || p(z));
+        - composite: the mean of reconstruction probability and sum_d log p(x_d), the columns'
+          marginals (``marginals.Marginals``): how well a row goes together and how common its
+          values are by themselves. A composite log-likelihood (Varin, Reid & Firth 2011);
         - reconstruction error: -(x - reconstruction)^2, summed.
     n_draws : int
         K >= 1.
@@ -96,6 +103,10 @@ class AnomalyScorer(keras.Model):
         self.noise.assign(_noise_bank(self.n_draws, model.latent_dim, seed))
         self.feature_mean = self._constant("feature_mean", (len(preprocessor.column_names),))
         self.latent_mean = self._constant("latent_mean", ())
+        if score_type == "composite":
+            self.marginals = Marginals(
+                preprocessor.column_widths, preprocessor.n_numeric, preprocessor.n_boolean
+            )
         self.missing_shortfall = self._constant("missing_shortfall", (_N_KNOTS,))
         self.offset = self._constant("offset", ())
         self.calibration_scores = self._constant("calibration_scores", (self.n_calibration,))
@@ -175,10 +186,12 @@ class AnomalyScorer(keras.Model):
         features = _float64(ops.mean(log_prob, axis=1))
         if self.score_type == "elbo":
             return features, -_float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
+        if self.score_type == "composite":
+            features = (features + _float64(self.marginals(x))) / 2
         return features, tf.zeros_like(features[:, 0])
 
     def calibrate(self, arrays, is_calibration):
-        """Learn the columns' means, what missing cells cost, and the calibration scores.
+        """Learn the columns' marginals and means, what missing cells cost, calibration scores.
 
         A row that lacks cells is reconstructed worse, or has less of a prior term, for that
         alone. What this costs is measured by hiding cells of the calibration rows, and made up
@@ -199,6 +212,8 @@ class AnomalyScorer(keras.Model):
         self.feature_mean.assign(np.zeros(len(self._output_order)))
         self.latent_mean.assign(0.0)
         self.missing_shortfall.assign(np.zeros(_N_KNOTS))
+        if self.score_type == "composite":
+            self._adapt_marginals(arrays)
         outputs = self.run(arrays, ("feature_log_prob", "latent"))
         features = outputs["feature_log_prob"][:, np.argsort(self._output_order)]
         observed = self.preprocess(arrays)[1]
@@ -210,6 +225,15 @@ class AnomalyScorer(keras.Model):
         scores = self.run(arrays, ("score",))["score"]
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
         return scores
+
+    def _adapt_marginals(self, arrays):
+        rng = np.random.default_rng(self.seed)
+        n_rows = len(next(iter(arrays.values())))
+        rows = rng.permutation(n_rows)[:_MARGINAL_ROWS]
+        inputs = self.preprocess({name: array[rows] for name, array in arrays.items()})
+        z_mean, z_log_var = self.model.encode(inputs)
+        z = z_mean + ops.exp(z_log_var / 2) * np.resize(self.noise, z_mean.shape)
+        self.marginals.adapt(self.model.likelihood, self.model.decoder(z))
 
     def _measured_shortfall(self, arrays, is_calibration):
         """Mean score of calibration rows, less the mean with a share of cells hidden, per knot."""
