@@ -1,95 +1,166 @@
-"""The ADBench protocol of the reference data: tables, splits, other detectors and measures."""
+"""Detection quality on the ADBench tables, against scikit-learn's detectors.
 
+See README.md for the protocol and for what each line of the output is.
+"""
+
+import argparse
+import ast
+import csv
+import logging
+import os
 import pathlib
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from sklearn.ensemble import IsolationForest
-from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
-from sklearn.preprocessing import StandardScaler
+import pandas as pd
+from protocol import DATA, OTHERS, SETTINGS, load_split, measures, standardised, table_paths
+from sklearn.utils.parallel import Parallel, delayed
 
-DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "adbench"
-SETTINGS = ("one-class", "unsupervised")
-_MAX_ROWS = 10_000
-_MIN_ANOMALIES = 10
+DETECTORS = ("VAEDetector", "AutoencoderDetector", *OTHERS)
+FIELDS = ["dataset", "setting", "seed", "detector", "auroc", "average_precision"]
+FIELDS += ["fit_s", "score_s", "steps", "n_train", "n_test", "n_features"]
 
 
-def table_paths(folder: pathlib.Path, names: Sequence[str] | None = None) -> list[pathlib.Path]:
-    """Find the tables of a folder; ``names`` may be parts of their names, such as "wine".
-
-    Ends the program with a clear message if there are none.
-    """
-    paths = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_size)
-    if not paths:
-        sys.exit(f"skipped: no .npz tables in {folder}; name another folder with --data")
-    chosen = [path for path in paths if names is None or any(n in path.stem for n in names)]
-    if not chosen:
-        sys.exit(f"no table matches {names}; there are {[path.stem for path in paths]}")
-    return chosen
+def timed(function, *args) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return function(*args), time.perf_counter() - start
 
 
-def load_split(
-    path: pathlib.Path, setting: str, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return training rows, test rows and the test rows' labels (1 = anomaly).
+def own_scores(name, X_train, X_test, seed, params) -> Iterator[tuple[str, np.ndarray, dict]]:
+    """Fit one of our detectors once; yield the name, anomaly scores and cost of each score type."""
+    import keras
 
-    More than 10,000 rows: 10,000 of them, with the anomaly rate kept (at least 10 anomalies).
-    "one-class": a random half of the normal rows trains; the others and all anomalies test.
-    "unsupervised": all rows do both, and training and test rows are the **same** array.
-    """
-    with np.load(path) as table:
-        X, y = table["X"].astype(np.float64), table["y"].astype(int).ravel()
-    rng = np.random.default_rng(seed)
-    if len(X) > _MAX_ROWS:
-        anomalies, normal = (rng.permutation(np.flatnonzero(y == label)) for label in (1, 0))
-        anomalies = anomalies[: max(_MIN_ANOMALIES, round(_MAX_ROWS * y.mean()))]
-        kept = np.sort(np.concatenate([anomalies, normal[: _MAX_ROWS - len(anomalies)]]))
-        X, y = X[kept], y[kept]
-    if setting == "unsupervised":
-        return X, X, y
-    normal = rng.permutation(np.flatnonzero(y == 0))
-    train = np.sort(normal[: len(normal) // 2])
-    test = np.setdiff1d(np.arange(len(X)), train)
-    return X[train], X[test], y[test]
+    import vae_anomaly
+    from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
 
-
-def measures(y: np.ndarray, anomaly_score: np.ndarray) -> dict[str, float]:
-    """Return AUROC and average precision; a higher score must mean more anomalous."""
-    return {
-        "auroc": float(roc_auc_score(y, anomaly_score)),
-        "average_precision": float(average_precision_score(y, anomaly_score)),
-    }
+    # One trace per detector is no reason for TensorFlow to warn.
+    logging.getLogger("tensorflow").setLevel("ERROR")
+    keras.backend.clear_session()
+    detector = getattr(vae_anomaly, name)(random_state=seed)
+    known = detector.get_params()
+    detector.set_params(**{key: value for key, value in params.items() if key in known})
+    _, fit_s = timed(detector.fit, X_train)
+    cost = {"fit_s": fit_s, "steps": detector.history_["step"][-1]}
+    fitted = detector.scorer_
+    if name == "AutoencoderDetector":
+        scores, score_s = timed(detector.score_samples, X_test)
+        yield name, -scores, {**cost, "score_s": score_s}
+        return
+    arrays = dict(zip(fitted.preprocessor.kinds, X_test.T, strict=True))
+    for score_type in SCORE_TYPES:
+        scorer = AnomalyScorer(
+            fitted.preprocessor, fitted.model, score_type=score_type, n_draws=fitted.n_draws
+        )
+        scorer.noise.assign(fitted.noise)
+        scores, score_s = timed(scorer.run, arrays, ("score",))
+        yield f"VAE {score_type}", -scores["score"], {**cost, "score_s": score_s}
 
 
-def standardised(X_train: np.ndarray, X_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale columns to mean 0 and sd 1 on the training rows; the same array stays the same."""
-    scaler = StandardScaler().fit(X_train)
-    train = scaler.transform(X_train)
-    return train, (train if X_test is X_train else scaler.transform(X_test))
+def run(path, setting, seed, detectors, params) -> list[dict[str, Any]]:
+    """Measure the detectors on one split of one table; return a row per score."""
+    X_train, X_test, y_test = load_split(path, setting, seed)
+    rows = []
+
+    def add(name: str, scores: np.ndarray, cost: dict) -> None:
+        split = {"dataset": path.stem, "setting": setting, "seed": seed, "detector": name}
+        shape = {"n_train": len(X_train), "n_test": len(X_test), "n_features": X_train.shape[1]}
+        rows.append({**split, **measures(y_test, scores), **cost, **shape})
+
+    for name in detectors:
+        if name in OTHERS:
+            scores, seconds = timed(OTHERS[name], *standardised(X_train, X_test), seed)
+            add(name, scores, {"fit_s": seconds})  # fit and score together
+        else:
+            for scored in own_scores(name, X_train, X_test, seed, params):
+                add(*scored)
+    return rows
 
 
-def isolation_forest(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
-    return -IsolationForest(random_state=seed).fit(X_train).score_samples(X_test)
+def parameter(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value  # a word, such as score_type=elbo
 
 
-def local_outlier_factor(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
-    detector = LocalOutlierFactor(novelty=True).fit(X_train)
-    if X_test is X_train:  # a row is not its own neighbour
-        return -detector.negative_outlier_factor_
-    return -detector.score_samples(X_test)
+def print_means(results: pd.DataFrame, verbose: bool) -> None:
+    """Print the means over tables, then over seeds; with ``verbose``, per table as well."""
+    order = list(dict.fromkeys(results["detector"]))
+    for setting, part in results.groupby("setting", sort=False):
+        n_tables, seeds = part["dataset"].nunique(), sorted(part["seed"].unique())
+        print(f"\n{setting}: {n_tables} tables, seeds {', '.join(map(str, seeds))}")
+        values = ["auroc", "average_precision", "fit_s"]
+        by_seed = part.groupby(["detector", "seed"])[values].mean()
+        means = by_seed.groupby("detector").mean().loc[order]
+        means.insert(1, "auroc_sd_of_seeds", by_seed["auroc"].groupby("detector").std())
+        print(means.to_string(float_format="%.4f", index_names=False))
+        if verbose:
+            table = part.pivot_table("auroc", "dataset", "detector", sort=False)[order]
+            table.columns = [name.replace("VAE ", "")[:16] for name in order]
+            print(f"\nAUROC\n{table.to_string(float_format='%.3f', index_names=False)}")
 
 
-def nearest_neighbours(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
-    """Score by the distance to the fifth nearest training row, other than the row itself."""
-    index = NearestNeighbors(n_neighbors=5).fit(X_train)
-    return index.kneighbors(None if X_test is X_train else X_test)[0][:, -1]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="default: %(default)s")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="parts of names; default all")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; see README on threads")
+    parser.add_argument("--output", default="results.csv", help="default: %(default)s")
+    parser.add_argument(
+        "--param",
+        type=parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of our detectors, for example max_steps=3000; can be repeated",
+    )
+    parser.add_argument("--verbose", action="store_true", help="AUROC per table as well")
+    args = parser.parse_args()
+    paths, params = table_paths(args.data, args.datasets), dict(args.param)
+    own = [name for name in args.detectors if name not in OTHERS]
+    if params and own:
+        check_names(params, own)
+
+    tasks = [(path, s, seed) for seed in args.seeds for s in args.settings for path in paths]
+    parallel = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
+    results = []
+    with open(args.output, "w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        done = parallel(delayed(run)(*t, args.detectors, params) for t in tasks)
+        for count, rows in enumerate(done, start=1):
+            writer.writerows(rows)
+            file.flush()
+            results += rows
+            best = max(rows, key=lambda row: row["auroc"])
+            print(
+                f"[{count}/{len(tasks)}] {best['setting']} {best['dataset']} seed {best['seed']}: "
+                f"best {best['detector']} {best['auroc']:.3f}",
+                flush=True,
+            )
+    frame = pd.DataFrame(results)
+    frame["detector"] = frame["detector"].astype(
+        pd.CategoricalDtype(list(dict.fromkeys(frame["detector"])))
+    )
+    print_means(frame.sort_values(["setting", "dataset", "detector"]), args.verbose)
+    print(f"\nall figures: {args.output}")
 
 
-# Each takes standardised training and test rows and a seed; higher scores are more anomalous.
-OTHERS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "IsolationForest": isolation_forest,
-    "LOF": local_outlier_factor,
-    "KNN": nearest_neighbours,
-}
+def check_names(params: dict[str, Any], detectors: list[str]) -> None:
+    import vae_anomaly
+
+    known = set().union(*(getattr(vae_anomaly, name)().get_params() for name in detectors))
+    if unknown := sorted(set(params) - known):
+        raise SystemExit(f"unknown parameters {unknown}; there are {sorted(known)}")
+
+
+if __name__ == "__main__":
+    main()

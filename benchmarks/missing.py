@@ -12,8 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from adbench import DATA, isolation_forest, load_split, measures, table_paths
-from quality import parameter
+from adbench import parameter
+from protocol import DATA, isolation_forest, load_split, measures, table_paths
 from sklearn.impute import SimpleImputer
 from sklearn.utils.parallel import Parallel, delayed
 
