@@ -1,10 +1,13 @@
 """The ADBench protocol of the reference data: tables, splits, other detectors and measures."""
 
+import ast
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from sklearn import datasets
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
@@ -14,6 +17,13 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "adbenc
 SETTINGS = ("one-class", "unsupervised")
 _MAX_ROWS = 10_000
 _MIN_ANOMALIES = 10
+# Which class of scikit-learn's own tables is the anomaly, and one anomaly for how many normal rows.
+_SKLEARN_TABLES = {
+    "breast_cancer": (datasets.load_breast_cancer, 0),  # malignant
+    "wine": (datasets.load_wine, 0),  # the cultivar that ADBench's wine table has as the anomaly
+    "digits": (datasets.load_digits, 0),  # the digit 0
+}
+_NORMAL_ROWS_PER_ANOMALY = 10
 
 
 def table_paths(folder: pathlib.Path, names: Sequence[str] | None = None) -> list[pathlib.Path]:
@@ -30,6 +40,22 @@ def table_paths(folder: pathlib.Path, names: Sequence[str] | None = None) -> lis
     return chosen
 
 
+def write_sklearn_tables(folder: pathlib.Path) -> pathlib.Path:
+    """Write scikit-learn's own tables to a folder as files like ADBench's; return the folder.
+
+    One class is the anomaly, thinned out at random, always in the same way; the rest is normal.
+    """
+    for name, (load, anomaly) in _SKLEARN_TABLES.items():
+        X, target = load(return_X_y=True)
+        y = (target == anomaly).astype(int)
+        normal, anomalies = np.flatnonzero(y == 0), np.flatnonzero(y)
+        n_anomalies = round(len(normal) / _NORMAL_ROWS_PER_ANOMALY)
+        anomalies = np.random.default_rng(0).permutation(anomalies)[:n_anomalies]
+        kept = np.sort(np.concatenate([normal, anomalies]))
+        np.savez(folder / f"sklearn_{name}.npz", X=X[kept], y=y[kept])
+    return folder
+
+
 def load_split(
     path: pathlib.Path, setting: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,6 +67,8 @@ def load_split(
     """
     with np.load(path) as table:
         X, y = table["X"].astype(np.float64), table["y"].astype(int).ravel()
+    if set(y) != {0, 1}:
+        raise ValueError(f"Expected y of 0 (normal) and 1 (anomaly). Received: {np.unique(y)}")
     rng = np.random.default_rng(seed)
     if len(X) > _MAX_ROWS:
         anomalies, normal = (rng.permutation(np.flatnonzero(y == label)) for label in (1, 0))
@@ -70,26 +98,58 @@ def standardised(X_train: np.ndarray, X_test: np.ndarray) -> tuple[np.ndarray, n
     return train, (train if X_test is X_train else scaler.transform(X_test))
 
 
-def isolation_forest(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
-    return -IsolationForest(random_state=seed).fit(X_train).score_samples(X_test)
+Scores = Callable[[np.ndarray], np.ndarray]
 
 
-def local_outlier_factor(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
+def isolation_forest(X_train: np.ndarray, seed: int) -> Scores:
+    forest = IsolationForest(random_state=seed).fit(X_train)
+    return lambda X: -forest.score_samples(X)
+
+
+def local_outlier_factor(X_train: np.ndarray, seed: int) -> Scores:
     detector = LocalOutlierFactor(novelty=True).fit(X_train)
-    if X_test is X_train:  # a row is not its own neighbour
-        return -detector.negative_outlier_factor_
-    return -detector.score_samples(X_test)
+
+    def scores(X: np.ndarray) -> np.ndarray:
+        if X is X_train:  # a row is not its own neighbour
+            return -detector.negative_outlier_factor_
+        return -detector.score_samples(X)
+
+    return scores
 
 
-def nearest_neighbours(X_train: np.ndarray, X_test: np.ndarray, seed: int) -> np.ndarray:
+def nearest_neighbours(X_train: np.ndarray, seed: int) -> Scores:
     """Score by the distance to the fifth nearest training row, other than the row itself."""
     index = NearestNeighbors(n_neighbors=5).fit(X_train)
-    return index.kneighbors(None if X_test is X_train else X_test)[0][:, -1]
+    return lambda X: index.kneighbors(None if X is X_train else X)[0][:, -1]
 
 
-# Each takes standardised training and test rows and a seed; higher scores are more anomalous.
-OTHERS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+def pyod_vae(X_train: np.ndarray, seed: int) -> Scores:
+    from pyod.models.vae import VAE
+
+    return VAE(random_state=seed, verbose=0).fit(X_train).decision_function
+
+
+def pyod_autoencoder(X_train: np.ndarray, seed: int) -> Scores:
+    from pyod.models.auto_encoder import AutoEncoder
+
+    return AutoEncoder(random_state=seed, verbose=0).fit(X_train).decision_function
+
+
+# Each fits standardised training rows with a seed and returns a function that scores standardised
+# rows, given the same array if these are the training rows; higher scores are more anomalous.
+OTHERS: dict[str, Callable[[np.ndarray, int], Scores]] = {
     "IsolationForest": isolation_forest,
     "LOF": local_outlier_factor,
     "KNN": nearest_neighbours,
+    "PyOD VAE": pyod_vae,
+    "PyOD AutoEncoder": pyod_autoencoder,
 }
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE of the command line."""
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value  # a word, such as score_type=elbo
