@@ -13,8 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from adbench import DATA, SETTINGS, load_split, measures, table_paths
-from quality import parameter
+from protocol import DATA, SETTINGS, load_split, measures, parameter, table_paths
 
 WAYS = ("floor", "nothing", "dequantise", "categories")
 _MAX_CATEGORIES = 50

@@ -12,8 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from adbench import DATA, isolation_forest, load_split, measures, table_paths
-from quality import parameter
+from protocol import DATA, isolation_forest, load_split, measures, parameter, table_paths
 from sklearn.impute import SimpleImputer
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -73,7 +72,7 @@ def auroc_of_splits(path, seed, args) -> dict[str, float]:
     if args.shares or extra:
         add("VAE | 0% missing", vae((train, test), seed, params))
     if args.shares:
-        add("imputed, IsolationForest | 0% missing", isolation_forest(train, test, seed))
+        add("imputed, IsolationForest | 0% missing", isolation_forest(train, seed)(test))
         # Without holes imputation changes nothing.
         result["imputed, VAE | 0% missing"] = result["VAE | 0% missing"]
     for share in args.shares:
@@ -83,7 +82,7 @@ def auroc_of_splits(path, seed, args) -> dict[str, float]:
         add(f"imputed, VAE | {share:.0%} missing", vae(filled, seed, params))
         add(
             f"imputed, IsolationForest | {share:.0%} missing",
-            isolation_forest(*filled, seed),
+            isolation_forest(filled[0], seed)(filled[1]),
         )
     if extra:
         add("VAE | another seed", vae((train, test), seed + 1000, params))
