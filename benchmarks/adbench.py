@@ -126,13 +126,18 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
             scores, score_s = timed(detector.score_samples, X_test)
         else:
             scorer = AnomalyScorer(
-                fitted.preprocessor, fitted.model, score_type=score_type, n_draws=fitted.n_draws
+                fitted.preprocessor,
+                fitted.model,
+                score_type=score_type,
+                n_draws=fitted.n_draws,
+                n_calibration=len(X_train),
             )
             scorer.noise.assign(fitted.noise)
-            arrays = dict(zip(fitted.preprocessor.kinds, X_test.T, strict=True))
-            # Traced beforehand, as the detector's own score type is in fit.
-            scorer.run({column: array[:1] for column, array in arrays.items()}, ("score",))
-            outputs, score_s = timed(scorer.run, arrays, ("score",))
+            train, test = (
+                dict(zip(fitted.preprocessor.kinds, X.T, strict=True)) for X in (X_train, X_test)
+            )
+            scorer.calibrate(train, np.ones(len(X_train), dtype=bool))
+            outputs, score_s = timed(scorer.run, test, ("score",))
             scores = outputs["score"]
         yield name, -scores, {**cost, "score_s": score_s}
 
