@@ -19,6 +19,7 @@ from vae_anomaly.columns import frame_arrays, n_infinite_rows
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 _SCORE_TYPES = [
+    "composite",
     "reconstruction_probability",
     "importance_weighted",
     "elbo",
@@ -44,7 +45,7 @@ def main():
 @click.option(
     "--score-type",
     type=click.Choice(_SCORE_TYPES),
-    default="reconstruction_probability",
+    default="composite",
     show_default=True,
     help="What a score is.",
 )
