@@ -101,7 +101,9 @@ def test_matplotlib_is_imported_only_when_something_is_drawn(module):
     assert not any(name.split(".")[0] == "matplotlib" for name in names)
 
 
-@pytest.mark.parametrize("module", sorted(LEAVES - {"layers", "likelihoods", "networks"}))
+@pytest.mark.parametrize(
+    "module", sorted(LEAVES - {"layers", "likelihoods", "marginals", "networks"})
+)
 def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
     needs = {name.split(".")[0] for name in imports(module)} & {"tensorflow", "keras"}
     assert needs == ({"tensorflow", "keras"} if module == "preprocessing" else set())

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 # Densities of numbers are tabulated between these standardised values, and go on in straight
@@ -99,9 +98,9 @@ class Marginals(keras.layers.Layer):
         log_prob = low + (position - below) * (high - low)
         if not len(self._column_of_feature):
             return log_prob
-        features = tf.transpose(rest * self.slope + self.intercept)
-        columns = tf.transpose(tf.math.segment_sum(features, self._column_of_feature))
-        return ops.concatenate([log_prob, columns], axis=1)
+        features = ops.transpose(rest * self.slope + self.intercept)
+        columns = ops.segment_sum(features, self._column_of_feature, sorted=True)
+        return ops.concatenate([log_prob, ops.transpose(columns)], axis=1)
 
     def get_config(self):
         return {
