@@ -76,8 +76,8 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
             self._fit(X)
         except BaseException:
             # A fit that fails leaves the detector as it was.
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         return self
 
