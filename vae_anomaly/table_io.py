@@ -59,7 +59,7 @@ class Chunk:
 
 
 def read_header(path: str | Path) -> list[str]:
-    """Return the column names of a CSV or Parquet file.
+    """Return the column names of a CSV or Parquet file, without the index that pandas adds to it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_header(path: str | Path) -> list[str]:
     repeated = [f"{name!r}" for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise _error(path, "unique column names", ", ".join(repeated) + " twice", "rename them")
-    return names
+    return [name for name in names if not re.fullmatch("__index_level_[0-9]+__", name)]
 
 
 def check_columns(
@@ -125,7 +125,7 @@ def infer_kinds(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     header, parquet = read_header(path), _is_parquet(path)
     check_columns(path, header, overrides or {}, ignore=header)
     schema = next(_tables(path, 1)).schema
-    left = {field.name: [_kind(field.type)] if parquet else list(KINDS) for field in schema}
+    left = {n: [_kind(schema.field(n).type)] if parquet else list(KINDS) for n in header}
     left.update({name: [kind] for name, kind in (overrides or {}).items()})
     for name, (kind, *_) in left.items():
         if kind not in KINDS:
