@@ -16,16 +16,18 @@ The kind is that of the dtype, be it NumPy's, pandas' nullable or pyarrow's; of 
 that of its cells. What else may be in a table:
 
 - Missing cells are None, NaN, pd.NA, NaT and the empty string. A column that is all missing has
-  the kind of its dtype (object: numeric), and later any values of that kind.
-- Booleans stand for the numbers 0 and 1, and these for booleans: either is taken where the other
-  was in fit. Of other numbers, text, and dates, none is taken for another kind; a file's text is
-  read as what fit saw.
-- Integers become float64: beyond 2^53 they lose their last digits. Infinities pass: ``adapt``
-  refuses them, scoring takes them for the farthest value there is.
+  the kind of its dtype (of dtype object: numeric), and fits any kind where fit saw another.
+- True and 1, False and 0 stand for each other, where fit saw booleans and where it saw numbers.
+  Apart from that a column of another kind is refused: other numbers, dates or text as booleans,
+  numbers as dates, dates or text as numbers. But anything can be a category, and the text of a
+  file is read as what fit saw.
+- Integers become float64: beyond 2^53 they lose their last digits.
+- An infinity is a number: fit refuses it, scoring takes it for the farthest value there is.
 - Dates and times without a zone are UTC; those with one are converted to it.
-- Levels of a ``category`` that no cell has do not count; a level that one cell has does.
-- Columns may come in any order. Column names are unique, as text. Complex numbers and containers
-  are refused.
+- Levels that no cell of a ``category`` has are not modelled; one that a single cell has is. A value
+  that fit did not see counts as "any other".
+- Columns may come in any order. A missing, unexpected or repeated name, complex numbers and
+  containers are errors that name the column. Names are compared as text.
 
 A category is its ``category_text``, the same from a DataFrame, from the CSV file that ``to_csv``
 writes of it, and from Parquet. Parquet makes two exceptions: it gives all decimals of a column the
