@@ -1,3 +1,4 @@
+import decimal
 import os
 import pathlib
 import subprocess
@@ -8,7 +9,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from vae_anomaly import artifact, cli
+from vae_anomaly import VAEDetector, artifact, cli
+from vae_anomaly.scoring import SCORE_TYPES
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")
@@ -145,6 +147,49 @@ def test_parquet_scores_as_csv_does(workspace, tmp_path):
     np.testing.assert_array_equal(scored["score"], expected["score"])
 
 
+def every_column(n_rows=60):
+    """A table with all that a DataFrame may have and both kinds of file can keep."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, n_rows)
+    moments = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 9**7, n_rows), "s")
+    days = moments.normalize()
+    frame = pd.DataFrame(
+        {
+            "size": rng.normal(50, 10, n_rows),
+            "code": pd.Categorical(codes),
+            "flag": rng.random(n_rows) < 0.5,
+            "flag category": pd.Categorical(codes > 0),
+            "day category": pd.Categorical(days),
+            "zone category": pd.Categorical(days.tz_localize("Asia/Kolkata")),
+            "date": days.date,
+            "moment": moments.tz_localize("Asia/Kolkata"),
+            "lag": pd.to_timedelta(rng.integers(0, 9**7, n_rows), "s"),
+            "price": [decimal.Decimal(int(cents)).scaleb(-2) for cents in codes * 110],
+            "mixed": np.where(codes > 1, "1.0", "x"),
+            "nullable": pd.array(codes, dtype="Int64"),
+        }
+    )
+    frame.loc[::7, frame.columns.drop(["mixed", "flag"])] = None
+    return frame
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_model_of_a_frame_scores_its_files_alike(tmp_path, suffix):
+    frame = every_column()
+    detector = VAEDetector(
+        kinds={"price": "categorical", "nullable": "categorical"},
+        hidden_units=(8,),
+        max_steps=2,
+        random_state=0,
+    ).fit(frame)
+    detector.save(tmp_path / "m")
+    table, output = tmp_path / f"t.{suffix}", tmp_path / "scored.parquet"
+    frame.to_csv(table, index=False) if suffix == "csv" else frame.to_parquet(table)
+    result = run("score", table, "--model", tmp_path / "m", "--output", output)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(pd.read_parquet(output)["score"], detector.score_samples(frame))
+
+
 def test_info_shows_the_schema_and_the_threshold(workspace):
     result = run_process("info", workspace / "m")
     assert result.returncode == 0, result.stderr
@@ -155,9 +200,36 @@ def test_info_shows_the_schema_and_the_threshold(workspace):
         "numeric",
         "city",
         "categorical",
-        "id: not modelled",
+        "id: kept, not modelled",
     ):
         assert word in result.stdout
+
+
+def test_info_says_how_each_kind_is_modelled_and_in_what_units(workspace):
+    lines = run_process("info", workspace / "m").stdout.splitlines()
+    assert "numeric: Gaussian likelihood of (value - center) / scale; units: as given" in lines, (
+        lines
+    )
+    assert "boolean: Bernoulli likelihood" in lines
+    assert any(
+        line.startswith("datetime:") and line.endswith("units: seconds since 1970-01-01 UTC")
+        for line in lines
+    )
+    assert any(line.startswith("categorical: categorical likelihood") for line in lines)
+
+
+def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
+    description = artifact.read(workspace / "m")
+    by_name = {column["name"]: column for column in description["schema"]}
+    by_name["size"].update(name="n" * 50, center=-1.23456e-100, scale=1.23456e100, step=1.23456e99)
+    by_name["city"].update(name="c" * 50, levels=["l" * 100, "short"])
+    monkeypatch.setattr(cli.artifact, "read", lambda model: description)
+    table = [line for line in run("info", "m").stdout.splitlines() if line[0] in "┏┃┡│└"]
+    assert max(map(len, table)) <= 120
+    text = "".join(table)
+    assert "…" not in text
+    assert [text.count(letter) for letter in "nl"] >= [50, 100]
+    assert "-1.23456e-100" in text
 
 
 def test_info_does_not_import_tensorflow(workspace):
@@ -183,6 +255,37 @@ def test_column_options_override_what_is_inferred(workspace, tmp_path):
     output = tmp_path / "scored.csv"
     assert run("score", train, "--model", model, "--output", output).exit_code == 0
     assert "note" not in pd.read_csv(output).columns
+
+
+def test_fit_shows_the_kinds_before_it_trains(workspace, tmp_path):
+    train = mixed_table().assign(note="x", **{f"n{index}": 1.0 for index in range(20)})
+    train.to_csv(tmp_path / "train.csv", index=False)
+    result = run(
+        *("fit", tmp_path / "train.csv", "--model", tmp_path / "m", "--id", "customer"),
+        *("--drop", "note", *SMALL[:-1]),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[:6] == [
+        "numeric (Gaussian likelihood): size, count, "
+        + "".join(f"n{index}, " for index in range(18))
+        + "... (22 in all)",
+        "datetime (seconds since 1970, Gaussian likelihood): day",
+        "boolean (Bernoulli likelihood): paid",
+        "categorical (categorical likelihood): city",
+        "id (kept, not modelled): customer",
+        "dropped (neither modelled nor written back): note",
+    ]
+    assert result.stdout == ""
+
+
+def test_quiet_fit_says_only_what_it_wrote(workspace, tmp_path):
+    result = run("fit", workspace / "train.csv", "--model", tmp_path / "m", *SMALL)
+    assert result.stderr.count("\n") == 1
+    assert "fitted on 120 rows" in result.stderr
+
+
+def test_the_score_types_are_those_of_the_scorer():
+    assert tuple(cli._SCORE_TYPES) == SCORE_TYPES
 
 
 def test_every_fit_option_reaches_the_detector(tmp_path):

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_anomaly.columns import arrays_frame, frame_arrays, frame_kinds, n_infinite_rows
+from vae_anomaly.columns import (
+    arrays_frame,
+    category_text,
+    frame_arrays,
+    frame_kinds,
+    n_infinite_rows,
+)
 
 NAN = float("nan")
 NEW_YEAR = 1577836800.0  # 2020-01-01 00:00 UTC
@@ -131,6 +137,7 @@ OTHER_CATEGORIES = {
     "numbers and dates": (objects(1, datetime.date(2020, 1, 1)), ["1", "2020-01-01"]),
     "periods": (pd.Series(pd.period_range("2020-01", periods=1, freq="M")), ["2020-01"]),
     "times of day": (objects(datetime.time(12, 30)), ["12:30:00"]),
+    "category of dates": (pd.Series(pd.Categorical([datetime.date(2020, 1, 1)])), ["2020-01-01"]),
 }
 
 
@@ -207,6 +214,60 @@ def test_a_whole_number_is_the_same_category_where_pandas_made_it_a_float():
     assert converted(with_a_hole, "categorical")[1] == ["10", "20", ""]
 
 
+UTC = datetime.timezone.utc
+SPELLINGS = {
+    "10": (10, 10.0, "10", "10.0", np.float32(10), np.int8(10)),
+    "0": (0, -0.0, "0.0", "-0.0"),
+    "-3": (-3.0, "-3.0"),
+    "1000000000000000": (10**15, 1e15),
+    "1e+16": (1e16, "1e+16"),
+    "0.1": (0.1, "0.1", np.float32(0.1)),
+    "True": (True, np.True_, "True", "true", "TRUE"),
+    "False": (False, np.False_, "false"),
+    "2020-01-31": (
+        *(datetime.date(2020, 1, 31), datetime.datetime(2020, 1, 31), pd.Timestamp("2020-01-31")),
+        *(np.datetime64("2020-01-31"), np.datetime64("2020-01-31", "ns")),
+        *(datetime.datetime(2020, 1, 31, tzinfo=UTC), pd.Timestamp("2020-01-31T05:30+05:30")),
+        *("2020-01-31", "2020-01-31 00:00:00", "2020-01-31T00:00:00.000Z"),
+        *("2020-01-31 00:00:00+00:00", "2020-01-30 23:00:00-01:00"),
+    ),
+    "2020-01-31 10:00:00.5": (
+        *(datetime.datetime(2020, 1, 31, 10, 0, 0, 500_000), "2020-01-31 10:00:00.500"),
+        *("2020-01-31T10:00:00.500000000", "2020-01-31 15:30:00.5+05:30"),
+    ),
+    "2020-01-31 10:00:00": ("2020-01-31T10:00", np.datetime64("2020-01-31T10:00")),
+    "9 days": (pd.Timedelta("9D"), "9 days", "9 days 00:00:00.000000"),
+    "-1 days": (pd.Timedelta("-1D"), "-1 days", "-1 days +00:00:00"),
+    "-1 days +23:59:59.5": (pd.Timedelta("-500ms"), "-1 days +23:59:59.500000"),
+}
+
+
+@pytest.mark.parametrize(("text", "values"), SPELLINGS.items())
+def test_what_files_spell_in_several_ways_is_one_category(text, values):
+    assert [category_text(value) for value in values] == [text] * len(values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["007", "1.10", "1.", ".0", "v1.0", "1.2.0", "1,0", " 1.0", "yes", "tru", "NA", "nan", "Oslo"]
+    + ["12:30:00", "2020-01", "31/01/2020", "2020-02-30 00:00:00Z", "0001-01-01 00:00:00+01:00"],
+)
+def test_other_text_is_its_own_category(text):
+    assert category_text(text) == text
+
+
+@given(
+    st.text()
+    | st.from_regex(
+        r"-?\d{1,3}\.0\0?|\d{4}-0\d-[012]\d[T ]\d\d:\d\d(:\d\d(\.\d*)?)?(Z|[+-]\d\d:\d\d)?",
+        fullmatch=True,
+    )
+)
+def test_the_text_of_a_category_is_its_own_text(text):
+    once = category_text(text)
+    assert category_text(once) == once
+
+
 def test_text_that_tensorflow_cannot_hold_is_made_harmless():
     assert converted(objects("a\0", "\ud800", "ø\0ø"), "categorical")[1] == ["a", "?", "ø\0ø"]
 
@@ -276,6 +337,15 @@ def test_containers_are_refused_by_column(cell):
         (pd.Series([1.0]), "datetime", r"Column 'c': expected datetime .* numeric"),
         (pd.Series(pd.to_datetime(["2020"])), "numeric", r"Column 'c': expected numeric .* datet"),
         (pd.Series([0, 1, 7]), "boolean", r"Column 'c': expected boolean .*7"),
+        (pd.Series([0.5, NAN]), "boolean", r"Column 'c': expected boolean .*0\.5"),
+        (
+            pd.Series(pd.to_timedelta([0, 5], unit="s")),
+            "boolean",
+            r"Column 'c': expected boolean .*5",
+        ),
+        (pd.Series([20200131]), "datetime", r"Column 'c': expected datetime .* numeric .*20200131"),
+        (pd.Series([True]), "datetime", r"Column 'c': expected datetime .* boolean .*True"),
+        (pd.Series(pd.Categorical([1])), "numeric", r"Column 'c': expected numeric .* categorical"),
     ],
 )
 def test_a_column_of_another_kind_is_refused_with_an_example(series, kind, message):

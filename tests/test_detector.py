@@ -1019,6 +1019,8 @@ def test_text_and_categories_of_the_same_values_score_the_same(table_detector, t
         ("amount", "Float64"),
         ("amount", pd.ArrowDtype(pa.float64())),
         ("member", object),
+        ("member", "Int64"),
+        ("member", "float32"),
         ("member", pd.ArrowDtype(pa.bool_())),
         ("day", "datetime64[ns]"),
         ("day", "datetime64[ns, UTC]"),
@@ -1108,6 +1110,37 @@ def test_columns_of_mixed_types_are_categories(trainings, table):
     frame = table.assign(mixed=[1, "a", 2.5, None] * 100)
     detector = VAEDetector(**SMALL).fit(frame)
     assert detector.scorer_.preprocessor.levels["mixed"] == ["1", "2.5", "a"]
+
+
+def test_a_category_of_numbers_is_their_text(trainings, table):
+    codes = pd.Series(np.arange(400) % 3)
+    detector = VAEDetector(**SMALL).fit(table.assign(code=codes.astype("category")))
+    assert detector.scorer_.preprocessor.kinds["code"] == "categorical"
+    assert detector.scorer_.preprocessor.levels["code"] == ["0", "1", "2"]
+    scores = detector.score_samples(table.assign(code=codes))
+    for dtype in ("category", "float64", "Int64", "str", pd.ArrowDtype(pa.int8())):
+        frame = table.assign(code=codes.astype(dtype))
+        np.testing.assert_array_equal(detector.score_samples(frame), scores)
+
+
+def test_durations_are_numbers_of_seconds(trainings, table):
+    seconds = pd.Series(np.arange(400.0)).where(table["amount"].notna())
+    durations = pd.to_timedelta(seconds, unit="s")
+    detector = VAEDetector(**SMALL).fit(table.assign(lag=durations))
+    assert detector.scorer_.preprocessor.kinds["lag"] == "numeric"
+    scores = detector.score_samples(table.assign(lag=seconds))
+    for lag in (durations, durations.astype("timedelta64[ms]"), durations.astype(object)):
+        np.testing.assert_array_equal(detector.score_samples(table.assign(lag=lag)), scores)
+
+
+def test_booleans_score_as_the_numbers_that_fit_saw(trainings, table):
+    flags = pd.Series(np.arange(400) % 2)
+    detector = VAEDetector(**SMALL).fit(table.assign(flag=flags))
+    assert detector.scorer_.preprocessor.kinds["flag"] == "numeric"
+    scores = detector.score_samples(table.assign(flag=flags))
+    for dtype in (bool, "boolean", object):
+        frame = table.assign(flag=flags.astype(bool).astype(dtype))
+        np.testing.assert_array_equal(detector.score_samples(frame), scores)
 
 
 def test_a_category_of_numbers_does_not_depend_on_holes_in_other_rows(trainings, table):

@@ -14,10 +14,11 @@ import numpy as np
 
 import vae_anomaly
 from vae_anomaly import artifact, table_io
-from vae_anomaly.columns import frame_arrays, n_infinite_rows
+from vae_anomaly.columns import KINDS, frame_arrays, n_infinite_rows
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
+# As scoring.SCORE_TYPES, which cannot be imported without TensorFlow.
 _SCORE_TYPES = [
     "composite",
     "reconstruction_probability",
@@ -25,6 +26,14 @@ _SCORE_TYPES = [
     "elbo",
     "reconstruction_error",
 ]
+_TREATMENTS = {
+    "numeric": "Gaussian likelihood",
+    "datetime": "seconds since 1970, Gaussian likelihood",
+    "boolean": "Bernoulli likelihood",
+    "categorical": "categorical likelihood",
+    "id": "kept, not modelled",
+    "dropped": "neither modelled nor written back",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,24 +75,26 @@ def main():
 @click.option("--categorical", multiple=True, metavar="COLUMN", help="Model it as categories.")
 @click.option("--id", "ids", multiple=True, metavar="COLUMN", help="Keep it, do not model it.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Neither model it nor write it back.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="No kinds, no progress.")
 def fit(table, model, hidden_units, numeric, categorical, ids, drop, quiet, **params):
     """Learn from a CSV or Parquet TABLE of mostly normal rows.
 
     Column kinds are inferred once from the whole file; the options that name a COLUMN
-    override them and can be repeated.
+    override them and can be repeated. They are shown before training starts.
     """
     with _reported():
         artifact.check_target(model)
         kinds = _chosen_kinds(table, numeric, categorical, ids, drop)
         frame = table_io.read_frame(
-            table, {name: kind for name, kind in kinds.items() if kind in table_io.KINDS}
+            table, {name: kind for name, kind in kinds.items() if kind in KINDS}
         )
         if params["contamination"] != "auto":
             params["contamination"] = _number(params["contamination"], "--contamination", float)
         params["hidden_units"] = [
             _number(units, "--hidden-units", int) for units in hidden_units.split(",") if units
         ]
+        if not quiet:
+            _print_kinds(kinds)
         detector = _tensorflow_ready().VAEDetector(kinds=kinds, verbose=int(not quiet), **params)
         detector.fit(frame)
         detector.save(model)
@@ -110,7 +121,7 @@ def score(table, model, output, quiet):
         description = artifact.read(model)
         kinds = description["scorer"]["preprocessor"]["kinds"]
         overrides = description["params"].get("kinds") or {}
-        ignored = [name for name, kind in overrides.items() if kind not in table_io.KINDS]
+        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
         header = table_io.read_header(table)
         table_io.check_columns(table, header, list(kinds), ignored)
         dropped = [name for name in header if overrides.get(name) == "dropped"]
@@ -142,7 +153,7 @@ def info(model):
     with _reported():
         description = artifact.read(model)
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     # At least 120 columns, rather than cut: this is also read by grep.
@@ -158,9 +169,9 @@ def info(model):
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }.items():
         console.print(f"{name:>15}: {value}", highlight=False, markup=False, soft_wrap=True)
-    schema = Table("column", "kind", "missing", "center", "scale", "step", "levels")
+    headers = ("column", "kind", "missing", "center", "scale", "step", "levels")
+    schema = Table(*(Column(header, overflow="fold") for header in headers))
     for column in description["schema"]:
-        levels = column.get("levels", [])
         schema.add_row(
             *map(
                 Text,
@@ -171,14 +182,23 @@ def info(model):
                     _center(column),
                     _short(column.get("scale")),
                     _short(column.get("step")),
-                    ", ".join(levels[:5]) + (f", ... ({len(levels)})" if len(levels) > 5 else ""),
+                    _listed(column.get("levels", []), 5),
                 ),
             )
         )
+    # Kinds, with what is done with them; an ordered set.
+    notes = dict.fromkeys(
+        f"{column['kind']}: {column['treatment']}"
+        + (f"; units: {column['units']}" if "units" in column else "")
+        for column in description["schema"]
+    )
     for name, kind in (description["params"].get("kinds") or {}).items():
-        if kind not in table_io.KINDS:
-            schema.add_row(Text(name), f"{kind}: not modelled")
+        if kind not in KINDS:
+            schema.add_row(Text(name), kind)
+            notes[f"{kind}: {_TREATMENTS[kind]}"] = None
     console.print(schema)
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
 
 
 @main.command()
@@ -276,6 +296,13 @@ def _chosen_kinds(table, numeric, categorical, ids, drop):
     return {**inferred, **unmodelled}
 
 
+def _print_kinds(kinds):
+    for kind, treatment in _TREATMENTS.items():
+        names = [name for name in kinds if kinds[name] == kind]
+        if names:
+            click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
+
+
 def _output_columns(outputs, kinds):
     columns = {name: outputs[name] for name in ("score", "decision", "is_anomaly", "p_value")}
     for index, name in enumerate(kinds):
@@ -296,6 +323,11 @@ def _tensorflow_ready():
         os.dup2(stderr, 2)
         os.close(stderr)
     return vae_anomaly
+
+
+def _listed(names, most):
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _number(text, option, kind):

@@ -5,20 +5,40 @@ Kinds of column, and the array that carries each:
 ============== ============================================================ ==================
 kind           which columns                                                array, missing cell
 ============== ============================================================ ==================
-``numeric``    integers, floats, decimals, timedeltas (in seconds)          float64, NaN
+``numeric``    integers, floats, decimals, durations (in seconds)           float64, NaN
 ``boolean``    bool                                                         float64 0/1, NaN
 ``datetime``   dates and times: seconds since 1970-01-01 UTC                float64, NaN
 ``categorical``text, ``category`` (whatever its categories are), and object str, ""
-               columns of more than one type; each value by its ``str()``
+               columns of more than one type; each value by its text
 ============== ============================================================ ==================
 
-Integers become float64: beyond 2^53 they lose their last digits. The empty string is a
-missing cell, as in a CSV file. Time zones are converted to UTC. A whole number is the same
-category with and without its ".0": pandas adds it where another row's cell is missing.
+The kind is that of the dtype, be it NumPy's, pandas' nullable or pyarrow's; of an object column,
+that of its cells. What else may be in a table:
+
+- Missing cells are None, NaN, pd.NA, NaT and the empty string. A column that is all missing has
+  the kind of its dtype (of dtype object: numeric), and fits any kind where fit saw another.
+- True and 1, False and 0 stand for each other, where fit saw booleans and where it saw numbers.
+  Apart from that a column of another kind is refused: other numbers, dates or text as booleans,
+  numbers as dates, dates or text as numbers. But anything can be a category, and the text of a
+  file is read as what fit saw.
+- Integers become float64: beyond 2^53 they lose their last digits.
+- An infinity is a number: fit refuses it, scoring takes it for the farthest value there is.
+- Dates and times without a zone are UTC; those with one are converted to it.
+- Levels that no cell of a ``category`` has are not modelled; one that a single cell has is. A value
+  that fit did not see counts as "any other".
+- Columns may come in any order. A missing, unexpected or repeated name, complex numbers and
+  containers are errors that name the column. Names are compared as text.
+
+A category is its ``category_text``, the same from a DataFrame, from the CSV file that ``to_csv``
+writes of it, and from Parquet. Parquet makes two exceptions: it gives all decimals of a column the
+same number of digits, and does not keep durations in columns of dtype object or ``category``.
 """
 
+import datetime
 import difflib
+import functools
 import numbers
+import re
 
 import numpy as np
 
@@ -26,6 +46,12 @@ KINDS = ("numeric", "boolean", "datetime", "categorical")
 
 # Columns that may be in a table and are not modelled; "dropped" ones are not written back either.
 UNMODELLED_KINDS = ("id", "dropped")
+
+_WHOLE_NUMBER = re.compile(r"(?:-(?=0\.))?(-?[0-9]+)\.0")
+_TIME = re.compile(
+    r"([0-9]{4,}-[0-9]{2}-[0-9]{2}|-?[0-9]+ days)"
+    r"[ T](\+?[0-9]{2}:[0-9]{2})(:[0-9]{2})?(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
+)
 
 
 def frame_kinds(frame, overrides=None):
@@ -123,6 +149,40 @@ def frame_arrays(frame, kinds, ignored=()):
     }
 
 
+def category_text(value):
+    """Return the text by which a cell is a category.
+
+    It is ``str(value)``, but one text for what files spell in several ways:
+
+    - a whole number is without its ``.0``, which pandas adds where another row's cell is missing;
+    - booleans are ``True`` and ``False``, however they are capitalised;
+    - times are ``2020-01-31 10:00:00.5`` and durations ``9 days 10:00:00.5``: in UTC, without zeros
+      at the end of the fraction, and without a time of day that is midnight. pandas and Parquet
+      give all cells of a column as many digits as one of them needs.
+
+    It depends on nothing but the cell, and text is treated like the value it may stand for, since
+    a CSV file does not tell them apart.
+
+    Parameters
+    ----------
+    value : object
+        Not missing.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import datetime
+    >>> category_text(3.0), category_text("3.0"), category_text("3.10")
+    ('3', '3', '3.10')
+    >>> category_text(datetime.datetime(2020, 1, 31)), category_text("2020-01-31 02:00:00+02:00")
+    ('2020-01-31', '2020-01-31')
+    """
+    return _spelling(str(value))
+
+
 def n_infinite_rows(arrays):
     """Count the rows of named arrays that have an infinite number in some column."""
     return int(
@@ -212,9 +272,8 @@ def _series_array(series, name, kind):
     if found not in ("numeric", "boolean"):
         raise _wrong_kind(name, kind, found, series)
     if _is_duration(series.dtype) or pd.api.types.infer_dtype(series) == "timedelta":
-        durations = pd.Series(pd.to_timedelta(series.astype(object)))
-        return durations.dt.total_seconds().to_numpy(dtype=np.float64)
-    if series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
+        series = pd.Series(pd.to_timedelta(series.astype(object))).dt.total_seconds()
+    elif series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
         series = series.astype(object).where(series.notna(), np.nan)
     array = series.to_numpy().astype(np.float64)
     if kind == "boolean" and not np.isin(array[~np.isnan(array)], (0.0, 1.0)).all():
@@ -223,22 +282,42 @@ def _series_array(series, name, kind):
 
 
 def _text_array(series):
-    texts = series.astype(object)
-    missing = texts.isna().to_numpy()
+    import pandas as pd
+
+    # A float32 object would have the digits of a float64, other ones than in a file.
+    is_float = pd.api.types.is_float_dtype(series.dtype)
+    cells = series.to_numpy() if is_float else series.astype(object)
+    missing = np.asarray(pd.isna(cells))
     return np.array(
-        ["" if gone else _text(value) for gone, value in zip(missing, texts, strict=True)],
+        ["" if gone else category_text(value) for gone, value in zip(missing, cells, strict=True)],
         dtype=object,
     )
 
 
-def _text(value):
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    if isinstance(value, str) and value.endswith(".0") and value[:-2].lstrip("-").isdecimal():
-        return value[:-2]
+@functools.lru_cache(maxsize=2**16)  # categories repeat
+def _spelling(text):
     # NumPy drops NULs at the end, and TensorFlow refuses halves of surrogate pairs.
-    text = str(value).rstrip("\0")
+    text = text.rstrip("\0")
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    if whole := _WHOLE_NUMBER.fullmatch(text):
+        return whole[1]
+    if time := _TIME.fullmatch(text):
+        return _time_spelling(text, *time.groups(""))
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _time_spelling(text, day, minutes, seconds, fraction, zone):
+    clock = minutes + (seconds or ":00")
+    if zone:
+        try:
+            local = datetime.datetime.fromisoformat(f"{day} {clock}{zone.replace('Z', '+00:00')}")
+            utc = local.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        except (ValueError, OverflowError):
+            return text
+        day, clock = str(utc).split(" ")
+    clock += fraction.rstrip("0").rstrip(".")
+    return day if clock.lstrip("+") == "00:00:00" else f"{day} {clock}"
 
 
 def _is_empty_text(value):

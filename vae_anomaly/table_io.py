@@ -13,29 +13,34 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from vae_anomaly.columns import KINDS
+
 # pandas and pyarrow are imported inside functions: `vae-anomaly --help` needs neither.
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
 _EXPECTED = {
     "numeric": "a number",
-    "boolean": "true or false",
+    "boolean": "true or false, or 1 or 0",
     "datetime": "an ISO 8601 date or date-time",
     "categorical": "text",
 }
-KINDS = tuple(_EXPECTED)
+# As columns.frame_kinds for the DataFrame that pandas reads from the file.
 _TYPES = re.compile(
-    "(?P<numeric>u?int|halffloat|float|double|decimal|null)|(?P<boolean>bool)"
-    "|(?P<datetime>date|timestamp)|(?P<categorical>string|large_string|dictionary)"
+    "(?P<numeric>u?int|halffloat|float|double|decimal|duration|null)|(?P<boolean>bool)"
+    "|(?P<datetime>date|timestamp)"
+    "|(?P<categorical>(large_)?string|(large_|fixed_size_)?binary|dictionary|time|extension<pandas)"
 )
+_DURATION = r"^-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?$"
 _SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
 _CHUNK_ROWS = 8192
 
@@ -54,7 +59,7 @@ class Chunk:
 
 
 def read_header(path: str | Path) -> list[str]:
-    """Return the column names of a CSV or Parquet file.
+    """Return the column names of a CSV or Parquet file, without the index that pandas adds to it.
 
     Raises
     ------
@@ -71,7 +76,7 @@ def read_header(path: str | Path) -> list[str]:
     repeated = [f"{name!r}" for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise _error(path, "unique column names", ", ".join(repeated) + " twice", "rename them")
-    return names
+    return [name for name in names if not re.fullmatch("__index_level_[0-9]+__", name)]
 
 
 def check_columns(
@@ -107,8 +112,9 @@ def check_columns(
 def infer_kinds(path: str | Path, overrides: Mapping[str, str] | None = None) -> dict[str, str]:
     """Decide the kind of every column from the whole file; `overrides` win unseen.
 
-    A CSV column is of the first of KINDS which all its fields can be read as. The kind of a
-    Parquet column follows from its type.
+    A CSV column is of the first of KINDS which all its fields can be read as, except that true and
+    false are no numbers here. The kind of a Parquet column follows from its type, as that of the
+    DataFrame which pandas reads from the file.
 
     Raises
     ------
@@ -119,7 +125,7 @@ def infer_kinds(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     header, parquet = read_header(path), _is_parquet(path)
     check_columns(path, header, overrides or {}, ignore=header)
     schema = next(_tables(path, 1)).schema
-    left = {field.name: [_kind(field.type)] if parquet else list(KINDS) for field in schema}
+    left = {n: [_kind(schema.field(n).type)] if parquet else list(KINDS) for n in header}
     left.update({name: [kind] for name, kind in (overrides or {}).items()})
     for name, (kind, *_) in left.items():
         if kind not in KINDS:
@@ -129,7 +135,7 @@ def infer_kinds(path: str | Path, overrides: Mapping[str, str] | None = None) ->
         for name, kinds in left.items():
             if len(kinds) > 1:
                 # All that are left, not only the first, for each must hold everywhere.
-                left[name] = [kind for kind in kinds if _converts(table[name], kind)]
+                left[name] = [k for k in kinds if _converts(table[name], k, words=k != "numeric")]
     return {name: kinds[0] for name, kinds in left.items()}
 
 
@@ -152,7 +158,8 @@ def iter_chunks(
     """Read a file `chunk_rows` rows at a time, and convert the columns in `kinds`.
 
     Numeric and boolean columns become float64 with NaN for missing, datetime columns
-    datetime64[us] in UTC with NaT, and categorical columns text with None. A file without rows
+    datetime64[us] in UTC with NaT, and categorical columns text with None. True and 1, false and 0
+    are the same in numeric and boolean columns; durations become seconds. A file without rows
     gives one chunk without rows, so that what is written from it still has a header.
 
     Raises
@@ -228,7 +235,12 @@ class TableWriter:
                 sink = SimpleNamespace(write=lambda row: self._file.write(row[:-2] + "\n"))
                 self._writer = csv.writer(sink)
                 self._writer.writerow(table.column_names)
-            columns = [_text(column).to_pylist() for column in table.columns]
+            # All digits of a float64, so that numbers read back as the same float64.
+            floats = map(pa.types.is_floating, table.schema.types)
+            columns = [
+                _text(column.cast("float64") if is_float else column).to_pylist()
+                for column, is_float in zip(table.columns, floats, strict=True)
+            ]
             self._writer.writerows(zip(*columns, strict=True))
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
@@ -318,10 +330,16 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _values(path: Path, raw: pa.Table, name: str, kind: str, first_row: int) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     column = raw[name]
+    if not pc.any(pc.invert(pc.is_null(column, nan_is_null=True))).as_py():
+        column = pa.chunked_array([pa.nulls(len(column))])  # fits any kind
     found = _kind(column.type)
     # Text can be parsed as any kind, and any kind can be written as text.
-    if found != kind and "categorical" not in (found, kind) and column.type != "null":
+    fits = "categorical" in (found, kind) or {found, kind} <= {"numeric", "boolean"}
+    if found != kind and not fits and column.type != "null":
         raise _error(f"{path}, column {name!r}", _EXPECTED[kind], str(column.type), "convert it")
     try:
         values: np.ndarray = _convert(column, kind).to_numpy()
@@ -347,29 +365,36 @@ def _kind(arrow_type: pa.DataType) -> str:
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text which reads back as the same values; NaN is missing."""
+    """Return text which reads back as the same values, and the same categories; NaN is missing."""
     import pyarrow as pa
 
     if getattr(column.type, "tz", None):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # offsets can have seconds
-    floating = pa.types.is_floating(column.type)
-    if _kind(column.type) in KINDS and not floating:
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
+    elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
+        values = column.to_pandas()
+    elif _kind(column.type) in KINDS:
         return column.cast("string")
-    values = (column.cast("float64") if floating else column).to_pylist()
+    else:
+        values = column.to_pylist()
     texts = [None if value is None or value != value else str(value) for value in values]
     return pa.chunked_array([pa.array(texts, "string")])
 
 
-def _converts(column: pa.ChunkedArray, kind: str) -> bool:
+def _converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
     try:
-        _convert(column, kind)
+        _convert(column, kind, words)
     except ValueError:
         return False
     return True
 
 
-def _convert(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
-    """Return a column as float64, timestamp[us] or string; ValueError if a value can't be."""
+def _convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
+    """Return a column as float64, timestamp[us] or string; ValueError if a value can't be.
+
+    With `words`, true and false in text are the numbers 1 and 0.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -377,23 +402,46 @@ def _convert(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
         text = _text(column)
         return pc.if_else(pc.equal(text, ""), None, text)
     if _kind(column.type) == "categorical" or column.type == "null":
-        text = pc.utf8_trim_whitespace(column.cast("string"))
+        text = pc.utf8_trim_whitespace(_text(column))
         missing = pc.match_substring_regex(text, "^(nan|na|null|none|n/a)?$", ignore_case=True)
         column = pc.if_else(missing, None, text)
-        if kind == "boolean":
-            column = pc.replace_substring_regex(column, "^[01]$", "?").cast("bool")  # not 0, 1
         if kind == "datetime":
             column = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
             zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
             utc = pc.if_else(zoned, column, None).cast(pa.timestamp("us", "UTC"))
             naive = pc.if_else(zoned, None, column).cast("timestamp[us]")
             column = pc.coalesce(utc.cast("timestamp[us]"), naive)
+        else:
+            column = _numbers(column, words)
     elif pa.types.is_decimal(column.type):
         column = column.cast("string")  # to get the same float64 as from CSV
+    elif pa.types.is_duration(column.type):
+        column = pa.chunked_array([column.to_pandas().dt.total_seconds()])
     elif pa.types.is_timestamp(column.type):
         # In UTC, without its zone. A cast alone would round towards 1970, unlike text.
         column = column.cast(pa.timestamp(column.type.unit))
         column = pc.floor_temporal(column, unit="microsecond")
     if kind == "datetime":
         return column.cast("timestamp[us]")
-    return column.cast("float64", safe=False)
+    column = column.cast("float64", safe=False)
+    if kind == "boolean":
+        values = column.to_numpy()
+        if not np.isin(values[~np.isnan(values)], (0, 1)).all():
+            raise ValueError(f"expected {_EXPECTED[kind]}")
+    return column
+
+
+def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
+    """Return text as float64: numbers, perhaps `words`, and durations as pandas writes them."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with suppress(pa.ArrowInvalid):
+        return text.cast("float64")  # nearly always, and much faster
+    for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
+        text = pc.replace_substring_regex(text, word, number)
+    is_duration = pc.match_substring_regex(text, _DURATION)
+    durations = pd.to_timedelta(pc.if_else(is_duration, text, None).to_pandas())
+    seconds = pa.chunked_array([durations.dt.total_seconds()])
+    return pc.if_else(is_duration, seconds, pc.if_else(is_duration, None, text).cast("float64"))
