@@ -11,7 +11,9 @@ import vae_anomaly
 PACKAGE = pathlib.Path(vae_anomaly.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
+TABLES = {"cells", "csv_rows", "table_files", "table_reader", "table_io"}
 LEAVES = {
+    *TABLES,
     "layers",
     "likelihoods",
     "marginals",
@@ -19,7 +21,6 @@ LEAVES = {
     "preprocessing",
     "columns",
     "thresholds",
-    "table_io",
     "plotting",
     "datasets",
 }
@@ -33,8 +34,18 @@ LEVELS = [
 ]
 ALLOWED = {
     "sklearn": {"detector", "estimator", "plotting"},
-    "pandas": {"table_io", "datasets", "columns", "estimator", "cli"},
-    "pyarrow": {"table_io", "datasets", "columns", "estimator", "cli"},
+    "pandas": {*TABLES, "datasets", "columns", "estimator", "cli"},
+    "pyarrow": {
+        "table_io",
+        "cells",
+        "csv_rows",
+        "table_files",
+        "table_reader",
+        "datasets",
+        "columns",
+        "estimator",
+        "cli",
+    },
     "matplotlib": {"plotting"},
 }
 

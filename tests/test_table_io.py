@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from vae_anomaly.columns import KINDS, frame_arrays, frame_kinds
 from vae_anomaly.table_io import (
     TableError,
+    TableReader,
     TableWriter,
     check_columns,
     infer_kinds,
@@ -115,7 +116,7 @@ def test_a_gzipped_csv_file_is_read_like_a_plain_one(csv):
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(csv):
-    assert ".csv, .csv.gz, .parquet, .pq, received '.xlsx'" in error_of(
+    assert ".csv.gz, .tsv.gz, .csv.zst, .tsv.zst, .parquet, .pq, received '.xlsx'" in error_of(
         read_header, csv("", "t.xlsx")
     )
 
@@ -174,7 +175,98 @@ def test_a_truncated_or_fake_gzip_file_is_reported(csv):
         assert str(path) in error_of(read_header, path)
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd")])
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_compressed_and_tab_separated_files_are_read_and_written(
+    tmp_path, kind, delimiter, suffix, codec
+):
+    path, again = tmp_path / f"t.{kind}.{suffix}", tmp_path / f"again.{kind}.{suffix}"
+    content = f'a{delimiter}b\n1{delimiter}"x\ny"\n2{delimiter}z\n'.encode()
+    with pa.CompressedOutputStream(path, codec) as stream:
+        stream.write(content)
+    assert read_frame(path, {"b": "categorical"})["b"].tolist() == ["x\ny", "z"]
+    copy(path, again, chunk_rows=1)
+    with pa.CompressedInputStream(again, codec) as stream:
+        assert stream.read() == content
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
+def test_other_encodings_and_delimiters_are_read_if_they_are_named(csv, encoding):
+    path = csv('a;b\n1;café\n2;"x;y"\n'.encode(encoding))
+    options = {"delimiter": ";", "encoding": encoding}
+    assert read_header(path, **options) == ["a", "b"]
+    assert infer_kinds(path, **options) == {"a": "numeric", "b": "categorical"}
+    assert read_frame(path, {"b": "categorical"}, **options)["b"].tolist() == ["café", "x;y"]
+
+
+@pytest.mark.parametrize("options", [{"delimiter": "||"}, {"encoding": "klingon"}])
+def test_an_impossible_delimiter_or_encoding_is_reported(csv, options):
+    assert "expected a delimiter" in error_of(read_header, csv("a,b\n1,2\n"), **options)
+
+
 # Malformed rows
+
+
+BAD = [
+    (b"1,2,3", 3, None, "expected 2 fields, received 3"),
+    (b"x,2", 3, "a", "expected a number, received 'x'"),
+    (b"1,caf\xe9", 3, None, "expected UTF-8"),
+    (b'1,"x"y', 3, None, "expected CSV"),
+    (b'1,"x', 3, None, "expected CSV"),
+]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize(("text", "line", "column", "reason"), BAD)
+def test_bad_rows_can_be_kept_apart_as_they_were(csv, text, line, column, reason, quoted):
+    good = b'"5",z' if quoted else b"5,z"
+    path = csv(b"a,b\n1,z\n" + text + b"\n3,z\n" + good)
+    with TableReader(path) as reader:
+        chunks = list(reader.chunks({"a": "numeric"}, chunk_rows=1, keep_bad=True))
+    assert [value for chunk in chunks for value in chunk.frame["a"]] == [1, 3, 5]
+    (bad,) = [bad for chunk in chunks for bad in chunk.bad]
+    assert (bad.line, bad.column) == (line, column)
+    assert bad.reason.startswith(reason)
+    assert bad.text.encode("utf-8", "surrogateescape") == text
+
+
+def test_bad_cells_of_a_parquet_file_can_be_kept_apart(parquet):
+    path = parquet({"a": ["1", "x", "3", "y"], "b": [1, 2, 3, 4]})
+    with TableReader(path) as reader:
+        (chunk,) = reader.chunks({"a": "numeric"}, keep_bad=True)
+    assert chunk.raw["b"].to_pylist() == [1, 3]
+    assert [(bad.line, bad.column, bad.text) for bad in chunk.bad] == [
+        (1, "a", "x,2"),
+        (3, "a", "y,4"),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_reading_goes_on_after_any_chunk_as_if_it_had_not_stopped(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 50)
+    path, cells = tmp_path / f"t.{suffix}", [f"{i % 7}\n" if i % 5 else f"{i}" for i in range(60)]
+    frame = pd.DataFrame({"a": np.arange(60.0), "b": cells})
+    if suffix == "parquet":
+        frame.to_parquet(path, row_group_size=7)
+    else:
+        lines = frame.to_csv(index=False).splitlines(keepends=True)
+        lines[20:20] = ["bad\n", "\n"]
+        with gzip.open(path, "wt") if "gz" in suffix else open(path, "w") as file:
+            file.writelines(lines)
+
+    def chunks(start=()):
+        with TableReader(path) as reader:
+            options = {"chunk_rows": 4, "keep_bad": True, "start": start}
+            return [
+                (chunk.first_row, chunk.raw.to_pydict(), chunk.bad, chunk.end)
+                for chunk in reader.chunks({"a": "numeric"}, **options)
+            ]
+
+    whole = chunks()
+    assert len(whole) >= 15
+    assert sum(len(raw["a"]) for _, raw, _, _ in whole) == 60
+    for index, (_, _, _, end) in enumerate(whole[:-1]):
+        assert chunks(end) == whole[index + 1 :]
 
 
 @pytest.mark.parametrize(("row", "count"), [("1", 1), ("1,2,3", 3)])
@@ -768,7 +860,7 @@ def test_nothing_appears_if_nothing_was_written(tmp_path):
 
 def test_a_file_can_be_written_over_the_one_it_is_read_from(csv):
     path = csv("a,b\n1,2\n")
-    assert copy(path, path, score=np.ones(1)).read_text() == "a,b,score\n1,2,1.0\n"
+    assert copy(path, path, score=np.ones(1)).read_text() == "a,b,score\n1,2,1\n"
 
 
 def test_a_written_file_can_be_read_by_those_the_umask_allows(csv, tmp_path):
@@ -877,7 +969,8 @@ def test_importing_the_module_imports_neither_pandas_nor_pyarrow():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_memory_does_not_grow_with_a_csv_file(tmp_path):
+def test_memory_does_not_grow_with_a_csv_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 2**14)
     path = tmp_path / "t.csv"
     peaks = []
     for rows in (5_000, 50_000):

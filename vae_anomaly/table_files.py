@@ -1,0 +1,86 @@
+"""Table files: which format a name stands for, how it is opened, what is said if it can't be."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst", ".parquet", ".pq")
+STANDARD = "-"  #: stands for standard input or output; its format is CSV
+
+
+class TableError(ValueError):
+    """A file can't be read or written as the table that was expected; the message is one line."""
+
+
+def table_error(where: object, expected: str, received: str, fix: str) -> TableError:
+    """Return an error in the form that all have."""
+    return TableError(f"{where}: expected {expected}, received {received}; {fix}")
+
+
+@contextmanager
+def reported(path: object, action: str) -> Iterator[None]:
+    """Turn what goes wrong with a file into a TableError that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).partition("\n")[0]
+        raise table_error(path, f"to {action} the file", f"'{reason}'", "check the path") from error
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether the name is that of a table file."""
+    return str(path).lower().endswith(SUFFIXES)
+
+
+def file_format(path: str | Path) -> str:
+    """Return "csv", "tsv" or "parquet", by the suffix.
+
+    Raises
+    ------
+    TableError
+        If the suffix is another one.
+    """
+    if str(path) == STANDARD:
+        return "csv"
+    match = re.search(r"\.(csv|tsv|parquet|pq)(\.gz|\.zst)?$", str(path).lower())
+    if not match or (match[2] and match[1] in ("parquet", "pq")):
+        suffix = Path(path).suffix
+        raise table_error(path, f"one of {', '.join(SUFFIXES)}", repr(suffix), "convert it")
+    return "parquet" if match[1] == "pq" else match[1]
+
+
+def open_raw(path: str | Path, mode: str) -> Any:
+    """Open a file of bytes, "rb" or "wb"; "-" is standard input or output."""
+    if str(path) == STANDARD:
+        return sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+    return open(path, mode)
+
+
+def decompressed(raw: Any, name: str | Path) -> Any:
+    """Return what an open file of that name holds, decompressed if the suffix says so."""
+    import pyarrow as pa
+
+    codec = _codec(name)
+    return pa.CompressedInputStream(raw, codec) if codec else raw
+
+
+def compressed(raw: Any, name: str | Path) -> Any:
+    """Return the stream to write to, for an open file of that name; closing it closes both."""
+    import pyarrow as pa
+
+    codec = _codec(name)
+    return pa.CompressedOutputStream(raw, codec) if codec else raw
+
+
+def _codec(name: str | Path) -> str | None:
+    return {".gz": "gzip", ".zst": "zstd"}.get(Path(name).suffix.lower())
