@@ -14,6 +14,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 TABLES = {"cells", "csv_rows", "table_files", "table_reader", "table_io"}
 LEAVES = {
     *TABLES,
+    "summary",
+    "work_folder",
     "layers",
     "likelihoods",
     "marginals",
@@ -28,7 +30,8 @@ LEVELS = [
     LEAVES,
     {"models"},
     {"training", "scoring"},
-    {"artifact", "estimator", "detector", "export", "batch"},
+    {"artifact", "estimator", "detector", "export"},
+    {"chunk_scorer", "batch"},
     {"cli"},
     {"__main__"},
 ]

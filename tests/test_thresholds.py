@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from vae_anomaly.thresholds import offset_from_contamination, p_values
+from vae_anomaly.thresholds import (
+    offset_from_contamination,
+    offset_from_false_alarm_rate,
+    p_values,
+)
 
 
 @pytest.mark.parametrize("n_rows", [20, 100, 1000])
@@ -46,3 +50,16 @@ def test_p_values_of_exchangeable_rows_are_uniform():
 
 def test_p_values_of_the_extremes_are_in_range():
     assert p_values([-np.inf, np.inf], [0.0, 1.0, 2.0]).tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.5])
+def test_the_false_alarm_rate_asked_for_is_that_of_new_normal_rows(rate):
+    calibration, new = np.random.default_rng(0).normal(size=(2, 50_000))
+    offset = offset_from_false_alarm_rate(rate, calibration)
+    assert np.mean(new < offset) == pytest.approx(rate, rel=0.3)
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 0.009])
+def test_a_false_alarm_rate_that_the_calibration_rows_cannot_tell_is_refused(rate):
+    with pytest.raises(ValueError, match="0.0099"):
+        offset_from_false_alarm_rate(rate, np.zeros(100))

@@ -13,7 +13,9 @@ _MODULE_OF = {
     "ScoreDistributionDisplay": "plotting",
     "VAE": "models",
     "VAEDetector": "detector",
+    "iter_scored": "batch",
     "load_detector": "artifact",
+    "score_files": "batch",
 }
 __all__ = sorted(_MODULE_OF)
 

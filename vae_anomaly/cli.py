@@ -5,16 +5,20 @@ TensorFlow is imported only once a command has checked all that can be checked w
 
 import contextlib
 import importlib
+import json
 import os
 import pathlib
+import signal
 import sys
+import time
 
 import click
 import numpy as np
 
 import vae_anomaly
-from vae_anomaly import artifact, table_io
-from vae_anomaly.columns import KINDS, frame_arrays, n_infinite_rows
+from vae_anomaly import artifact, batch, table_files, table_io, table_reader
+from vae_anomaly.columns import KINDS
+from vae_anomaly.summary import summary_text
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -26,6 +30,8 @@ _SCORE_TYPES = [
     "elbo",
     "reconstruction_error",
 ]
+# Between lines of progress where there is no terminal.
+_LOG_SECONDS = 30
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
     "datetime": "seconds since 1970, Gaussian likelihood",
@@ -75,27 +81,41 @@ def main():
 @click.option("--categorical", multiple=True, metavar="COLUMN", help="Model it as categories.")
 @click.option("--id", "ids", multiple=True, metavar="COLUMN", help="Keep it, do not model it.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Neither model it nor write it back.")
+@click.option("--delimiter", help="Between the fields of CSV.  [default: comma; tab in .tsv]")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of CSV.")
 @click.option("--quiet", is_flag=True, help="No kinds, no progress.")
-def fit(table, model, hidden_units, numeric, categorical, ids, drop, quiet, **params):
-    """Learn from a CSV or Parquet TABLE of mostly normal rows.
+def fit(
+    table,
+    model,
+    hidden_units,
+    numeric,
+    categorical,
+    ids,
+    drop,
+    delimiter,
+    encoding,
+    quiet,
+    **rest,
+):
+    """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows.
 
     Column kinds are inferred once from the whole file; the options that name a COLUMN
     override them and can be repeated. They are shown before training starts.
     """
     with _reported():
         artifact.check_target(model)
-        kinds = _chosen_kinds(table, numeric, categorical, ids, drop)
-        frame = table_io.read_frame(
-            table, {name: kind for name, kind in kinds.items() if kind in KINDS}
-        )
-        if params["contamination"] != "auto":
-            params["contamination"] = _number(params["contamination"], "--contamination", float)
-        params["hidden_units"] = [
+        text = {"delimiter": delimiter, "encoding": encoding}
+        kinds = _chosen_kinds(table, numeric, categorical, ids, drop, **text)
+        modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
+        frame = table_io.read_frame(table, modelled, **text)
+        if rest["contamination"] != "auto":
+            rest["contamination"] = _number(rest["contamination"], "--contamination", float)
+        rest["hidden_units"] = [
             _number(units, "--hidden-units", int) for units in hidden_units.split(",") if units
         ]
         if not quiet:
             _print_kinds(kinds)
-        detector = _tensorflow_ready().VAEDetector(kinds=kinds, verbose=int(not quiet), **params)
+        detector = _tensorflow_ready().VAEDetector(kinds=kinds, verbose=int(not quiet), **rest)
         detector.fit(frame)
         detector.save(model)
     click.echo(
@@ -106,44 +126,74 @@ def fit(table, model, hidden_units, numeric, categorical, ids, drop, quiet, **pa
 
 
 @main.command()
-@click.argument("table", type=_TABLE)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--model", "model", type=_FOLDER, required=True, help="Folder written by 'fit'.")
-@click.option("--output", type=_TABLE, required=True, help="CSV or Parquet file to write.")
-@click.option("--quiet", is_flag=True, help="No progress.")
-def score(table, model, output, quiet):
-    """Score each row of a CSV or Parquet TABLE.
+@click.option(
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="File to write; a folder, or a name that ends in /, for a file per input; - for stdout.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "tsv", "parquet"]),
+    help="Format of the output.  [default: by the suffix]",
+)
+@click.option("--columns", multiple=True, metavar="COLUMN", help="Write this column of the input.")
+@click.option("--only-anomalies", is_flag=True, help="Write the anomalies alone.")
+@click.option("--top", type=int, help="Write so many rows with the lowest scores, lowest first.")
+@click.option("--explain", type=int, help="Name so many columns that lowered the score most.")
+@click.option("--threshold", type=float, help="Scores under it are anomalies.")
+@click.option("--false-alarm-rate", type=float, help="Share of new normal rows to flag.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["quarantine", "fail"]),
+    default="quarantine",
+    show_default=True,
+    help="What to do with a row that cannot be read.",
+)
+@click.option("--max-bad-rows", type=int, help="Stop if more rows cannot be read.")
+@click.option(
+    "--quarantine", type=_TABLE, help="Rows that cannot be read.  [default: OUT.quarantine.csv]"
+)
+@click.option("--summary", type=_TABLE, help="JSON file to write the summary to.")
+@click.option("--resume", is_flag=True, help="Go on with the work of a run that did not finish.")
+@click.option("--delimiter", help="Between the fields of CSV.  [default: comma; tab in .tsv]")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of CSV.")
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(1),
+    default=table_reader.CHUNK_ROWS,
+    show_default=True,
+    help="Rows to score at a time.",
+)
+@click.option("--quiet", is_flag=True, help="No progress, no summary.")
+def score(inputs, model, output, on_bad_row, max_bad_rows, columns, summary, quiet, **options):
+    """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
     The output has the columns of the input, then score (higher is more normal), decision
     (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
     what it adds to the score relative to what is usual.
+
+    Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, or the disk is
+    full: run again with --resume.
     """
-    with _reported():
-        description = artifact.read(model)
-        kinds = description["scorer"]["preprocessor"]["kinds"]
-        overrides = description["params"].get("kinds") or {}
-        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
-        header = table_io.read_header(table)
-        table_io.check_columns(table, header, list(kinds), ignored)
-        dropped = [name for name in header if overrides.get(name) == "dropped"]
-        chunks = table_io.iter_chunks(table, kinds)
-        with table_io.TableWriter(output) as writer, _row_counter(quiet) as advance:
-            scorer = _tensorflow_ready().load_detector(model).scorer_
-            n_rows = n_anomalies = n_infinite = 0
-            for chunk in chunks:
-                arrays = frame_arrays(chunk.frame, kinds)
-                outputs = scorer.run(arrays)
-                writer.write(chunk.raw.drop_columns(dropped), _output_columns(outputs, kinds))
-                n_rows += len(chunk.frame)
-                n_anomalies += int(outputs["is_anomaly"].sum())
-                n_infinite += n_infinite_rows(arrays)
-                advance(len(chunk.frame))
-    click.echo(f"{output}: {n_rows} rows, {n_anomalies} of them anomalies", err=True)
-    if n_infinite:
-        click.echo(
-            f"warning: {n_infinite} rows have infinite cells; they were scored as the farthest "
-            "value there is",
-            err=True,
+    with _reported(*inputs, output), _terminated_as_interrupted(), _row_counter(quiet) as progress:
+        report = batch.score_files(
+            inputs,
+            model,
+            output,
+            columns=columns or None,
+            max_bad_rows=0 if on_bad_row == "fail" else max_bad_rows,
+            load=lambda folder: _tensorflow_ready().load_detector(folder),
+            progress=progress,
+            **options,
         )
+        if summary:
+            table_files.write_whole(summary, json.dumps(report, indent=1).encode())
+    if not quiet:
+        for line in summary_text(report):
+            click.echo(line, err=True)
 
 
 @main.command()
@@ -230,7 +280,9 @@ def demo(output):
         frame.drop(index=train).to_csv(paths["test.csv"], index=False)
     context = click.get_current_context()
     context.invoke(fit, table=paths["train.csv"], model=paths["model"], ids=("row", "diagnosis"))
-    context.invoke(score, table=paths["test.csv"], model=paths["model"], output=paths["scored.csv"])
+    context.invoke(
+        score, inputs=[paths["test.csv"]], model=paths["model"], output=paths["scored.csv"]
+    )
     scored = pd.read_csv(paths["scored.csv"])
     _print_findings(scored, vae_anomaly.load_detector(paths["model"]))
     _draw(scored, artifact.read(paths["model"])["offset"], output / "scores.png")
@@ -279,7 +331,7 @@ def _draw(scored, offset, path):
     click.echo(f"\nPicture: {path}")
 
 
-def _chosen_kinds(table, numeric, categorical, ids, drop):
+def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
     """Kinds of all columns of a file: inferred, then overridden by the options."""
     options = {
         **dict.fromkeys(numeric, "numeric"),
@@ -292,7 +344,8 @@ def _chosen_kinds(table, numeric, categorical, ids, drop):
             f"Expected one option for a column. Received several: {twice or sorted(ids)}."
         )
     # What is not modelled may be of a type that has no kind.
-    inferred = table_io.infer_kinds(table, {**options, **dict.fromkeys(unmodelled, "categorical")})
+    overrides = {**options, **dict.fromkeys(unmodelled, "categorical")}
+    inferred = table_io.infer_kinds(table, overrides, **text)
     return {**inferred, **unmodelled}
 
 
@@ -301,13 +354,6 @@ def _print_kinds(kinds):
         names = [name for name in kinds if kinds[name] == kind]
         if names:
             click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
-
-
-def _output_columns(outputs, kinds):
-    columns = {name: outputs[name] for name in ("score", "decision", "is_anomaly", "p_value")}
-    for index, name in enumerate(kinds):
-        columns[f"feature_log_prob:{name}"] = outputs["feature_log_prob"][:, index]
-    return columns
 
 
 def _tensorflow_ready():
@@ -348,26 +394,68 @@ def _short(value):
 
 
 @contextlib.contextmanager
-def _reported():
-    """Turn what is wrong with the input into one line on stderr and exit code 2."""
+def _reported(*paths):
+    """Turn what went wrong with files into one line on stderr and an exit code; see ``score``."""
+    resumable = paths and table_files.STANDARD not in map(str, paths)
     try:
         yield
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        click.echo("error: " + " ".join(str(error).split()), err=True)
-        sys.exit(2)
+    except batch.TooManyBadRowsError as error:
+        _exit(3, f"error: {error}")
+    except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+        message = f"error: {error}" if str(error) else "interrupted"
+        if resumable and batch.is_resumable(error):
+            _exit(4, f"{message}; to go on, run again with --resume")
+        _exit(2, message)
+
+
+def _exit(code, message):
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted():
+    """Let SIGTERM do what Ctrl-C does, so that the work is left in order."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
 def _row_counter(quiet):
-    """Yield a function that adds to the number of rows shown."""
+    """Yield a function that shows rows and anomalies so far: a bar, or lines in a log."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("scoring: {task.completed:.0f} rows"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda n_rows: progress.advance(task, n_rows)
+    console = Console(stderr=True)
+    started = last = time.monotonic()
+
+    def text(n_rows, n_anomalies):
+        rate = n_rows / max(time.monotonic() - started, 1e-9)
+        return f"{n_rows} rows, {rate:.0f} rows/s, {n_anomalies} anomalies"
+
+    def log(n_rows, n_anomalies, share):
+        nonlocal last
+        if time.monotonic() - last >= _LOG_SECONDS:
+            last = time.monotonic()
+            done = "" if share is None else f", {share:.0%} read"
+            click.echo(text(n_rows, n_anomalies) + done, err=True)
+
+    if quiet or not console.is_terminal:
+        yield None if quiet else log
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("0 rows", total=None)
+        yield lambda n_rows, n_anomalies, share: progress.update(
+            task,
+            description=text(n_rows, n_anomalies),
+            total=None if share is None else 1,
+            completed=share or 0,
+        )

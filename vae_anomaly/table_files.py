@@ -66,6 +66,14 @@ def open_raw(path: str | Path, mode: str) -> Any:
     return open(path, mode)
 
 
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a small file, which appears when complete."""
+    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+    with reported(path, "write"):
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+
+
 def decompressed(raw: Any, name: str | Path) -> Any:
     """Return what an open file of that name holds, decompressed if the suffix says so."""
     import pyarrow as pa

@@ -123,6 +123,24 @@ def iter_chunks(
         yield from reader.chunks(kinds, chunk_rows=chunk_rows)
 
 
+def lowest_rows(parts: Sequence[Path], name: str, n: int) -> pa.Table:
+    """Return the `n` rows of Parquet files with the lowest values in a column, lowest first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lowest = None
+    for part in parts:
+        table = pq.read_table(part)
+        lowest = table if lowest is None else pa.concat_tables([lowest, table])
+        lowest = lowest.take(np.argsort(lowest[name].to_numpy(), kind="stable")[:n])
+    return lowest
+
+
+def quarantine_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as CSV; bytes that could not be decoded come out as they were."""
+    return _csv_lines([[str(cell) for cell in row] for row in rows], ",")
+
+
 class TableWriter:
     """Context manager which writes a table file.
 
@@ -238,6 +256,8 @@ class TableWriter:
                     if self._parquet:
                         self._parquet.close()
                 if self._written and error_type is None:
+                    with self._temporary.open("rb") as file:
+                        os.fsync(file.fileno())  # whole before it has its name
                     os.replace(self._temporary, self._path)
         finally:
             self._temporary.unlink(missing_ok=True)
@@ -264,4 +284,4 @@ def _csv_lines(rows: Iterable[Sequence[str | None]], delimiter: str) -> bytes:
     # csv quotes \r and \n because it ends rows with both; the file gets \n alone.
     sink = SimpleNamespace(write=lambda row: lines.append(row[:-2]))
     csv.writer(sink, delimiter=delimiter).writerows(rows)
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")

@@ -6,6 +6,7 @@ import bisect
 import csv
 import difflib
 import io
+import math
 import os
 import re
 from collections import Counter
@@ -128,10 +129,12 @@ class TableReader:
         if self.path != STANDARD:
             self._file.close()
 
-    def share_read(self) -> float | None:
-        """Return how much of a text file has been read, from 0 to 1; None if nobody knows."""
-        if self.is_parquet or not os.path.isfile(self.path):
-            return None
+    def share_read(self, chunk: Chunk) -> float:
+        """Return how much of the file has been read with a chunk, from 0 to 1, about."""
+        if self.is_parquet:
+            return chunk.end[0] / max(1, self._file.metadata.num_rows)
+        if not os.path.isfile(self.path):
+            return 0.0
         return float(self._file.tell() / max(1, os.path.getsize(self.path)))
 
     def chunks(
@@ -199,22 +202,24 @@ class TableReader:
         chars, lines, done, first_row = start or (0, 0, 0, 0)
         for block in self._rows.blocks((chars, lines) if start else None):
             table = block.table.rename_columns(self._rows.header)
-            bad = [] if done else block.bad
             # A block of nothing but bad rows is a piece too.
             for first in range(done, max(1, table.num_rows), rows):
                 part = table.slice(first, rows)
                 last = first + part.num_rows
-                end = (*block.end, 0) if last == table.num_rows else (*block.start, last)
+                at_end = last == table.num_rows
+                place = (*block.end, 0) if at_end else (*block.start, last)
                 lines_of_rows = block.lines[first:last]
+                # Bad rows go with the good ones before them.
+                after = block.lines[first] if first else 0
+                before = math.inf if at_end else block.lines[last]
                 yield _Piece(
                     part,
                     first_row,
-                    bad,
-                    (*end, first_row + part.num_rows),
+                    [bad for bad in block.bad if after <= bad.line < before],
+                    (*place, first_row + part.num_rows),
                     lines_of_rows.__getitem__,
                     partial(_row_text, block, first),
                 )
-                bad = []
                 first_row += part.num_rows
             done = 0
 

@@ -46,6 +46,38 @@ def offset_from_contamination(contamination, training_scores, calibration_scores
     return float(np.quantile(training_scores, contamination))
 
 
+def offset_from_false_alarm_rate(rate, calibration_scores):
+    """Return the offset under which this share of new normal rows scores.
+
+    Parameters
+    ----------
+    rate : float in (0, 1)
+        At least 1 / (m + 1): fewer calibration rows cannot tell.
+    calibration_scores : (m,) array
+
+    Returns
+    -------
+    float, nats
+
+    Raises
+    ------
+    ValueError
+        ``rate`` is out of range.
+
+    Examples
+    --------
+    >>> offset_from_false_alarm_rate(0.25, [1.0, 2.0, 3.0, 4.0, 5.0])
+    2.0
+    """
+    least = 1 / (len(calibration_scores) + 1)
+    if not least <= rate < 1:
+        raise ValueError(
+            f"Expected a false-alarm rate from {least:.3g} (1 / (calibration rows + 1)) to 1. "
+            f"Received: {rate!r}."
+        )
+    return float(np.quantile(calibration_scores, rate))
+
+
 def p_values(scores, calibration_scores):
     """Conformal p-value of each score: how rare so low a score is among normal rows.
 

@@ -1,0 +1,131 @@
+"""Speed and memory of scoring a large CSV file, against PyOD's VAE and IsolationForest with pandas.
+
+Every contender reads, scores and writes the same file in a process of its own, which starts with a
+model that has been fitted; loading it counts.
+"""
+
+import argparse
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+# What each contender needs is imported in its process: it counts for its memory.
+
+N_COLUMNS = 30
+TRAINING_ROWS = 10_000
+BLOCK = 100_000
+
+
+def write_table(path, n_rows):
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(8, N_COLUMNS))
+    for start in range(0, n_rows, BLOCK):
+        n = min(BLOCK, n_rows - start)
+        x = rng.normal(size=(n, 8)) @ mixing + 0.3 * rng.normal(size=(n, N_COLUMNS))
+        frame = pd.DataFrame(x).add_prefix("c")
+        frame.to_csv(path, mode="a" if start else "w", header=not start, index=False)
+
+
+def ours(folder, n_draws):
+    import vae_anomaly
+    from vae_anomaly.table_io import read_frame
+
+    model = folder / f"model-{n_draws}"
+    if not model.exists():
+        kinds = {f"c{index}": "numeric" for index in range(N_COLUMNS)}
+        frame = read_frame(folder / "train.csv", kinds)
+        vae_anomaly.VAEDetector(n_draws=n_draws, max_steps=200, random_state=0).fit(frame).save(
+            model
+        )
+    return lambda: vae_anomaly.score_files(folder / "t.csv", model, folder / "out.csv")
+
+
+def reading_and_writing(folder):
+    import numpy as np
+
+    from vae_anomaly.table_io import TableWriter, iter_chunks
+
+    kinds = {f"c{index}": "numeric" for index in range(N_COLUMNS)}
+    outputs = ["score", "decision", "p_value", *(f"feature_log_prob:{name}" for name in kinds)]
+
+    def run():
+        rng = np.random.default_rng(0)
+        with TableWriter(folder / "out.csv") as writer:
+            for chunk in iter_chunks(folder / "t.csv", kinds):
+                values = rng.normal(size=(len(outputs), len(chunk.frame)))
+                writer.write(chunk.raw, dict(zip(outputs, values, strict=True)))
+
+    return run
+
+
+def with_pandas(folder, build):
+    import pandas as pd
+
+    detector = build().fit(pd.read_csv(folder / "train.csv").to_numpy())
+
+    def run():
+        frame = pd.read_csv(folder / "t.csv")
+        frame["score"] = detector.decision_function(frame.to_numpy())
+        frame.to_csv(folder / "out.csv", index=False)
+
+    return run
+
+
+def pyod_vae():
+    from pyod.models.vae import VAE
+
+    layers = {"encoder_neuron_list": [128, 128], "decoder_neuron_list": [128, 128]}
+    return VAE(**layers, latent_dim=16, epoch_num=1, verbose=0)
+
+
+def isolation_forest():
+    from sklearn.ensemble import IsolationForest
+
+    return IsolationForest(random_state=0)
+
+
+CONTENDERS = {
+    "score_files, 1 draw": lambda folder: ours(folder, 1),
+    "score_files, 8 draws": lambda folder: ours(folder, 8),
+    "of which reading and writing": reading_and_writing,
+    "PyOD VAE (1 draw), pandas": lambda folder: with_pandas(folder, pyod_vae),
+    "IsolationForest, pandas": lambda folder: with_pandas(folder, isolation_forest),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--contender", choices=CONTENDERS, action="append")
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.folder:  # in a process of its own
+        run = CONTENDERS[args.contender[0]](args.folder)
+        started = time.perf_counter()
+        run()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+        print(f"{time.perf_counter() - started} {peak}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_table(pathlib.Path(folder) / "train.csv", TRAINING_ROWS)
+        write_table(pathlib.Path(folder) / "t.csv", args.rows)
+        size = (pathlib.Path(folder) / "t.csv").stat().st_size
+        print(f"{args.rows:,} rows x {N_COLUMNS} columns, {size / 1e6:,.0f} MB")
+        for name in args.contender or CONTENDERS:
+            command = [sys.executable, __file__, "--folder", folder, "--contender", name]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                print(f"{name:30} failed: {result.stderr.strip().splitlines()[-1]}")
+                continue
+            seconds, peak = map(float, result.stdout.split()[-2:])
+            print(f"{name:30} {args.rows / seconds:10,.0f} rows/s {peak:8,.0f} MiB at most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,560 @@
+"""Scoring files of any size: no row lost, nothing half-written, no work done twice."""
+
+import errno
+import glob
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from vae_anomaly import VAEDetector, batch
+from vae_anomaly.batch import TooManyBadRowsError, find_inputs, iter_scored, score_files
+from vae_anomaly.table_files import TableError
+
+SUFFIXES = ["csv", "tsv", "csv.gz", "csv.zst", "parquet"]
+
+
+def write(frame, path):
+    """Write a table in the format that the suffix says."""
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+        return path
+    content = frame.to_csv(index=False, sep="\t" if ".tsv" in path.name else ",").encode()
+    codec = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    path.write_bytes(pa.compress(content, codec, asbytes=True) if codec == "gzip" else content)
+    if codec == "zstd":
+        with pa.CompressedOutputStream(path, codec) as stream:
+            stream.write(content)
+    return path
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    sep = "\t" if ".tsv" in path.name else ","
+    with pa.input_stream(path) as stream:  # decompresses by suffix
+        return pd.read_csv(stream, sep=sep)
+
+
+@pytest.fixture(scope="module")
+def new(table):
+    """Rows to score: some unlike those of fit, and a column that is not modelled."""
+    frame = table.sample(frac=1, random_state=1).reset_index(drop=True)
+    frame.loc[[30, 77], "amount"] = [400.0, -90.0]
+    frame.loc[50, "city"] = "Atlantis"
+    return frame.astype({"grade": object})
+
+
+@pytest.fixture(scope="module")
+def detector(table):
+    return VAEDetector(
+        hidden_units=(16,), max_steps=200, random_state=0, kinds={"note": "id", "junk": "dropped"}
+    ).fit(table)
+
+
+@pytest.fixture(scope="module")
+def folder(detector, new, tmp_path_factory):
+    """A folder with new.csv, the model m and the scores, out.csv, of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("batch")
+    detector.save(folder / "m")
+    write(new, folder / "new.csv")
+    score_files(folder / "new.csv", detector, folder / "out.csv")
+    return folder
+
+
+@pytest.fixture
+def whole(folder):
+    return (folder / "out.csv").read_bytes()
+
+
+# Rows
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_every_row_its_score_in_order(detector, new, folder, tmp_path, suffix):
+    source = write(new, tmp_path / f"t.{suffix}")
+    report = score_files(source, detector, tmp_path / f"out.{suffix}", chunk_rows=64)
+    scored = read(tmp_path / f"out.{suffix}")
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(new))
+    np.testing.assert_array_equal(scored["decision"], detector.decision_function(new))
+    np.testing.assert_array_equal(scored["is_anomaly"], detector.predict(new) == -1)
+    np.testing.assert_array_equal(scored["p_value"], detector.p_values(new))
+    np.testing.assert_array_equal(
+        scored["feature_log_prob:city"], detector.explain(new)["contribution"]["city"]
+    )
+    assert report["rows_read"] == report["rows_scored"] == len(new)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 4096])
+def test_the_output_does_not_depend_on_the_chunk_size(
+    detector, folder, whole, tmp_path, chunk_rows, monkeypatch
+):
+    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 5000)
+    lines = (folder / "new.csv").read_bytes().splitlines(keepends=True)[:101]
+    (tmp_path / "new.csv").write_bytes(b"".join(lines))
+    score_files(tmp_path / "new.csv", detector, tmp_path / "out.csv", chunk_rows=chunk_rows)
+    scored = (tmp_path / "out.csv").read_bytes()
+    assert scored == b"".join(whole.splitlines(keepends=True)[:101])
+
+
+def test_a_table_split_into_files_gives_the_output_of_the_whole(detector, new, whole, tmp_path):
+    for number, rows in enumerate([slice(0, 150), slice(150, 150), slice(150, None)]):
+        write(new[rows], tmp_path / f"{number}.{SUFFIXES[number]}")
+    score_files(tmp_path, detector, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_a_saved_detector_is_loaded_once_the_inputs_have_been_checked(folder, tmp_path, whole):
+    def load(path):
+        raise AssertionError
+
+    with pytest.raises(TableError, match=r"no\.csv"):
+        score_files(folder / "no.csv", folder / "m", tmp_path / "out.csv", load=load)
+    score_files(folder / "new.csv", folder / "m", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_scored_chunks_can_be_had_one_by_one(detector, new, folder):
+    chunks = list(iter_scored(folder / "new.csv", detector, chunk_rows=150))
+    assert [len(chunk.outputs["score"]) for chunk in chunks] == [150, 150, 100]
+    assert chunks[1].source == str(folder / "new.csv")
+    assert chunks[1].raw["count"][0].as_py() == str(new["count"][150])
+    scores = np.concatenate([chunk.outputs["score"] for chunk in chunks])
+    np.testing.assert_array_equal(scores, detector.score_samples(new))
+
+
+def test_what_is_not_modelled_is_kept_as_it_was_and_dropped_columns_go(detector, new, tmp_path):
+    note = ["=1+1", "+1", "-1", "@x", 'a "quoted", field', "two\nlines", "", " é "] * 50
+    write(new.assign(note=note, junk=1), tmp_path / "t.csv")
+    score_files(tmp_path / "t.csv", detector, tmp_path / "out.csv")
+    scored = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    assert scored["note"].tolist() == note
+    assert "junk" not in scored
+
+
+def test_a_file_without_rows_gives_a_header(detector, folder, tmp_path):
+    header = (folder / "new.csv").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "t.csv").write_text(header)
+    report = score_files(tmp_path / "t.csv", detector, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith(header.strip() + ",score,")
+    assert report["rows_read"] == 0
+
+
+def test_blank_columns_carriage_returns_and_a_missing_last_line_end_are_fine(detector, tmp_path):
+    text = "\ufeffamount,count,city,member,day,grade\r\n1.5,3,,,2024-01-31,a\r\n2.5,1,,,,b"
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    score_files(tmp_path / "t.csv", detector, tmp_path / "out.csv")
+    scored = pd.read_csv(tmp_path / "out.csv")
+    assert scored["amount"].tolist() == [1.5, 2.5]
+    assert scored["score"].notna().all()
+
+
+# Inputs and outputs
+
+
+def test_inputs_are_files_folders_and_patterns(tmp_path):
+    for name in ("b.csv", "a.parquet", "notes.txt", "sub/c.csv", "old.quarantine.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    exclude = [tmp_path / "old.quarantine.csv"]
+    names = [os.path.relpath(path, tmp_path) for path in find_inputs(tmp_path, exclude)]
+    assert names == ["a.parquet", "b.csv"]
+    assert find_inputs(f"{tmp_path}/**/c*") == [f"{tmp_path}/sub/c.csv"]
+    for inputs in (tmp_path / "sub" / "none*", [tmp_path, tmp_path / "b.csv"], []):
+        with pytest.raises(TableError, match="expected"):
+            find_inputs(inputs)
+
+
+def test_a_folder_gets_a_file_for_each_input(detector, new, tmp_path):
+    for number, suffix in enumerate(["csv.gz", "parquet"]):
+        write(new[number * 200 :][:200], tmp_path / f"{number}.{suffix}")
+    inputs = sorted(tmp_path.iterdir())
+    score_files(inputs, detector, f"{tmp_path}/out/")
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.csv.gz", "1.parquet"]
+    score_files(inputs, detector, tmp_path / "out", format="tsv")
+    scored = [read(tmp_path / "out" / f"{number}.tsv") for number in (0, 1)]
+    np.testing.assert_array_equal(pd.concat(scored)["score"], detector.score_samples(new))
+    with pytest.raises(ValueError, match="a file of its own"):
+        score_files(inputs, detector, tmp_path)
+
+
+def test_inputs_of_other_columns_or_types_do_not_go_into_one_file(detector, new, tmp_path):
+    a = write(new.assign(note=1), tmp_path / "a.parquet")
+    b = write(new.assign(note="x"), tmp_path / "b.parquet")
+    c = write(new, tmp_path / "c.csv")
+    with pytest.raises(TableError, match=r"b\.parquet, column 'note': expected int64"):
+        score_files([a, b], detector, tmp_path / "out.parquet")
+    with pytest.raises(TableError, match=r"c\.csv: missing columns: 'note'"):
+        score_files([a, c], detector, tmp_path / "out.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet", "c.csv"]
+
+
+# Bad rows
+
+
+BAD_LINES = [b"x,1,Oslo,,,a\n", b"1,1\n", b"1,1,Troms\xf8,,,a\n", b'1,1,"O"slo,,,a\n']
+
+
+@pytest.fixture
+def dirty(folder, tmp_path):
+    """The rows of new.csv, and four bad ones, on lines 12, 23, 34 and 45."""
+    lines = (folder / "new.csv").read_bytes().splitlines(keepends=True)
+    for line, bad in zip((12, 23, 34, 45), BAD_LINES, strict=True):
+        lines.insert(line - 1, bad)
+    (tmp_path / "dirty.csv").write_bytes(b"".join(lines))
+    return tmp_path / "dirty.csv"
+
+
+@pytest.mark.parametrize("chunk_rows", [5, 8192])
+def test_bad_rows_are_put_aside_with_place_and_reason(detector, dirty, whole, tmp_path, chunk_rows):
+    report = score_files(dirty, detector, tmp_path / "out.csv", chunk_rows=chunk_rows)
+    assert (tmp_path / "out.csv").read_bytes() == whole
+    assert (report["rows_read"], report["rows_quarantined"]) == (404, 4)
+    content = (tmp_path / "out.quarantine.csv").read_bytes()
+    quarantine = pd.read_csv(tmp_path / "out.quarantine.csv", encoding="latin-1")
+    assert quarantine["file"].tolist() == [str(dirty)] * 4
+    assert quarantine["line"].tolist() == [12, 23, 34, 45]
+    assert quarantine["text"].tolist() == [line.decode("latin-1").strip() for line in BAD_LINES]
+    for words in (b"expected a number, received 'x'", b"expected 6 fields, received 2", b"UTF-8"):
+        assert words in content
+
+
+def test_too_many_bad_rows_stop_the_run_which_can_go_on_with_another_limit(
+    detector, dirty, whole, tmp_path
+):
+    output, options = tmp_path / "out.csv", {"chunk_rows": 9, "quarantine": tmp_path / "q.csv"}
+    with pytest.raises(TooManyBadRowsError, match="line 34: expected UTF-8.*at most 2"):
+        score_files(dirty, detector, output, max_bad_rows=2, **options)
+    assert not output.exists()
+    score_files(dirty, detector, output, max_bad_rows=4, resume=True, **options)
+    assert output.read_bytes() == whole
+    assert len(pd.read_csv(tmp_path / "q.csv", encoding="latin-1")) == 4
+
+
+def test_a_quarantine_file_of_an_earlier_run_does_not_stay(detector, folder, dirty, tmp_path):
+    score_files(dirty, detector, tmp_path / "out.csv")
+    score_files(folder / "new.csv", detector, tmp_path / "out.csv")
+    assert (tmp_path / "out.quarantine.csv").read_text() == "file,line,column,reason,text\n"
+    shutil.rmtree(tmp_path / "out.csv.partial", ignore_errors=True)
+
+
+# What is written
+
+
+def test_columns_chooses_what_is_passed_through(detector, folder, tmp_path):
+    score_files(
+        folder / "new.csv", detector, tmp_path / "o.csv", columns=["day", "city"], explain=1
+    )
+    assert list(pd.read_csv(tmp_path / "o.csv"))[:3] == ["day", "city", "score"]
+    with pytest.raises(TableError, match="missing columns: 'town'"):
+        score_files(folder / "new.csv", detector, tmp_path / "o.csv", columns=["town"])
+
+
+def test_only_anomalies_are_written_if_asked_for(detector, folder, tmp_path):
+    options = {"only_anomalies": True, "chunk_rows": 9}
+    score_files(folder / "new.csv", detector, tmp_path / "o.csv", **options)
+    scored = pd.read_csv(folder / "out.csv")
+    expected = scored[scored["is_anomaly"]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "o.csv"), expected)
+
+
+@pytest.mark.parametrize(("suffix", "chunk_rows"), [("csv", 20), ("parquet", 1000)])
+def test_top_gives_the_lowest_scores_exactly(detector, folder, tmp_path, suffix, chunk_rows):
+    output = tmp_path / f"o.{suffix}"
+    inputs = [folder / "new.csv", shutil.copy(folder / "new.csv", tmp_path / "again.csv")]
+    score_files(inputs, detector, output, top=11, chunk_rows=chunk_rows, explain=2)
+    scored = pd.concat([pd.read_csv(folder / "out.csv")] * 2, ignore_index=True)
+    expected = scored.sort_values("score", kind="stable")[:11]
+    found = read(output)
+    assert found["score"].tolist() == expected["score"].tolist()
+    assert pd.to_numeric(found["amount"]).round(9).tolist()[:2] == [400.0, 400.0]
+
+
+def test_explain_names_the_columns_that_weigh_most_with_what_was_expected(
+    detector, new, folder, tmp_path
+):
+    score_files(folder / "new.csv", detector, tmp_path / "o.parquet", explain=6)
+    scored = pd.read_parquet(tmp_path / "o.parquet")
+    explained = detector.explain(new)
+    contribution = explained["contribution"][list(new)]
+    np.testing.assert_array_equal(scored["reason_1"], contribution.idxmin(axis=1))
+    np.testing.assert_array_equal(scored["reason_1_contribution"], contribution.min(axis=1))
+    np.testing.assert_array_equal(scored["reason_6_contribution"], contribution.max(axis=1))
+    assert scored["reason_1"][30] == "amount"
+    expected = explained["expected"]
+    assert scored["reason_1_expected"][30] == f"{expected['amount'][30]:.6g}"
+    by_city = scored["reason_1"] == "city"
+    assert scored["reason_1_expected"][by_city].tolist() == expected["city"][by_city].tolist()
+    by_day = scored["reason_1"] == "day"
+    days = expected["day"][by_day].dt.floor("s")
+    assert pd.to_datetime(scored["reason_1_expected"][by_day]).tolist() == days.tolist()
+    assert not any(name.startswith("feature_log_prob") for name in scored)
+
+
+def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
+    scores = detector.score_samples(new)
+    before = detector.offset_
+    score_files(folder / "new.csv", detector, tmp_path / "o.csv", threshold=np.median(scores))
+    scored = pd.read_csv(tmp_path / "o.csv")
+    assert scored["is_anomaly"].sum() == 200
+    np.testing.assert_array_equal(scored["decision"], scores - np.median(scores))
+    report = score_files(folder / "new.csv", detector, tmp_path / "o.csv", false_alarm_rate=0.5)
+    assert 0.3 < report["anomalies"] / 400 < 0.7
+    assert detector.offset_ == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threshold": 1.0, "false_alarm_rate": 0.1},
+        {"false_alarm_rate": 1e-9},
+        {"explain": 7},
+        {"explain": 0},
+        {"top": 0},
+        {"chunk_rows": 0},
+        {"delimiter": "||"},
+        {"encoding": "klingon"},
+    ],
+)
+def test_options_that_make_no_sense_are_refused_and_leave_nothing(
+    detector, folder, tmp_path, options
+):
+    with pytest.raises(ValueError, match=r"(?i)expected"):
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The summary
+
+
+def test_the_summary_of_rows_like_those_of_fit_has_no_warning(detector, new, folder, tmp_path):
+    report = score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=99)
+    scores = detector.score_samples(new)
+    assert report["anomalies"] == (scores < detector.offset_).sum()
+    for quantile in report["score_quantiles"]:
+        exact = np.quantile(scores, quantile["share"], method="inverted_cdf")
+        assert quantile["batch"] == pytest.approx(exact, rel=0.004)
+    assert report["moved_columns"] == report["warnings"] == []
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_the_summary_tells_which_columns_moved_and_that_the_batch_is_unlike(
+    detector, new, tmp_path
+):
+    moved = new.assign(city="Atlantis", day=None, amount=new["amount"] + 50)
+    moved["count"] = moved["count"].where(moved.index != 3, np.inf)
+    report = score_files(write(moved, tmp_path / "t.csv"), detector, tmp_path / "out.csv")
+    assert [(m["column"], m["share"]) for m in report["moved_columns"]] == [
+        ("city", "missing"),
+        ("city", "unseen"),
+        ("day", "missing"),
+    ]
+    text = " ".join(report["warnings"])
+    assert "column 'city': 100.0% of the cells are unseen, 0.0% in training" in text
+    assert "1 rows have infinite cells" in text
+    assert "unlike the training data" in text
+
+
+# All or nothing
+
+
+class Stop(BaseException):
+    """What no code expects."""
+
+
+def stop_after(n_calls, error):
+    def progress(*_):
+        nonlocal n_calls
+        n_calls -= 1
+        if not n_calls:
+            raise error
+
+    return progress
+
+
+def interrupted(inputs, detector, output, n_chunks=30, **options):
+    with pytest.raises(KeyboardInterrupt):
+        progress = stop_after(n_chunks, KeyboardInterrupt)
+        score_files(inputs, detector, output, chunk_rows=10, progress=progress, **options)
+    assert not pathlib.Path(output).exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("csv", {}), ("csv.gz", {"only_anomalies": True}), ("parquet", {}), ("csv.zst", {"top": 9})],
+)
+def test_a_run_that_is_resumed_gives_the_same_bytes_and_does_nothing_twice(
+    detector, new, dirty, tmp_path, suffix, options, monkeypatch
+):
+    inputs = [dirty, write(new[:100], tmp_path / "more.csv.gz")]
+    output, expected = tmp_path / f"out.{suffix}", tmp_path / f"expected.{suffix}"
+    report = score_files(inputs, detector, expected, chunk_rows=10, **options)
+    interrupted(inputs, detector, output, n_chunks=30, **options)
+    interrupted(inputs, detector, output, n_chunks=12, resume=True, **options)
+    run, n_rows = detector.scorer_.run, 0
+
+    def counted(arrays, names):
+        nonlocal n_rows
+        n_rows += len(arrays["amount"])
+        return run(arrays, names)
+
+    monkeypatch.setattr(detector.scorer_, "run", counted)
+    again = score_files(inputs, detector, output, chunk_rows=10, resume=True, **options)
+    assert n_rows < 500 - 10 * (30 + 12 - 2 * 8)
+    assert again == report
+    assert output.read_bytes() == expected.read_bytes()
+    quarantined = [tmp_path / f"{name}.quarantine.csv" for name in ("out", "expected")]
+    assert quarantined[0].read_bytes() == quarantined[1].read_bytes()
+    assert not glob.glob(f"{tmp_path}/*.partial")
+
+
+def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path):
+    interrupted(folder / "new.csv", detector, tmp_path / "out.csv")
+    score_files(folder / "new.csv", detector, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+KILLED = """
+import os, random, signal, sys, time
+import tensorflow
+from vae_anomaly import score_files
+model, source, output = sys.argv[1:]
+rng = random.Random(0)
+
+def run(resume, started):
+    score_files(source, model, output, chunk_rows=4, resume=resume,
+                progress=lambda *_: os.write(started, b"x"))
+    os._exit(0)
+
+kills = 0
+while not os.path.exists(output):
+    reading, started = os.pipe()
+    # TensorFlow starts its threads at the first operation, so in the child.
+    if (pid := os.fork()) == 0:
+        run(kills > 0, started)
+    os.close(started)
+    os.read(reading, 1)
+    time.sleep(rng.uniform(0, 0.1 + 0.1 * kills))
+    os.kill(pid, signal.SIGKILL)
+    kills += os.waitpid(pid, 0)[1] == signal.SIGKILL
+    os.close(reading)
+print(kills)
+"""
+
+
+def test_killed_at_random_moments_and_resumed_nothing_is_lost(folder, new, tmp_path):
+    source, output = write(new, tmp_path / "t.csv"), tmp_path / "out.csv"
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, folder / "m", source, output],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) >= 2
+    score_files(source, folder / "m", tmp_path / "expected.csv", chunk_rows=4)
+    assert output.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def change(path, content=None):
+    pathlib.Path(path).write_bytes(content or pathlib.Path(path).read_bytes())
+    os.utime(path, (1, 1))
+
+
+def test_an_input_that_changed_is_not_resumed(detector, folder, tmp_path):
+    source = shutil.copy(folder / "new.csv", tmp_path)
+    interrupted(source, detector, tmp_path / "out.csv")
+    change(source)
+    with pytest.raises(ValueError, match=rf"Input {source} changed since the run to resume"):
+        score_files(source, detector, tmp_path / "out.csv", chunk_rows=10, resume=True)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_another_model_or_other_options_are_not_resumed(detector, table_detector, folder, tmp_path):
+    source, output = folder / "new.csv", tmp_path / "out.csv"
+    interrupted(source, detector, output)
+    with pytest.raises(ValueError, match="The options changed"):
+        score_files(source, detector, output, chunk_rows=5, resume=True)
+    other = VAEDetector(hidden_units=(4,), max_steps=2, random_state=0).fit(
+        pd.read_csv(source, parse_dates=["day"])
+    )
+    with pytest.raises(ValueError, match="The model changed"):
+        score_files(source, other, output, chunk_rows=10, resume=True)
+
+
+@pytest.mark.parametrize("content", [None, b"amount,count,city,member,day,grade\n1,1,,,,\n"])
+def test_an_input_that_changes_while_it_is_read_gives_no_output(
+    detector, folder, tmp_path, content
+):
+    source = shutil.copy(folder / "new.csv", tmp_path)
+    with pytest.raises(TableError, match="received one that did while it was read"):
+        score_files(
+            source,
+            detector,
+            tmp_path / "out.csv",
+            chunk_rows=10,
+            progress=lambda *_: change(source, content),
+        )
+    assert list(tmp_path.iterdir()) == [pathlib.Path(source)]
+
+
+def test_two_runs_do_not_write_the_same_output(detector, folder, tmp_path):
+    def again(*_):
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv")
+
+    with pytest.raises(ValueError, match="another run is at work"):
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv", progress=again)
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_can_be_resumed(
+    detector, folder, whole, tmp_path, monkeypatch
+):
+    open_raw, n_files = batch.TableWriter.__init__.__globals__["open_raw"], 0
+
+    def full(path, mode):
+        nonlocal n_files
+        n_files += 1
+        return open_raw("/dev/full" if n_files == 3 else path, mode)
+
+    monkeypatch.setattr("vae_anomaly.table_io.open_raw", full)
+    with pytest.raises(TableError, match="No space left") as caught:
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=10)
+    assert batch.is_resumable(caught.value)
+    assert caught.value.__cause__.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv.partial"]
+    score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=10, resume=True)
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_an_output_that_cannot_be_written_is_an_error_at_once(detector, folder, tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        score_files(folder / "new.csv", detector, tmp_path / "no" / "out.csv")
+
+
+def test_an_unexpected_error_leaves_nothing(detector, folder, tmp_path):
+    with pytest.raises(Stop):
+        progress = stop_after(12, Stop)
+        score_files(
+            folder / "new.csv", detector, tmp_path / "o.csv", chunk_rows=10, progress=progress
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_file(detector, new, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 2**14)
+    peaks = []
+    for copies in (5, 25):
+        write(pd.concat([new] * copies), tmp_path / "t.csv")
+        tracemalloc.start()
+        score_files(tmp_path / "t.csv", detector, tmp_path / "out.csv", chunk_rows=256)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]

@@ -1,0 +1,201 @@
+"""Chunks of tables to scored chunks: which columns are kept, which are added."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vae_anomaly import artifact
+from vae_anomaly.columns import KINDS, arrays_frame, frame_arrays
+from vae_anomaly.table_files import STANDARD, TableError
+from vae_anomaly.table_reader import CHUNK_ROWS, TableReader, check_columns
+from vae_anomaly.thresholds import offset_from_false_alarm_rate
+
+_OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoredChunk:
+    """Consecutive rows of an input with what the scorer says of them."""
+
+    source: str  #: path of the input
+    raw: Any  #: pyarrow.Table of the columns to keep, as they were read
+    outputs: dict[str, np.ndarray]  #: the columns to add, each (n,)
+    bad: Sequence[Any]  #: ``csv_rows.BadRow``: rows in between that could not be read
+    arrays: dict[str, np.ndarray]  #: the modelled columns, as the scorer took them
+
+
+class ChunkScorer:
+    """What is done to each chunk of the inputs; all is checked before TensorFlow is imported.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    detector : fitted detector, or path of a saved one
+    columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows, load
+        As of ``batch.score_files``.
+
+    Attributes
+    ----------
+    output_names : list of str
+        The columns that scoring adds.
+
+    Raises
+    ------
+    ValueError
+        An option that makes no sense, an input that is not a table like the model's.
+    """
+
+    def __init__(
+        self,
+        paths,
+        detector,
+        *,
+        columns=None,
+        explain=None,
+        threshold=None,
+        false_alarm_rate=None,
+        delimiter=None,
+        encoding="utf-8",
+        chunk_rows=CHUNK_ROWS,
+        load=artifact.load_detector,
+    ):
+        is_path = isinstance(detector, (str, os.PathLike))
+        if is_path:
+            description = artifact.read(detector)
+            self.kinds = description["scorer"]["preprocessor"]["kinds"]
+            overrides = description["params"].get("kinds") or {}
+        else:
+            self.kinds, overrides = detector.scorer_.preprocessor.kinds, detector.kinds or {}
+        if explain is not None and not 1 <= explain <= len(self.kinds):
+            raise ValueError(
+                f"Expected `explain` from 1 to the number of modelled columns, {len(self.kinds)}. "
+                f"Received: explain={explain!r}."
+            )
+        if threshold is not None and false_alarm_rate is not None:
+            raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
+        if chunk_rows < 1:
+            raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
+        self.paths = paths
+        self.options = (
+            columns,
+            explain,
+            threshold,
+            false_alarm_rate,
+            delimiter,
+            encoding,
+            chunk_rows,
+        )
+        self._explain, self._chunk_rows = explain, chunk_rows
+        self._format = {"delimiter": delimiter, "encoding": encoding}
+        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in paths else None
+        self._schemas = {}
+        self._kept = {}
+        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
+        for path in paths:
+            with self.reader(path) as reader:
+                names = reader.schema.names
+                check_columns(path, reader.names, list(self.kinds), ignored)
+                check_columns(path, names, columns or (), ignore=names)
+                self._kept[path] = list(
+                    columns or [name for name in names if overrides.get(name) != "dropped"]
+                )
+                self._schemas[path] = reader.schema
+        detector = load(detector) if is_path else detector
+        self._scorer = detector.scorer_
+        self._offset = detector.offset_ if threshold is None else float(threshold)
+        if false_alarm_rate is not None:
+            self._offset = offset_from_false_alarm_rate(false_alarm_rate, self.reference()[1])
+        if explain is None:
+            self.output_names = [*_OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
+        else:
+            reasons = [_reason_names(rank) for rank in range(1, explain + 1)]
+            self.output_names = [*_OUTPUTS, *(name for names in reasons for name in names)]
+
+    def check_alike(self, *, types):
+        """Check that the columns to keep are the same in all inputs, perhaps with their types."""
+        first = self.paths[0]
+        for path in self.paths[1:]:
+            check_columns(path, self._kept[path], self._kept[first])
+            self._kept[path] = self._kept[first]
+            for name in self._kept[first] if types else ():
+                expected, found = (self._schemas[p].field(name).type for p in (first, path))
+                if found != expected:
+                    raise TableError(
+                        f"{path}, column {name!r}: expected {expected} as in {first}, received "
+                        f"{found}; write CSV, or to a folder"
+                    )
+
+    def reader(self, path):
+        """Open an input."""
+        return self._stdin if path == STANDARD else TableReader(path, **self._format)
+
+    def chunks(self, reader, start=()):
+        """Yield the chunks of an open input, bad rows apart."""
+        return reader.chunks(
+            self.kinds, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
+        )
+
+    def reference(self):
+        """Return the preprocessor and the calibration scores, for ``Tally``."""
+        return self._scorer.preprocessor, self._scorer.calibration_scores.numpy()
+
+    def fingerprint(self):
+        """Return a hash of all that decides on the scores."""
+        config, weights = artifact.pack_scorer(self._scorer)
+        digest = hashlib.sha256(json.dumps(config).encode())
+        for weight in weights:
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        return digest.hexdigest()
+
+    def scored(self, path, chunk):
+        """Score a chunk of an input."""
+        arrays = frame_arrays(chunk.frame, self.kinds)
+        found = self._scorer.run(arrays, ("score", "p_value", "feature_log_prob"))
+        outputs = {
+            "score": found["score"],
+            "decision": found["score"] - self._offset,
+            "is_anomaly": found["score"] < self._offset,
+            "p_value": found["p_value"],
+        }
+        contributions = found["feature_log_prob"]
+        if self._explain is None:
+            for index, name in enumerate(self.kinds):
+                outputs[f"feature_log_prob:{name}"] = contributions[:, index]
+        else:
+            outputs.update(self._reasons(arrays, contributions))
+        raw = chunk.raw.select(self._kept[path])
+        return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
+
+    def _reasons(self, arrays, contributions):
+        """Name the columns that lowered each score most, with the values expected there."""
+        expected = self._scorer.preprocessor.inverse(self._scorer.reconstruct(arrays))
+        order = np.argsort(contributions, axis=1, kind="stable")[:, : self._explain]
+        reasons = {}
+        for rank, columns in enumerate(order.T, 1):
+            column, contribution, expectation = _reason_names(rank)
+            texts = np.empty(len(columns), dtype=object)
+            for index, (name, kind) in enumerate(self.kinds.items()):
+                rows = columns == index
+                texts[rows] = _texts(expected[name][rows], kind)
+            reasons[column] = np.array(list(self.kinds), dtype=object)[columns]
+            reasons[contribution] = np.take_along_axis(contributions, columns[:, None], 1)[:, 0]
+            reasons[expectation] = texts
+        return reasons
+
+
+def _reason_names(rank):
+    return f"reason_{rank}", f"reason_{rank}_contribution", f"reason_{rank}_expected"
+
+
+def _texts(values, kind):
+    if kind == "categorical":
+        return [text or "(any other)" for text in values]
+    if kind == "datetime":
+        moments = arrays_frame({"": values}, {"": kind})[""].to_numpy()
+        return np.datetime_as_string(moments, unit="s").tolist()
+    return [f"{value:.6g}" for value in values]
