@@ -8,7 +8,8 @@ from keras import ops
 # lines; the spacing is 2/5 of the smallest standard deviation a likelihood has by default.
 _FARTHEST = 20.0
 _N_KNOTS = 2001
-_KNOTS_AT_ONCE = 64
+# Log-probabilities held at once while tabulating, so that wide tables need no more memory.
+_BLOCK = 2**20
 _SMALLEST_SHARE = 1e-7
 
 
@@ -67,13 +68,11 @@ class Marginals(keras.layers.Layer):
         """
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
+            n_blocks = -(-_N_KNOTS * outputs.shape[0] * self.n_numeric // _BLOCK)
+            knots = np.linspace(-_FARTHEST, _FARTHEST, _N_KNOTS, dtype="float32")
+            blocks = np.array_split(knots, min(n_blocks, _N_KNOTS))
             self.table.assign(
-                np.concatenate(
-                    [
-                        self._densities(likelihood, outputs, knots)
-                        for knots in np.array_split(_knots(), -(-_N_KNOTS // _KNOTS_AT_ONCE))
-                    ]
-                )
+                np.concatenate([self._densities(likelihood, outputs, block) for block in blocks])
             )
         share = np.mean(likelihood.mean(outputs), axis=0)[self.n_numeric :]
         share = np.clip(share, _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
@@ -109,7 +108,3 @@ class Marginals(keras.layers.Layer):
             "n_numeric": self.n_numeric,
             "n_boolean": self.n_boolean,
         }
-
-
-def _knots():
-    return np.linspace(-_FARTHEST, _FARTHEST, _N_KNOTS, dtype="float32")
