@@ -91,8 +91,9 @@ def test_a_parquet_header_is_read_from_its_schema(parquet):
     assert read_header(parquet({"x": [1], "y z": ["t"]})) == ["x", "y z"]
 
 
-def test_the_index_that_pandas_adds_is_no_column_and_is_kept(tmp_path):
-    frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}, index=[7, 5])
+@pytest.mark.parametrize("name", [None, "customer"])
+def test_the_index_of_a_frame_is_no_column_and_is_kept(tmp_path, name):
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}, index=pd.Index([7, 5], name=name))
     frame.to_parquet(path := tmp_path / "t.parquet")
     assert read_header(path) == ["a", "b"]
     kinds = infer_kinds(path)
@@ -101,8 +102,7 @@ def test_the_index_that_pandas_adds_is_no_column_and_is_kept(tmp_path):
     scored = pd.read_parquet(copy(path, tmp_path / "out.parquet", score=np.zeros(2)))
     pd.testing.assert_frame_equal(scored, frame.assign(score=0.0))
     again = copy(path, tmp_path / "out.csv")
-    assert read_header(again) == ["a", "b"]
-    assert again.read_text() == "a,b,__index_level_0__\n1.0,x,7\n2.0,y,5\n"
+    assert again.read_text() == f"a,b,{name or '__index_level_0__'}\n1.0,x,7\n2.0,y,5\n"
 
 
 def test_a_header_over_two_lines_keeps_its_line_break(csv):
@@ -559,7 +559,16 @@ COLUMNS = {
 }
 CATEGORIES = {
     f"category of {name}": COLUMNS[name].astype("category")
-    for name in ("text", "ints", "floats", "bools", "dates", "midnights", "midnights in a zone")
+    for name in (
+        "text",
+        "ints",
+        "floats",
+        "float32",
+        "bools",
+        "dates",
+        "midnights",
+        "midnights in a zone",
+    )
     + ("midnight and noon", "decimals", "times of day")
 }
 ARROW = {

@@ -294,7 +294,7 @@ def _text_array(series):
     )
 
 
-@functools.lru_cache(maxsize=2**16)  # categories repeat
+@functools.lru_cache(maxsize=2**12)  # categories repeat
 def _spelling(text):
     # NumPy drops NULs at the end, and TensorFlow refuses halves of surrogate pairs.
     text = text.rstrip("\0")

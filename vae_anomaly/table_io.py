@@ -59,7 +59,7 @@ class Chunk:
 
 
 def read_header(path: str | Path) -> list[str]:
-    """Return the column names of a CSV or Parquet file, without the index that pandas adds to it.
+    """Return the column names of a CSV or Parquet file, without the index of a DataFrame.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def read_header(path: str | Path) -> list[str]:
         If the file can't be read, or a column name is empty or there twice.
     """
     path = Path(path)
-    names = list(next(_tables(path, 1)).column_names)
+    schema = next(_tables(path, 1)).schema
+    names, index = list(schema.names), (schema.pandas_metadata or {}).get("index_columns", [])
     if not names:
         raise _error(path, "a header of column names", "none", "write one")
     if "" in names:
@@ -76,7 +77,7 @@ def read_header(path: str | Path) -> list[str]:
     repeated = [f"{name!r}" for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise _error(path, "unique column names", ", ".join(repeated) + " twice", "rename them")
-    return [name for name in names if not re.fullmatch("__index_level_[0-9]+__", name)]
+    return [name for name in names if name not in index]
 
 
 def check_columns(
@@ -370,6 +371,9 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
     if getattr(column.type, "tz", None):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # offsets can have seconds
+    if pa.types.is_dictionary(column.type) and pa.types.is_floating(column.type.value_type):
+        # As the categories of a DataFrame, which are Python's floats.
+        column = column.cast(column.type.value_type).cast("float64")
     if pa.types.is_floating(column.type):
         values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
     elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
