@@ -30,8 +30,9 @@ that of its cells. What else may be in a table:
   containers are errors that name the column. Names are compared as text.
 
 A category is its ``category_text``, the same from a DataFrame, from the CSV file that ``to_csv``
-writes of it, and from Parquet. Parquet makes two exceptions: it gives all decimals of a column the
-same number of digits, and does not keep durations in columns of dtype object or ``category``.
+writes of it, and from Parquet. Parquet makes three exceptions: it gives all decimals of a column
+the same number of digits, does not keep durations in columns of dtype object or ``category``, and
+does not tell a float32 ``category`` from a float32 column, which has fewer digits.
 """
 
 import datetime

@@ -371,9 +371,6 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
     if getattr(column.type, "tz", None):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # offsets can have seconds
-    if pa.types.is_dictionary(column.type) and pa.types.is_floating(column.type.value_type):
-        # As the categories of a DataFrame, which are Python's floats.
-        column = column.cast(column.type.value_type).cast("float64")
     if pa.types.is_floating(column.type):
         values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
     elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
