@@ -563,7 +563,6 @@ CATEGORIES = {
         "text",
         "ints",
         "floats",
-        "float32",
         "bools",
         "dates",
         "midnights",
