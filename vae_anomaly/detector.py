@@ -23,8 +23,8 @@ class VAEDetector(TableDetector):
     Parameters
     ----------
     score_type : str, default "composite"
-        "composite" (the mean of the reconstruction probability and of how common each value is
-        by itself), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
+        "composite" (the mean of the reconstruction probability and of the columns' marginal
+        log-probabilities), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
         estimate of log p(x), Burda et al. 2016), "elbo" or "reconstruction_error"; see
         ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
