@@ -131,6 +131,7 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
                 score_type=score_type,
                 n_draws=fitted.n_draws,
                 n_calibration=len(X_train),
+                seed=seed,
             )
             scorer.noise.assign(fitted.noise)
             train, test = (

@@ -28,7 +28,7 @@ def detector_scores(train, test, seed, params) -> dict[str, np.ndarray]:
 
     keras.backend.clear_session()
     detector = VAEDetector(random_state=seed, **params).fit(train)
-    scores = {"reconstruction_probability": -detector.score_samples(test)}
+    scores = {detector.score_type: -detector.score_samples(test)}
     fitted = detector.scorer_
     scorer = AnomalyScorer(
         fitted.preprocessor, fitted.model, score_type="importance_weighted", n_draws=8

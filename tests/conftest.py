@@ -17,14 +17,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-SCORE_TYPES = (
-    "composite",
-    "reconstruction_probability",
-    "importance_weighted",
-    "elbo",
-    "reconstruction_error",
-)
-
 
 @pytest.fixture(scope="session")
 def rows():
@@ -38,6 +30,7 @@ def rows():
 def detectors(rows):
     """A detector fitted on ``rows`` for each type of score."""
     from vae_anomaly import VAEDetector
+    from vae_anomaly.scoring import SCORE_TYPES
 
     return {
         score_type: VAEDetector(

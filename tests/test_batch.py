@@ -1,23 +1,24 @@
 """Scoring files of any size: no row lost, nothing half-written, no work done twice."""
 
+import copy
 import errno
-import glob
+import filecmp
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vae_anomaly import VAEDetector, batch
+from vae_anomaly import VAEDetector
 from vae_anomaly.batch import TooManyBadRowsError, find_inputs, iter_scored, score_files
 from vae_anomaly.table_files import TableError
+from vae_anomaly.table_writer import TableWriter
 
 SUFFIXES = ["csv", "tsv", "csv.gz", "csv.zst", "parquet"]
 
@@ -124,9 +125,9 @@ def test_a_saved_detector_is_loaded_once_the_inputs_have_been_checked(folder, tm
 
 def test_scored_chunks_can_be_had_one_by_one(detector, new, folder):
     chunks = list(iter_scored(folder / "new.csv", detector, chunk_rows=150))
-    assert [len(chunk.outputs["score"]) for chunk in chunks] == [150, 150, 100]
+    assert [len(chunk.outputs["score"]) for chunk in chunks] == [134, 134, 132]
     assert chunks[1].source == str(folder / "new.csv")
-    assert chunks[1].raw["count"][0].as_py() == str(new["count"][150])
+    assert chunks[1].raw["count"][0].as_py() == str(new["count"][134])
     scores = np.concatenate([chunk.outputs["score"] for chunk in chunks])
     np.testing.assert_array_equal(scores, detector.score_samples(new))
 
@@ -197,6 +198,88 @@ def test_inputs_of_other_columns_or_types_do_not_go_into_one_file(detector, new,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet", "c.csv"]
 
 
+def test_files_of_which_one_would_overwrite_another_are_refused(detector, folder, tmp_path):
+    source, output = shutil.copy(folder / "new.csv", tmp_path / "i.csv"), tmp_path / "o.csv"
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in (
+        {"quarantine": output},
+        {"quarantine": tmp_path / "link" / "i.csv"},
+        {"summary": source},
+        {"summary": tmp_path / "q.csv", "quarantine": tmp_path / "link" / "q.csv"},
+    ):
+        with pytest.raises(ValueError, match="Expected a file of its own"):
+            score_files(source, detector, output, **other)
+    with pytest.raises(ValueError, match=r"o\.csv, which is an input"):
+        score_files([source, shutil.copy(source, output)], detector, output)
+    other = shutil.copy(source, tmp_path / "quarantine.csv")
+    with pytest.raises(ValueError, match="which is an output"):
+        score_files(other, detector, f"{tmp_path}/out/")
+    assert pathlib.Path(source).read_bytes() == (folder / "new.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["quarantine", "summary"])
+def test_what_cannot_be_written_is_said_before_any_work(detector, folder, tmp_path, name):
+    for place in (tmp_path / "no" / "s", tmp_path):
+        with pytest.raises(ValueError, match="expected a f"):
+            score_files(folder / "new.csv", detector, tmp_path / "o.csv", **{name: place})
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_input_is_scored_once_however_it_is_spelt(detector, folder, tmp_path):
+    inputs = [folder / "new.csv", f"{folder}/../{folder.name}/new.csv"]
+    with pytest.raises(TableError, match="each input once"):
+        score_files(inputs, detector, tmp_path / "o.csv")
+
+
+def test_an_input_that_is_no_file_is_refused(detector, tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(TableError, match="a pipe can be read as -"):
+        score_files(tmp_path / "t.csv", detector, tmp_path / "o.csv")
+
+
+def test_a_pattern_does_not_match_what_is_written(detector, new, tmp_path):
+    pattern, output = f"{tmp_path}/**/*.csv", f"{tmp_path}/out/"
+    for number in range(2):
+        write(new[number * 200 :][:200], tmp_path / f"{number}.csv")
+    with pytest.raises(KeyboardInterrupt):
+        progress = stop_after(30, KeyboardInterrupt)
+        score_files(pattern, detector, output, chunk_rows=10, progress=progress)
+    (tmp_path / "out" / "old.csv").write_text("x")
+    score_files(pattern, detector, output, chunk_rows=10, resume=True)
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.csv", "1.csv", "old.csv"]
+    scored = pd.concat([pd.read_csv(tmp_path / "out" / f"{number}.csv") for number in (0, 1)])
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(new))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_even_a_header_has_no_rows(detector, folder, whole, tmp_path, content):
+    (tmp_path / "blank.csv").write_text(content)
+    blank, header = tmp_path / "blank.csv", whole.splitlines(keepends=True)[0]
+    report = score_files([blank, folder / "new.csv"], detector, tmp_path / "o.csv")
+    assert (tmp_path / "o.csv").read_bytes() == whole
+    assert report["rows_read"] == 400
+    score_files(blank, detector, tmp_path / "o.csv")
+    assert (tmp_path / "o.csv").read_bytes() == header
+
+
+def test_an_input_column_named_like_an_output_is_refused(detector, new, tmp_path):
+    source = write(new.assign(note=1).rename(columns={"note": "score"}), tmp_path / "t.csv")
+    other = VAEDetector(hidden_units=(4,), max_steps=2, kinds={"score": "id"}).fit(
+        new.assign(score=1)
+    )
+    with pytest.raises(TableError, match="received 'score'"):
+        score_files(source, other, tmp_path / "o.csv")
+    score_files(source, other, tmp_path / "o.csv", columns=["day"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_standard_output_gets_the_same_bytes(detector, new, folder, tmp_path, capfdbinary, suffix):
+    score_files(folder / "new.csv", detector, tmp_path / f"o.{suffix}", explain=1)
+    os.chdir(tmp_path)
+    score_files(folder / "new.csv", detector, "-", explain=1, format=suffix)
+    assert capfdbinary.readouterr().out == (tmp_path / f"o.{suffix}").read_bytes()
+
+
 # Bad rows
 
 
@@ -218,8 +301,8 @@ def test_bad_rows_are_put_aside_with_place_and_reason(detector, dirty, whole, tm
     report = score_files(dirty, detector, tmp_path / "out.csv", chunk_rows=chunk_rows)
     assert (tmp_path / "out.csv").read_bytes() == whole
     assert (report["rows_read"], report["rows_quarantined"]) == (404, 4)
-    content = (tmp_path / "out.quarantine.csv").read_bytes()
-    quarantine = pd.read_csv(tmp_path / "out.quarantine.csv", encoding="latin-1")
+    content = (tmp_path / "out.csv.quarantine.csv").read_bytes()
+    quarantine = pd.read_csv(tmp_path / "out.csv.quarantine.csv", encoding="latin-1")
     assert quarantine["file"].tolist() == [str(dirty)] * 4
     assert quarantine["line"].tolist() == [12, 23, 34, 45]
     assert quarantine["text"].tolist() == [line.decode("latin-1").strip() for line in BAD_LINES]
@@ -239,10 +322,26 @@ def test_too_many_bad_rows_stop_the_run_which_can_go_on_with_another_limit(
     assert len(pd.read_csv(tmp_path / "q.csv", encoding="latin-1")) == 4
 
 
+def test_a_resumed_run_may_be_over_a_lower_limit_at_once(detector, dirty, tmp_path):
+    interrupted(dirty, detector, tmp_path / "out.csv")
+    for _ in range(2):
+        with pytest.raises(TooManyBadRowsError, match="at most 1 bad rows, received 4"):
+            score_files(
+                dirty, detector, tmp_path / "out.csv", chunk_rows=10, max_bad_rows=1, resume=True
+            )
+    assert (tmp_path / "out.csv.partial").exists()
+
+
+def test_each_output_has_its_own_quarantine(detector, folder, dirty, tmp_path):
+    for name, source in (("s.2024-01-31.csv", dirty), ("s.2024-02-01.csv", folder / "new.csv")):
+        score_files(source, detector, tmp_path / name)
+    assert len((tmp_path / "s.2024-01-31.csv.quarantine.csv").read_bytes().splitlines()) == 5
+
+
 def test_a_quarantine_file_of_an_earlier_run_does_not_stay(detector, folder, dirty, tmp_path):
     score_files(dirty, detector, tmp_path / "out.csv")
     score_files(folder / "new.csv", detector, tmp_path / "out.csv")
-    assert (tmp_path / "out.quarantine.csv").read_text() == "file,line,column,reason,text\n"
+    assert (tmp_path / "out.csv.quarantine.csv").read_text() == "file,line,column,reason,text\n"
     shutil.rmtree(tmp_path / "out.csv.partial", ignore_errors=True)
 
 
@@ -319,6 +418,7 @@ def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
         {"explain": 7},
         {"explain": 0},
         {"top": 0},
+        {"max_bad_rows": -1},
         {"chunk_rows": 0},
         {"delimiter": "||"},
         {"encoding": "klingon"},
@@ -411,9 +511,9 @@ def test_a_run_that_is_resumed_gives_the_same_bytes_and_does_nothing_twice(
     assert n_rows < 500 - 10 * (30 + 12 - 2 * 8)
     assert again == report
     assert output.read_bytes() == expected.read_bytes()
-    quarantined = [tmp_path / f"{name}.quarantine.csv" for name in ("out", "expected")]
-    assert quarantined[0].read_bytes() == quarantined[1].read_bytes()
-    assert not glob.glob(f"{tmp_path}/*.partial")
+    quarantined = [f"{path}.quarantine.csv" for path in (output, expected)]
+    assert filecmp.cmp(*quarantined, shallow=False)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path):
@@ -422,46 +522,17 @@ def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path)
     assert (tmp_path / "out.csv").read_bytes() == whole
 
 
-KILLED = """
-import os, random, signal, sys, time
-import tensorflow
-from vae_anomaly import score_files
-model, source, output = sys.argv[1:]
-rng = random.Random(0)
-
-def run(resume, started):
-    score_files(source, model, output, chunk_rows=4, resume=resume,
-                progress=lambda *_: os.write(started, b"x"))
-    os._exit(0)
-
-kills = 0
-while not os.path.exists(output):
-    reading, started = os.pipe()
-    # TensorFlow starts its threads at the first operation, so in the child.
-    if (pid := os.fork()) == 0:
-        run(kills > 0, started)
-    os.close(started)
-    os.read(reading, 1)
-    time.sleep(rng.uniform(0, 0.1 + 0.1 * kills))
-    os.kill(pid, signal.SIGKILL)
-    kills += os.waitpid(pid, 0)[1] == signal.SIGKILL
-    os.close(reading)
-print(kills)
-"""
-
-
-def test_killed_at_random_moments_and_resumed_nothing_is_lost(folder, new, tmp_path):
-    source, output = write(new, tmp_path / "t.csv"), tmp_path / "out.csv"
+@pytest.mark.parametrize("when", ["points", "moments"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_killed_anywhere_and_resumed_all_files_are_those_of_an_uninterrupted_run(
+    tmp_path, suffix, when
+):
+    program = pathlib.Path(__file__).with_name("kills.py")
     process = subprocess.run(
-        [sys.executable, "-c", KILLED, folder / "m", source, output],
-        capture_output=True,
-        text=True,
-        timeout=300,
+        [sys.executable, program, tmp_path, suffix, when], capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    assert int(process.stdout) >= 2
-    score_files(source, folder / "m", tmp_path / "expected.csv", chunk_rows=4)
-    assert output.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    assert int(process.stdout) >= 25
 
 
 def change(path, content=None):
@@ -517,21 +588,40 @@ def test_two_runs_do_not_write_the_same_output(detector, folder, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written_and_can_be_resumed(
     detector, folder, whole, tmp_path, monkeypatch
 ):
-    open_raw, n_files = batch.TableWriter.__init__.__globals__["open_raw"], 0
+    commit, n_left = TableWriter.commit, 3
 
-    def full(path, mode):
-        nonlocal n_files
-        n_files += 1
-        return open_raw("/dev/full" if n_files == 3 else path, mode)
+    def full(writer):
+        nonlocal n_left
+        n_left -= 1
+        if not n_left:
+            writer.close()
+            writer._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+            writer.write(pa.table({"a": ["1"]}), {})
+        return commit(writer)
 
-    monkeypatch.setattr("vae_anomaly.table_io.open_raw", full)
+    monkeypatch.setattr(TableWriter, "commit", full)
     with pytest.raises(TableError, match="No space left") as caught:
         score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=10)
-    assert batch.is_resumable(caught.value)
     assert caught.value.__cause__.errno == errno.ENOSPC
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv.partial"]
     score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=10, resume=True)
     assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(detector, folder, tmp_path):
+    (tmp_path / "out.csv.partial").mkdir()
+    (tmp_path / "out.csv.partial" / "thesis.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"thesis\.txt"):
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv")
+    assert os.listdir(tmp_path / "out.csv.partial") == ["thesis.txt"]
+
+
+def test_other_columns_to_keep_are_not_resumed(detector, table, new, tmp_path):
+    source = write(new.assign(note="x"), tmp_path / "t.csv")
+    interrupted(source, detector, tmp_path / "out.csv")
+    other = copy.deepcopy(detector).set_params(kinds={"note": "dropped"})
+    with pytest.raises(ValueError, match="The columns changed"):
+        score_files(source, other, tmp_path / "out.csv", chunk_rows=10, resume=True)
 
 
 def test_an_output_that_cannot_be_written_is_an_error_at_once(detector, folder, tmp_path):
@@ -539,22 +629,34 @@ def test_an_output_that_cannot_be_written_is_an_error_at_once(detector, folder, 
         score_files(folder / "new.csv", detector, tmp_path / "no" / "out.csv")
 
 
-def test_an_unexpected_error_leaves_nothing(detector, folder, tmp_path):
-    with pytest.raises(Stop):
-        progress = stop_after(12, Stop)
-        score_files(
-            folder / "new.csv", detector, tmp_path / "o.csv", chunk_rows=10, progress=progress
-        )
-    assert list(tmp_path.iterdir()) == []
+def test_an_unexpected_error_leaves_the_work_if_there_is_some(detector, folder, whole, tmp_path):
+    source, output = folder / "new.csv", tmp_path / "o.csv"
+    for n_chunks in (3, 12):
+        with pytest.raises(Stop):
+            progress = stop_after(n_chunks, Stop)
+            score_files(source, detector, output, chunk_rows=10, progress=progress)
+        assert os.listdir(tmp_path) == ([] if n_chunks == 3 else ["o.csv.partial"])
+    score_files(source, detector, output, chunk_rows=10, resume=True)
+    assert output.read_bytes() == whole
 
 
-def test_memory_does_not_grow_with_the_file(detector, new, tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 2**14)
+PEAK = """
+import resource, sys
+import kills
+kills.CHUNK_ROWS, folder = 8160, kills.pathlib.Path(sys.argv[1])
+kills.artifact.pack_scorer = lambda scorer: ({}, [])
+for number in range(2):
+    with (folder / f"{number}.csv").open("w") as file:
+        file.write("a,note\\n")
+        file.writelines(f"{i}," + "x" * 500 + "\\n" for i in range(int(sys.argv[2])))
+kills.score(folder, "csv", False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path):
     peaks = []
-    for copies in (5, 25):
-        write(pd.concat([new] * copies), tmp_path / "t.csv")
-        tracemalloc.start()
-        score_files(tmp_path / "t.csv", detector, tmp_path / "out.csv", chunk_rows=256)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    for n_rows in (50_000, 200_000):
+        command = [sys.executable, "-c", PEAK, tmp_path, str(n_rows)]
+        peaks.append(int(subprocess.check_output(command, cwd=pathlib.Path(__file__).parent)))
+    assert peaks[1] < peaks[0] + 50  # MiB; the files are of 50 and 200

@@ -163,6 +163,18 @@ def test_the_score_falls_along_rays_that_leave_the_data(detectors, rows, score_t
     assert (scores[-1] < detectors[score_type].score_samples(rows).min()).all()
 
 
+def test_a_far_cluster_of_training_rows_does_not_make_what_is_beyond_it_normal(rows):
+    # 2% of the rows have a number that stands for "unknown" in one column.
+    marked = rows.copy()
+    marked[:8, 0] = 1e9
+    detector = VAEDetector(hidden_units=(16,), max_steps=300, random_state=0).fit(marked)
+    row = rows.mean(axis=0)
+    beyond = np.array([[value, *row[1:]] for value in (1e11, 1e13, 1e17, 1e30, 1e300)])
+    scores = detector.score_samples(beyond)
+    assert (np.diff(scores) < 0).all()
+    assert (scores < detector.score_samples(rows).min()).all()
+
+
 def test_the_empty_middle_of_a_ring_is_flagged():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, size=1000)
@@ -180,7 +192,7 @@ def test_the_empty_middle_of_a_ring_is_flagged():
     assert (detector.predict(middle) == -1).all()
     assert np.mean(detector.predict(ring) == -1) < 0.05
     # The other scores of the same model; not the reconstruction error, which has no density.
-    for score_type in ("importance_weighted", "elbo"):
+    for score_type in ("reconstruction_probability", "importance_weighted", "elbo"):
         scorer = AnomalyScorer(
             detector.scorer_.preprocessor,
             detector.scorer_.model,
@@ -442,6 +454,12 @@ def test_verbose_shows_progress_on_stderr_and_silence_is_the_default(rows, capsy
 def test_impossible_parameters_are_refused_by_name(detector_class, rows, name, value):
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter"):
         detector_class(**{name: value}).fit(rows)
+
+
+def test_a_variance_finer_than_the_tables_of_the_composite_score_is_refused(trainings, rows):
+    with pytest.raises(ValueError, match="`variance` >= 0.001 for score_type='composite'"):
+        VAEDetector(variance=1e-4).fit(rows)
+    VAEDetector(variance=1e-4, score_type="elbo", **SMALL).fit(rows)
 
 
 @pytest.mark.parametrize(

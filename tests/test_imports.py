@@ -11,7 +11,7 @@ import vae_anomaly
 PACKAGE = pathlib.Path(vae_anomaly.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
-TABLES = {"cells", "csv_rows", "table_files", "table_reader", "table_io"}
+TABLES = {"cells", "csv_rows", "table_files", "table_reader", "table_writer", "table_io"}
 LEAVES = {
     *TABLES,
     "summary",
@@ -38,17 +38,7 @@ LEVELS = [
 ALLOWED = {
     "sklearn": {"detector", "estimator", "plotting"},
     "pandas": {*TABLES, "datasets", "columns", "estimator", "cli"},
-    "pyarrow": {
-        "table_io",
-        "cells",
-        "csv_rows",
-        "table_files",
-        "table_reader",
-        "datasets",
-        "columns",
-        "estimator",
-        "cli",
-    },
+    "pyarrow": {*TABLES, "datasets", "columns", "estimator", "cli"},
     "matplotlib": {"plotting"},
 }
 

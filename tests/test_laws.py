@@ -190,10 +190,11 @@ def test_the_bound_of_another_posterior_lacks_the_divergence_from_the_exact_one(
     np.testing.assert_allclose(scores(scorer(vae, "elbo", 4096), x), expected, atol=0.03)
 
 
-def test_the_marginals_of_the_exact_posterior_are_those_of_the_model():
+@pytest.mark.parametrize("n_draws", [1, 8])
+def test_the_marginals_of_the_exact_posterior_are_those_of_the_model(n_draws):
     truth = ppca()
     vae = linear_vae(truth, linear_encoder(truth))
-    ours = scorer(vae, "composite", 64)
+    ours = scorer(vae, "composite", n_draws)
     x = truth.draw(2000, seed=1)
     ours.calibrate({f"x{i}": column for i, column in enumerate(x.T)}, np.arange(2000) == 0)
     scale = np.sqrt(np.sum(truth.loadings**2, axis=1) + truth.variance)

@@ -46,12 +46,16 @@ def test_those_of_numbers_integrate_to_one():
     assert np.trapezoid(density[:, 0], x[:, 0]) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_they_go_on_falling_beyond_the_table():
-    x = np.array([10, 19.99, 20.01, 25, 700], dtype="float32")
-    for sign in (1, -1):
-        log_prob = adapted(Gaussian(1), [1], n_numeric=1)(sign * x[:, None]).numpy()[:, 0]
-        assert (np.diff(log_prob) < 0).all()
-        assert np.isfinite(log_prob).all()
+@pytest.mark.parametrize("center", [0, 28, -300, 700])
+def test_they_fall_with_the_distance_from_all_training_rows(center):
+    outputs = np.array([[0.0], [center]], dtype="float32")
+    marginals = Marginals([1], 1, 0)
+    marginals.adapt(Gaussian(1, variance=1.0), outputs)
+    x = np.array([5, 10, 25, 100, 400, 706], dtype="float32")
+    beyond = x[x > abs(center) + 4] * (np.sign(center) or 1)
+    log_prob = marginals(np.append(center, beyond).astype("float32")[:, None]).numpy()[:, 0]
+    assert (np.diff(log_prob) < 0).all()
+    assert log_prob[0] == pytest.approx(norm.logpdf(0) - np.log(1 + (center != 0)), abs=0.7)
 
 
 def test_those_of_booleans_and_categories_are_mean_probabilities():

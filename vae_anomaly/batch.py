@@ -1,34 +1,47 @@
-"""Score files of any size: chunks of rows -> scorer -> parts of the output -> the output.
+"""Score files of any size: chunks of rows -> scorer -> a file that grows -> the output.
 
-Knows nothing of what is in the files; ``table_io`` reads and writes them.
+Knows nothing of what is in the files; ``table_reader`` and ``table_writer`` do.
 """
 
-import errno
 import functools
 import glob
 import importlib.metadata
+import itertools
+import json
 import os
 import pathlib
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import NamedTuple
+from contextlib import closing, suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vae_anomaly.chunk_scorer import ChunkScorer
 from vae_anomaly.summary import Tally
-from vae_anomaly.table_files import STANDARD, TableError, file_format, is_table, write_whole
-from vae_anomaly.table_io import TableWriter, lowest_rows, quarantine_lines
+from vae_anomaly.table_files import (
+    STANDARD,
+    TableError,
+    file_format,
+    is_table,
+    open_at,
+    reported,
+    write_whole,
+)
+from vae_anomaly.table_writer import TableWriter, csv_lines, grows
 from vae_anomaly.work_folder import WorkFolder
 
-_PART_CHUNKS = 8
+_CHUNKS_PER_COMMIT = 8
 _QUARANTINE_HEADER = ("file", "line", "column", "reason", "text")
 
 
 class TooManyBadRowsError(ValueError):
     """More rows could not be read than are allowed; the work can be resumed with another limit."""
+
+
+class _InputChangedError(TableError):
+    """An input is not what it was; nothing of the work is of use."""
 
 
 def find_inputs(inputs, exclude=()):
@@ -39,7 +52,7 @@ def find_inputs(inputs, exclude=()):
     inputs : path, or sequence of path
         Of a folder, all table files directly in it, by name; a pattern may have ``**``.
     exclude : collection of path
-        Not to be taken from folders and patterns.
+        Files not to be taken from folders and patterns; and folders, with all that is in them.
 
     Returns
     -------
@@ -52,7 +65,7 @@ def find_inputs(inputs, exclude=()):
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
-    excluded = {os.path.abspath(path) for path in exclude}
+    excluded = {os.path.realpath(path) for path in exclude}
     found = []
     for name in map(os.fspath, inputs):
         if os.path.isdir(name):
@@ -63,14 +76,23 @@ def find_inputs(inputs, exclude=()):
             found.append(name)
             continue
         tables = [path for path in candidates if is_table(path) and os.path.isfile(path)]
-        tables = [path for path in tables if os.path.abspath(path) not in excluded]
+        tables = [path for path in tables if not excluded.intersection(_real_and_above(path))]
         if not tables:
-            raise TableError(f"{name}: expected table files, received none; check the path")
+            raise TableError(
+                f"{name}: expected table files other than those to write, received none; check "
+                "the path"
+            )
         found.extend(tables)
-    repeated = sorted({name for name in found if found.count(name) > 1})
+    counts = Counter(map(os.path.realpath, found))
+    repeated = [name for name in found if counts[os.path.realpath(name)] > 1]
     if repeated or not found:
         raise TableError(f"expected each input once, received {repeated or 'none'}; name it once")
     return found
+
+
+def _real_and_above(path):
+    real = pathlib.Path(os.path.realpath(path))
+    return map(str, (real, *real.parents))
 
 
 def iter_scored(inputs, detector, **options):
@@ -97,8 +119,8 @@ def iter_scored(inputs, detector, **options):
     scoring = ChunkScorer(find_inputs(inputs), detector, **options)
     for path in scoring.paths:
         with scoring.reader(path) as reader:
-            for chunk in scoring.chunks(reader):
-                yield scoring.scored(path, chunk)
+            for chunk, arrays in scoring.chunks(path, reader):
+                yield scoring.scored(path, chunk, arrays)
 
 
 def score_files(
@@ -111,6 +133,7 @@ def score_files(
     top=None,
     max_bad_rows=None,
     quarantine=None,
+    summary=None,
     resume=False,
     progress=None,
     **options,
@@ -118,13 +141,14 @@ def score_files(
     """Score files of any size; what was written so far survives the death of the process.
 
     Every row of the inputs comes out, in order, with its score; but those that cannot be read go
-    to the quarantine file. While the work lasts, its parts are in ``<output>.partial``.
+    to the quarantine file. Until all is done, the work is in the folder ``<output>.partial``
+    (``.partial`` in the folder, if the output is one); it stays there if something goes wrong.
 
     Parameters
     ----------
     inputs : path, or sequence of path
         CSV, TSV (both also .gz and .zst) and Parquet files, folders of them, patterns; "-" is CSV
-        from standard input.
+        from standard input. A file without even a header is one without rows.
     detector : fitted detector, or path of a saved one
     output : path
         A file of any of these formats; "-" for standard output. A folder (one that exists, or a
@@ -134,12 +158,15 @@ def score_files(
     only_anomalies : bool
         Whether to write the anomalies alone.
     top : int or None
-        Write this many rows alone, those with the lowest scores, lowest first.
+        Write this many rows alone to each output, those with the lowest scores, lowest first.
     max_bad_rows : int or None
         How many rows may go to the quarantine; None: any number.
     quarantine : path or None
-        CSV file of the rows that could not be read, if there are any. None: beside the output,
-        ``<name>.quarantine.csv``; in a folder, or where the output is "-", ``quarantine.csv``.
+        CSV file of the rows that could not be read, if there are any: file, line (in Parquet the
+        number of the row, from 0), column, reason and text. None: ``<output>.quarantine.csv``; in
+        a folder, or where the output is "-", ``quarantine.csv``.
+    summary : path or None
+        JSON file of what is returned.
     resume : bool
         Whether to go on with the work of a run that did not finish, if there is one.
     progress : callable or None
@@ -173,54 +200,76 @@ def score_files(
     TableError
         An input cannot be read, changed meanwhile or is another table than the model's.
     ValueError
-        An option that makes no sense; the work to resume is another job.
+        An option that makes no sense; a file to be written that is an input, too; the work to
+        resume is another job.
     """
     to_folder = os.path.isdir(output) or str(output).endswith("/")
     quarantine = pathlib.Path(quarantine or _quarantine_beside(output, to_folder))
-    paths = find_inputs(inputs, exclude=(output, quarantine))
+    written = [path for path in (output, quarantine, summary) if path is not None]
+    paths = find_inputs(inputs, exclude=written)
+    identities = [_identity(path) for path in paths]
     targets = _targets(paths, output, to_folder, format)
-    resumable = STANDARD not in (*paths, str(output))
+    _check_places(paths, [target.path for target in targets], quarantine, summary)
+    to_stdout = str(output) == STANDARD
+    resumable = not to_stdout and STANDARD not in paths
     if resume and not resumable:
         raise ValueError("Expected files where `resume` is given. Received: '-'.")
-    if top is not None and top < 1:
-        raise ValueError(f"Expected `top` >= 1. Received: top={top!r}.")
+    for name, value, least in (("top", top, 1), ("max_bad_rows", max_bad_rows, 0)):
+        if value is not None and value < least:
+            raise ValueError(f"Expected `{name}` >= {least}. Received: {name}={value!r}.")
     scoring = ChunkScorer(paths, detector, **options)
     if not to_folder:
-        scoring.check_alike(types=top is not None or targets[0].format == "parquet")
+        scoring.check_alike(types=targets[0].format == "parquet")
     job = {
-        "inputs": [[path, *_identity(path)] for path in paths],
+        "inputs": [[path, *identity] for path, identity in zip(paths, identities, strict=True)],
         "model": scoring.fingerprint(),
-        "options": [str(output), format, only_anomalies, top, *map(str, scoring.options)],
+        "columns": list(scoring.kept.values()),
+        "options": [str(output), format, only_anomalies, top, scoring.options],
         "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
     }
-    to_stdout = str(output) == STANDARD
-    folder = tempfile.mkdtemp() if to_stdout else f"{str(output).rstrip('/')}.partial"
-    # The lowest rows are chosen from parts that keep the types of their columns.
-    formats = ["parquet" if top else target.format for target in targets for _ in target.inputs]
-    headers = [to_folder or index == 0 for index in range(len(paths))]
-    with WorkFolder(folder, job, formats, headers, resume=resume) as work:
+    if to_folder:
+        os.makedirs(output, exist_ok=True)
+    folder = tempfile.mkdtemp() if to_stdout else work_folder(output)
+    with WorkFolder(folder, job, resume=resume) as work:
+        preprocessor, calibration_scores = scoring.reference()
+        tally = Tally(preprocessor, calibration_scores, work.state["tally"])
         try:
-            preprocessor, calibration_scores = scoring.reference()
-            tally = Tally(preprocessor, calibration_scores, work.state["tally"])
-            kept = functools.partial(_selected, only_anomalies=only_anomalies, top=top)
-            _score_parts(scoring, work, tally, job, kept, max_bad_rows, progress)
-            if to_folder:
-                os.makedirs(output, exist_ok=True)
-            for target in targets:
-                _write_target(target, work, top, scoring.output_names)
+            if not work.state["done"]:
+                with closing(_Outputs(work, targets, top)) as outputs:
+                    selected = functools.partial(_selected, only_anomalies=only_anomalies, top=top)
+                    _score_rest(
+                        scoring,
+                        job["inputs"],
+                        work,
+                        outputs,
+                        tally,
+                        selected,
+                        max_bad_rows,
+                        progress,
+                    )
+                work.commit(done=True)
+            report = tally.report()
+            # The outputs last: where they are, all is there.
             _write_quarantine(quarantine, work)
+            if summary is not None:
+                write_whole(summary, [json.dumps(report, indent=1).encode()])
+            for index, target in enumerate(targets):
+                if work.path(f"rows-{index}").exists():
+                    with closing(_writer(work, index, target, top)) as writer:
+                        writer.finish()
         except BaseException as error:
-            if not (resumable and is_resumable(error)):
+            if not (resumable and work.is_started()) or isinstance(error, _InputChangedError):
                 work.remove()
             raise
         work.remove()
-    return tally.report()
+    return report
 
 
-def is_resumable(error):
-    """Whether a run of ``score_files`` on files that ended with the error can be resumed."""
-    disk_full = getattr(error.__cause__ or error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return disk_full or isinstance(error, (KeyboardInterrupt, TooManyBadRowsError))
+def work_folder(output):
+    """Return the folder that has the work of ``score_files`` for an output until it is done."""
+    if os.path.isdir(output) or str(output).endswith("/"):
+        return pathlib.Path(output) / ".partial"
+    return pathlib.Path(f"{output}.partial")
 
 
 class _Target(NamedTuple):
@@ -231,7 +280,8 @@ class _Target(NamedTuple):
 
 def _targets(paths, output, to_folder, format):
     if not to_folder:
-        return [_Target(output, format or file_format(output), list(range(len(paths))))]
+        path = pathlib.Path(output)
+        return [_Target(path, format or file_format(output), list(range(len(paths))))]
     targets = []
     for index, path in enumerate(paths):
         name = "stdin.csv" if path == STANDARD else pathlib.Path(path).name
@@ -240,77 +290,157 @@ def _targets(paths, output, to_folder, format):
             name = name[: name.lower().rindex(".p" if own == "parquet" else f".{own}")]
             name += f".{format}"
         targets.append(_Target(pathlib.Path(output) / name, format or own, [index]))
-    places = [os.path.abspath(target.path) for target in targets]
-    for path, place in zip(paths, places, strict=True):
-        if places.count(place) > 1 or place in map(os.path.abspath, paths):
-            raise ValueError(
-                f"Expected a file of its own for each input. Received: {path}, to be written to "
-                f"{place}, which is another's. Choose another folder."
-            )
     return targets
 
 
 def _quarantine_beside(output, to_folder):
     if str(output) == STANDARD:
         return "quarantine.csv"
-    if to_folder:
-        return pathlib.Path(output) / "quarantine.csv"
-    stem = pathlib.Path(output).name.split(".")[0]
-    return pathlib.Path(output).with_name(f"{stem}.quarantine.csv")
+    return pathlib.Path(output) / "quarantine.csv" if to_folder else f"{output}.quarantine.csv"
+
+
+def _check_places(paths, targets, quarantine, summary):
+    """Check, before any work, that what is written can be, and that it is no two things at once."""
+    roles = {"an input": paths, "an output": targets, "the quarantine": [quarantine]}
+    if summary is not None:
+        roles["the summary"] = [summary]
+    taken: dict[str, str] = {}
+    for role, places in roles.items():
+        for place in places:
+            real = os.path.realpath(place)
+            if str(place) == STANDARD:
+                continue
+            if real in taken:
+                raise ValueError(
+                    f"Expected a file of its own for {role}. Received: {place}, which is "
+                    f"{taken[real]}, too. Choose another one."
+                )
+            taken[real] = role
+    for place in (quarantine, summary):
+        parent = pathlib.Path(place).absolute().parent if place is not None else pathlib.Path()
+        # The folder of the outputs is made later.
+        if parent not in [target.absolute().parent for target in targets] and not (
+            parent.is_dir() and os.access(parent, os.W_OK)
+        ):
+            raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
+    for place in (*targets, quarantine, summary):
+        if place is not None and os.path.isdir(place):
+            raise ValueError(f"{place}: expected a file, or no file yet. Received: a folder.")
 
 
 def _identity(path):
     """Return what tells whether a file has changed."""
     if path == STANDARD:
         return []
-    status = os.stat(path)
+    with reported(path, "read"):
+        status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read(scoring, job, first, start):
-    """Yield (input, chunk, share of all inputs read), and (input, None, share) after its last."""
-    sizes = [identity[0] if identity else 0 for _, *identity in job["inputs"]]
+class _Outputs:
+    """The files that grow: the rows of the target at hand, and the quarantine."""
+
+    def __init__(self, work, targets, top):
+        self._work, self._targets, self._top = work, targets, top
+        self._target_of = {i: t for t, target in enumerate(targets) for i in target.inputs}
+        self._index: int | None = None
+        self._writer: Any = None
+        length = work.state["lengths"].get("quarantine", 0)
+        self._quarantine = open_at(work.path("quarantine"), length)
+
+    def write(self, index, raw, outputs, bad):
+        """Add rows of an input: columns to keep, columns to add, lines of the quarantine."""
+        if self._target_of[index] != self._index:
+            self._close_rows()
+            self._index = self._target_of[index]
+            target = self._targets[self._index]
+            self._writer = _writer(self._work, self._index, target, self._top)
+        self._writer.write(raw, outputs)
+        self._quarantine.write(bad)
+
+    def commit(self, **state):
+        """Record how far the work got; see ``WorkFolder.state``."""
+        lengths = self._work.state["lengths"]
+        if self._writer:
+            lengths[f"rows-{self._index}"] = self._writer.commit()
+        self._quarantine.flush()
+        os.fsync(self._quarantine.fileno())
+        lengths["quarantine"] = self._quarantine.tell()
+        self._work.commit(**state)
+
+    def close(self):
+        self._close_rows()
+        with suppress(OSError):
+            self._quarantine.close()
+
+    def _close_rows(self):
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+
+def _writer(work, index, target, top):
+    name = f"rows-{index}"
+    is_direct = str(target.path) == STANDARD and grows(target.path, target.format, top)
+    path = STANDARD if is_direct else work.path(name)
+    length = 0 if is_direct else work.state["lengths"].get(name, 0)
+    return TableWriter(path, target.path, target.format, top=top, length=length)
+
+
+def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, progress):
+    """Score what the work lacks, up to the end of the last input."""
+    state = work.state
+    chunks = _read(scoring, inputs, state["input"], state["start"])
+    with closing(chunks), ThreadPoolExecutor(1) as reading, _Writing() as writing:
+        _check_bad_rows(tally, max_bad_rows)
+        n_chunks = 0
+        for index, chunk, arrays, share in _ahead(reading, chunks):
+            if chunk is None:
+                writing.then(outputs.commit, input=index + 1, start=[], tally=tally.state())
+                n_chunks = 0
+                continue
+            scored = scoring.scored(scoring.paths[index], chunk, arrays)
+            tally.update(scored.arrays, scored.outputs, len(scored.bad))
+            _check_bad_rows(tally, max_bad_rows, scored)
+            writing.then(outputs.write, index, *selected(scored), _quarantine_lines(scored))
+            n_chunks += 1
+            if n_chunks % _CHUNKS_PER_COMMIT == 0:
+                writing.then(outputs.commit, input=index, start=chunk.end, tally=tally.state())
+            if progress:
+                progress(tally.counts["scored"], tally.counts["anomalies"], share)
+
+
+def _check_bad_rows(tally, most, scored=None):
+    found = tally.counts["quarantined"]
+    if most is None or found <= most:
+        return
+    where = ""
+    if scored:
+        bad = scored.bad[most - found]
+        where = f"{scored.source}, line {bad.line}: {bad.reason}; "
+    raise TooManyBadRowsError(f"{where}expected at most {most} bad rows, received {found} so far")
+
+
+def _read(scoring, inputs, first, start):
+    """Yield (input, chunk, arrays, share of all inputs read), and nothing else after its last."""
+    sizes = [identity[0] if identity else 0 for _, *identity in inputs]
     total = sum(sizes)
     for index in range(first, len(scoring.paths)):
         path = scoring.paths[index]
         before = sum(sizes[:index])
         with scoring.reader(path) as reader:
-            for chunk in scoring.chunks(reader, start):
-                read = before + sizes[index] * reader.share_read(chunk)
-                yield index, chunk, None if STANDARD in scoring.paths else read / max(1, total)
-        if [path, *_identity(path)] != job["inputs"][index]:
-            raise TableError(
+            for chunk, arrays in scoring.chunks(path, reader, start):
+                share = None
+                if total and STANDARD not in scoring.paths:
+                    share = (before + sizes[index] * reader.share_read(chunk)) / total
+                yield index, chunk, arrays, share
+        if [path, *_identity(path)] != inputs[index]:
+            raise _InputChangedError(
                 f"{path}: expected a file that does not change, received one that did while it "
                 "was read; score a copy of it"
             )
-        yield index, None, None
+        yield index, None, None, None
         start = ()
-
-
-def _score_parts(scoring, work, tally, job, kept, max_bad_rows, progress):
-    """Score the rest of the inputs into the work folder; reading and writing have threads."""
-    chunks = _read(scoring, job, work.state["input"], work.state["start"])
-    with closing(chunks), ThreadPoolExecutor(1) as reading, _Writing() as writing:
-        n_chunks = 0
-        for index, chunk, share in _ahead(reading, chunks):
-            if chunk is None:
-                writing.then(work.commit, input=index + 1, start=[], tally=tally.state())
-                n_chunks = 0
-                continue
-            scored = scoring.scored(scoring.paths[index], chunk)
-            tally.update(scored.arrays, scored.outputs, len(scored.bad))
-            if max_bad_rows is not None and tally.counts["quarantined"] > max_bad_rows:
-                bad = scored.bad[max_bad_rows - tally.counts["quarantined"]]
-                raise TooManyBadRowsError(
-                    f"{scored.source}, line {bad.line}: {bad.reason} (bad rows: "
-                    f"{tally.counts['quarantined']}, at most {max_bad_rows} allowed)"
-                )
-            writing.then(work.write, index, *kept(scored), _quarantine_lines(scored))
-            n_chunks += 1
-            if n_chunks % _PART_CHUNKS == 0:
-                writing.then(work.commit, input=index, start=chunk.end, tally=tally.state())
-            if progress:
-                progress(tally.counts["scored"], tally.counts["anomalies"], share)
 
 
 class _Writing:
@@ -354,26 +484,16 @@ def _selected(scored, only_anomalies, top):
 
 
 def _quarantine_lines(scored):
-    return quarantine_lines(
+    return csv_lines(
         (scored.source, bad.line, bad.column or "", bad.reason, bad.text) for bad in scored.bad
     )
 
 
-def _write_target(target, work, top, output_names):
-    parts = [part for index in target.inputs for part in work.parts(index)]
-    if top is None:
-        with TableWriter(target.path, target.format, header=False) as writer:
-            for part in parts:
-                writer.append(part)
-        return
-    lowest = lowest_rows(parts, "score", top)
-    outputs = {name: lowest[name].to_numpy() for name in output_names}
-    with TableWriter(target.path, target.format) as writer:
-        writer.write(lowest.drop_columns(output_names), outputs)
-
-
 def _write_quarantine(path, work):
-    lines = list(work.quarantined())
-    if not lines and not path.exists():
+    rows = work.path("quarantine")
+    is_done = not rows.exists()  # by a run that was killed while it tidied up
+    if is_done or not (rows.stat().st_size or os.path.exists(path)):
         return
-    write_whole(path, b"".join([quarantine_lines([_QUARANTINE_HEADER]), *lines]))
+    with rows.open("rb") as file:
+        pieces = iter(lambda: file.read(2**20), b"")
+        write_whole(path, itertools.chain([csv_lines([_QUARANTINE_HEADER])], pieces))

@@ -27,6 +27,14 @@ _TYPES = re.compile(
     "|(?P<categorical>(large_)?string|(large_|fixed_size_)?binary|dictionary|time|extension<pandas)"
 )
 _DURATION = r"^-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?$"
+_MISSING = "nan|na|null|none|n/a"
+# What else there is can't be converted; which of these can, has to be tried.
+_NUMBER = r"[+-]?(inf(inity)?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
+_PLAUSIBLE = {
+    "numeric": f"(?i)^({_MISSING}|[+-]nan|{_NUMBER}|true|false|-?\\d+ days.*)?$",
+    "boolean": f"(?i)^({_MISSING}|[+-]nan|[+-]?[.01].*|true|false|-?\\d+ days.*)?$",
+    "datetime": f"(?i)^({_MISSING}|\\d{{4}}-\\d\\d-\\d\\d.*)?$",
+}
 
 
 def kind_of(arrow_type: pa.DataType) -> str:
@@ -64,12 +72,28 @@ def converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
 
 def bad_cells(column: pa.ChunkedArray, kind: str) -> list[int]:
     """Return where in a column the cells are that can't be converted."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind_of(column.type) != "categorical":
+        return _bisected(column, kind)
+    text = pc.utf8_trim_whitespace(text_of(column))
+    values = text.unique()
+    plausible = pc.match_substring_regex(values, _PLAUSIBLE[kind])
+    unsure = values.filter(plausible)
+    bad = values.filter(pc.invert(plausible)).to_pylist()
+    positions = pa.array(_bisected(pa.chunked_array([unsure]), kind), "int64")
+    bad += unsure.take(positions).to_pylist()
+    return np.flatnonzero(pc.is_in(text, value_set=pa.array(bad, "string"))).tolist()
+
+
+def _bisected(column: pa.ChunkedArray, kind: str) -> list[int]:
     if converts(column, kind):
         return []
     if len(column) == 1:
         return [0]
     half = len(column) // 2
-    return bad_cells(column[:half], kind) + [half + i for i in bad_cells(column[half:], kind)]
+    return _bisected(column[:half], kind) + [half + i for i in _bisected(column[half:], kind)]
 
 
 def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
@@ -84,17 +108,8 @@ def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chunke
         text = text_of(column)
         return pc.if_else(pc.equal(text, ""), None, text)
     if kind_of(column.type) == "categorical" or column.type == "null":
-        text = pc.utf8_trim_whitespace(text_of(column))
-        missing = pc.match_substring_regex(text, "^(nan|na|null|none|n/a)?$", ignore_case=True)
-        column = pc.if_else(missing, None, text)
-        if kind == "datetime":
-            column = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
-            zoned = pc.match_substring_regex(column, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
-            utc = pc.if_else(zoned, column, None).cast(pa.timestamp("us", "UTC"))
-            naive = pc.if_else(zoned, None, column).cast("timestamp[us]")
-            column = pc.coalesce(utc.cast("timestamp[us]"), naive)
-        else:
-            column = _numbers(column, words)
+        text = text_of(column)
+        column = _moments(text) if kind == "datetime" else _numbers(text, words)
     elif pa.types.is_decimal(column.type):
         column = column.cast("string")  # to get the same float64 as from CSV
     elif pa.types.is_duration(column.type):
@@ -113,14 +128,40 @@ def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chunke
     return column
 
 
+def _present(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text without spaces around it, null where it says that it is missing."""
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    missing = pc.match_substring_regex(text, f"^({_MISSING})?$", ignore_case=True)
+    return pc.if_else(missing, None, text)
+
+
+def _moments(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text as timestamps in UTC; fractions of microseconds are cut off."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.replace_substring_regex(_present(text), r"(\.\d{6})\d+", r"\1")
+    zoned = pc.match_substring_regex(text, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
+    utc = pc.if_else(zoned, text, None).cast(pa.timestamp("us", "UTC"))
+    naive = pc.if_else(zoned, None, text).cast("timestamp[us]")
+    return pc.coalesce(utc.cast("timestamp[us]"), naive)
+
+
 def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
     """Return text as float64: numbers, perhaps `words`, and durations as pandas writes them."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    with suppress(pa.ArrowInvalid):  # numbers nearly always, and much faster
+        return text.cast("float64")
     with suppress(pa.ArrowInvalid):
-        return text.cast("float64")  # nearly always, and much faster
+        return pc.if_else(pc.equal(text, ""), None, text).cast("float64")
+    text = _present(text)
+    with suppress(pa.ArrowInvalid):
+        return text.cast("float64")
     for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
         text = pc.replace_substring_regex(text, word, number)
     is_duration = pc.match_substring_regex(text, _DURATION)

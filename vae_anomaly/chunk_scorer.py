@@ -12,7 +12,7 @@ import numpy as np
 from vae_anomaly import artifact
 from vae_anomaly.columns import KINDS, arrays_frame, frame_arrays
 from vae_anomaly.table_files import STANDARD, TableError
-from vae_anomaly.table_reader import CHUNK_ROWS, TableReader, check_columns
+from vae_anomaly.table_reader import CHUNK_ROWS, Chunk, TableReader, check_columns, text_schema
 from vae_anomaly.thresholds import offset_from_false_alarm_rate
 
 _OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
@@ -80,49 +80,65 @@ class ChunkScorer:
             raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
         if chunk_rows < 1:
             raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
+        columns = list(dict.fromkeys(columns or ()))
         self.paths = paths
-        self.options = (
-            columns,
-            explain,
-            threshold,
-            false_alarm_rate,
-            delimiter,
-            encoding,
-            chunk_rows,
-        )
-        self._explain, self._chunk_rows = explain, chunk_rows
-        self._format = {"delimiter": delimiter, "encoding": encoding}
-        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in paths else None
-        self._schemas = {}
-        self._kept = {}
-        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
-        for path in paths:
-            with self.reader(path) as reader:
-                names = reader.schema.names
-                check_columns(path, reader.names, list(self.kinds), ignored)
-                check_columns(path, names, columns or (), ignore=names)
-                self._kept[path] = list(
-                    columns or [name for name in names if overrides.get(name) != "dropped"]
-                )
-                self._schemas[path] = reader.schema
-        detector = load(detector) if is_path else detector
-        self._scorer = detector.scorer_
-        self._offset = detector.offset_ if threshold is None else float(threshold)
-        if false_alarm_rate is not None:
-            self._offset = offset_from_false_alarm_rate(false_alarm_rate, self.reference()[1])
+        self.options = {
+            "columns": columns,
+            "explain": explain,
+            "threshold": threshold,
+            "false_alarm_rate": false_alarm_rate,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "chunk_rows": chunk_rows,
+        }
         if explain is None:
             self.output_names = [*_OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
         else:
             reasons = [_reason_names(rank) for rank in range(1, explain + 1)]
             self.output_names = [*_OUTPUTS, *(name for names in reasons for name in names)]
+        self._explain, self._chunk_rows = explain, chunk_rows
+        self._format = {"delimiter": delimiter, "encoding": encoding, "blank_ok": True}
+        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in paths else None
+        self._schemas = {}
+        self._blank = set()
+        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
+        for path in paths:
+            with self.reader(path) as reader:
+                if not reader.schema.names:
+                    self._blank.add(path)
+                    continue
+                self._schemas[path] = reader.schema
+                check_columns(path, reader.names, list(self.kinds), ignored)
+                check_columns(path, reader.schema.names, columns, ignore=reader.schema.names)
+        # A file without even a header is a table like the first one, without rows.
+        first = next(iter(self._schemas.values()), None) or text_schema(columns or self.kinds)
+        self._schemas = {path: self._schemas.get(path, first) for path in paths}
+        self.kept = {
+            path: columns or [name for name in schema.names if overrides.get(name) != "dropped"]
+            for path, schema in self._schemas.items()
+        }
+        for path, names in self.kept.items():
+            taken = [f"{name!r}" for name in names if name in self.output_names]
+            if taken:
+                raise TableError(
+                    f"{path}: expected no column named like an output, received "
+                    f"{', '.join(taken)}; rename it, or choose others with `columns`"
+                )
+        fitted = load(detector) if is_path else detector
+        self._scorer = fitted.scorer_
+        if dict(self._scorer.preprocessor.kinds) != dict(self.kinds):
+            raise ValueError(f"{detector}: the model was replaced while it was read. Run again.")
+        self._offset = fitted.offset_ if threshold is None else float(threshold)
+        if false_alarm_rate is not None:
+            self._offset = offset_from_false_alarm_rate(false_alarm_rate, self.reference()[1])
 
     def check_alike(self, *, types):
         """Check that the columns to keep are the same in all inputs, perhaps with their types."""
         first = self.paths[0]
         for path in self.paths[1:]:
-            check_columns(path, self._kept[path], self._kept[first])
-            self._kept[path] = self._kept[first]
-            for name in self._kept[first] if types else ():
+            check_columns(path, self.kept[path], self.kept[first])
+            self.kept[path] = self.kept[first]
+            for name in self.kept[first] if types else ():
                 expected, found = (self._schemas[p].field(name).type for p in (first, path))
                 if found != expected:
                     raise TableError(
@@ -134,11 +150,18 @@ class ChunkScorer:
         """Open an input."""
         return self._stdin if path == STANDARD else TableReader(path, **self._format)
 
-    def chunks(self, reader, start=()):
-        """Yield the chunks of an open input, bad rows apart."""
-        return reader.chunks(
+    def chunks(self, path, reader, start=()):
+        """Yield the chunks of an open input, bad rows apart, with what the scorer takes of each."""
+        if path in self._blank:
+            dtypes = {"categorical": "U1"}
+            arrays = {name: np.zeros(0, dtypes.get(k, "f8")) for name, k in self.kinds.items()}
+            empty = self._schemas[path].empty_table()
+            yield Chunk(empty, arrays_frame(arrays, self.kinds), [], ()), arrays
+            return
+        for chunk in reader.chunks(
             self.kinds, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
-        )
+        ):
+            yield chunk, frame_arrays(chunk.frame, self.kinds)
 
     def reference(self):
         """Return the preprocessor and the calibration scores, for ``Tally``."""
@@ -152,9 +175,8 @@ class ChunkScorer:
             digest.update(np.ascontiguousarray(weight).tobytes())
         return digest.hexdigest()
 
-    def scored(self, path, chunk):
-        """Score a chunk of an input."""
-        arrays = frame_arrays(chunk.frame, self.kinds)
+    def scored(self, path, chunk, arrays):
+        """Score one of the ``chunks`` of an input."""
         found = self._scorer.run(arrays, ("score", "p_value", "feature_log_prob"))
         outputs = {
             "score": found["score"],
@@ -162,13 +184,13 @@ class ChunkScorer:
             "is_anomaly": found["score"] < self._offset,
             "p_value": found["p_value"],
         }
-        contributions = found["feature_log_prob"]
+        contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
         if self._explain is None:
             for index, name in enumerate(self.kinds):
                 outputs[f"feature_log_prob:{name}"] = contributions[:, index]
         else:
             outputs.update(self._reasons(arrays, contributions))
-        raw = chunk.raw.select(self._kept[path])
+        raw = chunk.raw.select(self.kept[path])
         return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
 
     def _reasons(self, arrays, contributions):

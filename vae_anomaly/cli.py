@@ -5,7 +5,6 @@ TensorFlow is imported only once a command has checked all that can be checked w
 
 import contextlib
 import importlib
-import json
 import os
 import pathlib
 import signal
@@ -16,7 +15,7 @@ import click
 import numpy as np
 
 import vae_anomaly
-from vae_anomaly import artifact, batch, table_files, table_io, table_reader
+from vae_anomaly import artifact, batch, table_io, table_reader
 from vae_anomaly.columns import KINDS
 from vae_anomaly.summary import summary_text
 
@@ -141,8 +140,16 @@ def fit(
 )
 @click.option("--columns", multiple=True, metavar="COLUMN", help="Write this column of the input.")
 @click.option("--only-anomalies", is_flag=True, help="Write the anomalies alone.")
-@click.option("--top", type=int, help="Write so many rows with the lowest scores, lowest first.")
-@click.option("--explain", type=int, help="Name so many columns that lowered the score most.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    help="Write to each output so many rows alone, those with the lowest scores, lowest first.",
+)
+@click.option(
+    "--explain",
+    type=click.IntRange(1),
+    help="Name so many columns that lowered the score most, instead of what each adds.",
+)
 @click.option("--threshold", type=float, help="Scores under it are anomalies.")
 @click.option("--false-alarm-rate", type=float, help="Share of new normal rows to flag.")
 @click.option(
@@ -152,9 +159,12 @@ def fit(
     show_default=True,
     help="What to do with a row that cannot be read.",
 )
-@click.option("--max-bad-rows", type=int, help="Stop if more rows cannot be read.")
+@click.option("--max-bad-rows", type=click.IntRange(0), help="Stop if more rows cannot be read.")
 @click.option(
-    "--quarantine", type=_TABLE, help="Rows that cannot be read.  [default: OUT.quarantine.csv]"
+    "--quarantine",
+    type=_TABLE,
+    help="CSV file for the rows that cannot be read.  [default: OUT.quarantine.csv; "
+    "quarantine.csv in a folder or for stdout]",
 )
 @click.option("--summary", type=_TABLE, help="JSON file to write the summary to.")
 @click.option("--resume", is_flag=True, help="Go on with the work of a run that did not finish.")
@@ -168,17 +178,21 @@ def fit(
     help="Rows to score at a time.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
-def score(inputs, model, output, on_bad_row, max_bad_rows, columns, summary, quiet, **options):
+def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **options):
     """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
     The output has the columns of the input, then score (higher is more normal), decision
     (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
     what it adds to the score relative to what is usual.
 
-    Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, or the disk is
-    full: run again with --resume.
+    Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, the disk full or
+    the like: run again with --resume.
     """
-    with _reported(*inputs, output), _terminated_as_interrupted(), _row_counter(quiet) as progress:
+    if on_bad_row == "fail" and max_bad_rows is not None:
+        raise click.UsageError("Expected '--on-bad-row fail' or '--max-bad-rows'. Received both.")
+    if not options["resume"] and batch.work_folder(output).exists():
+        click.echo(f"discarding the unfinished work in {batch.work_folder(output)}", err=True)
+    with _reported(output), _terminated_as_interrupted(), _row_counter(quiet) as progress:
         report = batch.score_files(
             inputs,
             model,
@@ -189,8 +203,6 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, summary, qui
             progress=progress,
             **options,
         )
-        if summary:
-            table_files.write_whole(summary, json.dumps(report, indent=1).encode())
     if not quiet:
         for line in summary_text(report):
             click.echo(line, err=True)
@@ -394,16 +406,21 @@ def _short(value):
 
 
 @contextlib.contextmanager
-def _reported(*paths):
+def _reported(output=None):
     """Turn what went wrong with files into one line on stderr and an exit code; see ``score``."""
-    resumable = paths and table_files.STANDARD not in map(str, paths)
     try:
         yield
-    except batch.TooManyBadRowsError as error:
-        _exit(3, f"error: {error}")
     except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
         message = f"error: {error}" if str(error) else "interrupted"
-        if resumable and batch.is_resumable(error):
+        has_work = output is not None and batch.work_folder(output).exists()
+        if isinstance(error, batch.TooManyBadRowsError):
+            advice = "; with another limit, --resume goes on" if has_work else ""
+            _exit(3, message + advice)
+        # The system's error, not one of the input.
+        is_passing = isinstance(error, KeyboardInterrupt) or any(
+            isinstance(e, OSError) and e.errno for e in (error, error.__cause__)
+        )
+        if has_work and is_passing:
             _exit(4, f"{message}; to go on, run again with --resume")
         _exit(2, message)
 
@@ -435,27 +452,32 @@ def _row_counter(quiet):
 
     console = Console(stderr=True)
     started = last = time.monotonic()
+    first = None  # rows that an earlier run has done
 
     def text(n_rows, n_anomalies):
-        rate = n_rows / max(time.monotonic() - started, 1e-9)
+        nonlocal first
+        first = n_rows if first is None else first
+        rate = (n_rows - first) / max(time.monotonic() - started, 1e-9)
         return f"{n_rows} rows, {rate:.0f} rows/s, {n_anomalies} anomalies"
 
     def log(n_rows, n_anomalies, share):
         nonlocal last
+        shown = text(n_rows, n_anomalies)
         if time.monotonic() - last >= _LOG_SECONDS:
             last = time.monotonic()
-            done = "" if share is None else f", {share:.0%} read"
-            click.echo(text(n_rows, n_anomalies) + done, err=True)
+            click.echo(shown + ("" if share is None else f", {share:.0%} read"), err=True)
 
     if quiet or not console.is_terminal:
         yield None if quiet else log
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("0 rows", total=None)
-        yield lambda n_rows, n_anomalies, share: progress.update(
-            task,
-            description=text(n_rows, n_anomalies),
-            total=None if share is None else 1,
-            completed=share or 0,
-        )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = None
+
+        def show(n_rows, n_anomalies, share):
+            nonlocal task
+            if task is None:  # only now, or the share done before would count for the time left
+                task = bar.add_task("", total=None if share is None else 1, completed=share or 0)
+            bar.update(task, description=text(n_rows, n_anomalies), completed=share or 0)
+
+        yield show

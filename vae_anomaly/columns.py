@@ -30,8 +30,9 @@ that of its cells. What else may be in a table:
   containers are errors that name the column. Names are compared as text.
 
 A category is its ``category_text``, the same from a DataFrame, from the CSV file that ``to_csv``
-writes of it, and from Parquet. Parquet makes two exceptions: it gives all decimals of a column the
-same number of digits, and does not keep durations in columns of dtype object or ``category``.
+writes of it, and from Parquet. Parquet makes three exceptions: it gives all decimals of a column
+the same number of digits, does not keep durations in columns of dtype object or ``category``, and
+does not tell a float32 ``category`` from a float32 column, which has fewer digits.
 """
 
 import datetime
@@ -254,6 +255,8 @@ def _series_array(series, name, kind):
 
     if kind == "categorical":
         return _text_array(series)
+    if series.dtype == np.float64 and kind == "numeric":
+        return series.to_numpy(copy=True)
     found = _series_kind(series, name)
     if pd.api.types.is_string_dtype(series.dtype):
         cells = [None if _is_empty_text(value) else value for value in series]
@@ -294,7 +297,7 @@ def _text_array(series):
     )
 
 
-@functools.lru_cache(maxsize=2**16)  # categories repeat
+@functools.lru_cache(maxsize=2**12)  # categories repeat
 def _spelling(text):
     # NumPy drops NULs at the end, and TensorFlow refuses halves of surrogate pairs.
     text = text.rstrip("\0")

@@ -8,13 +8,19 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Headers are read from the first piece; there may be many files.
+_FIRST_BYTES = 2**16
 _BLOCK_BYTES = 2**22
 _LONGEST_LINE = 2**26
+# Arrow reads text of this size at a time, which fits into the processor's cache.
+_ARROW_BYTES = 2**20
+_BOM = codecs.BOM_UTF8
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
 
@@ -35,16 +41,21 @@ class Block:
 
     table: pa.Table  #: all text
     lines: Sequence[int]  #: the line on which each row starts, from 1
+    ends: Sequence[int]  #: the line after each row
     bad: list[BadRow]
-    start: tuple[int, int]  #: how many characters and lines are before it
-    end: tuple[int, int]  #: and up to its end
-    text: str
-    texts: Sequence[str] | None = None  #: of each row; None if each line is one
+    start: tuple[int, int, int]  #: how many bytes and lines are before it, and pieces were read
+    text: bytes
+    errors: str  #: how what could not be decoded is decoded in `text`
+
+    @cached_property
+    def _text_lines(self) -> list[str]:
+        return _lines(self.text, self.errors)
 
     def row_text(self, index: int) -> str:
         """Return a row as it was, without its line end."""
-        texts = self.texts or io.StringIO(self.text, newline="").readlines()
-        return texts[index].rstrip("\r\n")
+        first = self.start[1] + 1
+        rows = self._text_lines[self.lines[index] - first : self.ends[index] - first]
+        return "".join(rows).rstrip("\r\n")
 
 
 class CsvRows:
@@ -73,33 +84,45 @@ class CsvRows:
 
     def __init__(self, stream: Any, *, delimiter: str = ",", encoding: str = "utf-8") -> None:
         self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": True}
+        mark = re.escape(delimiter.encode())
+        # A field in quotes, on one line, with a delimiter or a line end on either side.
+        self._quoted = re.compile(
+            rb'(?<![^%s\n])"[^"\r\n]*(?:""[^"\r\n]*)*"(?![^%s\r\n])' % (mark, mark)
+        )
         self._encoding = encoding.upper()
-        self._pieces = _pieces(stream, encoding)
-        self._text, self._final = "", False
-        self._chars = self._line = 0  # before self._text
+        # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"
+        self._errors = "surrogateescape" if is_utf8 else "surrogatepass"
+        self._pieces = _pieces(stream, None if is_utf8 else encoding)
+        self._text, self._final = b"", False
+        self._bytes = self._line = self._n_pieces = 0  # before self._text; read
         self.header: list[str] = []
         while not self.header and not self._final:
             self._read_more()
-            lines = io.StringIO(self._text, newline="").readlines()
+            lines = _lines(self._text, self._errors)
             reader = csv.reader(lines, **self._dialect)
             self.header = next(filter(None, reader), [])
             if self.header and (reader.line_num < len(lines) or self._final):
-                self._drop("".join(lines[: reader.line_num]), reader.line_num)
+                self._drop(self._encoded(lines[: reader.line_num]), reader.line_num)
             elif not self._final:
                 self.header = []
         self._names = [str(index) for index in range(len(self.header))]
 
-    def blocks(self, start: tuple[int, int] | None = None) -> Iterator[Block]:
-        """Yield the rows after the header, or from the `start` of a block of an earlier reader."""
-        if start is not None:
-            while self._chars + len(self._text) < start[0] and not self._final:
-                self._drop(self._text, 0)
+    def blocks(self, start: Sequence[int] = ()) -> Iterator[Block]:
+        """Yield the rows after the header, or from the `start` of a block of an earlier reader.
+
+        What a block holds depends on the text alone, wherever reading started.
+        """
+        if start:
+            n_bytes, n_lines, n_pieces = start
+            while self._n_pieces < n_pieces:
+                self._drop(self._text[: n_bytes - self._bytes], 0)
                 self._read_more()
-            self._drop(self._text[: start[0] - self._chars], start[1] - self._line)
+            self._drop(self._text[: n_bytes - self._bytes], n_lines - self._line)
         while True:
             if text := self._whole_lines():
-                block = self._block(text)
-                self._drop(block.text, block.end[1] - block.start[1])
+                block, n_lines = self._block(text)
+                self._drop(block.text, n_lines)
                 if block.lines or block.bad:
                     yield block
             if self._final:
@@ -108,34 +131,39 @@ class CsvRows:
 
     def _read_more(self) -> None:
         text, self._final = next(self._pieces)
+        self._n_pieces += 1
         self._text += text
         if len(self._text) > _LONGEST_LINE:
-            raise csv.Error(f"a line of more than {_LONGEST_LINE} characters")
+            raise csv.Error(f"a line of more than {_LONGEST_LINE} bytes")
 
-    def _drop(self, text: str, n_lines: int) -> None:
+    def _drop(self, text: bytes, n_lines: int) -> None:
         self._text = self._text[len(text) :]
-        self._chars += len(text)
+        self._bytes += len(text)
         self._line += n_lines
 
-    def _whole_lines(self) -> str:
+    def _whole_lines(self) -> bytes:
         if self._final:
             return self._text
         # A \r at the very end may be the first half of a line end.
-        return self._text[: self._text.rfind("\n") + 1 or self._text.rfind("\r", 0, -1) + 1]
+        return self._text[: self._text.rfind(b"\n") + 1 or self._text.rfind(b"\r", 0, -1) + 1]
 
-    def _block(self, text: str) -> Block:
+    def _encoded(self, lines: list[str]) -> bytes:
+        return "".join(lines).encode("utf-8", self._errors)
+
+    def _block(self, text: bytes) -> tuple[Block, int]:
+        """Return the rows of whole lines, but for one that goes on after them; how many lines."""
         import pyarrow as pa
 
-        start = (self._chars, self._line)
+        start = (self._bytes, self._line, self._n_pieces)
         table = self._plain_table(text)
         if table is not None:
-            end = (self._chars + len(text), self._line + table.num_rows)
-            return Block(table, range(start[1] + 1, end[1] + 1), [], start, end, text)
-        lines = io.StringIO(text, newline="").readlines()
+            numbers = range(self._line + 1, self._line + table.num_rows + 2)
+            block = Block(table, numbers[:-1], numbers[1:], [], start, text, self._errors)
+            return block, table.num_rows
+        lines = _lines(text, self._errors)
         feed = _Feed(lines)
         reader = csv.reader(feed, **self._dialect)
-        undecoded = UNDECODED.search(text) is not None
-        rows, numbers, texts, bad = [], [], [], []
+        rows, starts, ends, bad = [], [], [], []
         while feed.position < len(lines):
             first = feed.position
             try:
@@ -151,7 +179,7 @@ class CsvRows:
                 continue
             raw = lines[first : feed.position]
             reason, broken = "", first
-            if undecoded and any(map(UNDECODED.search, raw)):
+            if any(map(UNDECODED.search, raw)):
                 broken = next(n for n, line in enumerate(raw, first) if UNDECODED.search(line))
                 fix = "save it as that, or name its encoding"
                 reason = f"expected {self._encoding}, received other bytes; {fix}"
@@ -163,36 +191,42 @@ class CsvRows:
                 bad.append(BadRow(start[1] + broken + 1, None, reason, text_of_row))
             elif row:
                 rows.append(row)
-                numbers.append(start[1] + first + 1)
-                texts.append("".join(raw))
+                starts.append(start[1] + first + 1)
+                ends.append(start[1] + feed.position + 1)
         columns = zip(*rows, strict=True) if rows else [()] * len(self._names)
         table = pa.table([pa.array(column, "string") for column in columns], names=self._names)
-        text = "".join(lines[: feed.position])
-        end = (self._chars + len(text), self._line + feed.position)
-        return Block(table, numbers, bad, start, end, text, texts)
+        text = self._encoded(lines[: feed.position])
+        return Block(table, starts, ends, bad, start, text, self._errors), feed.position
 
-    def _plain_table(self, text: str) -> pa.Table | None:
-        """Read lines without quotes, each a good row, many times faster; None for others."""
+    def _plain_table(self, text: bytes) -> pa.Table | None:
+        """Read lines that are a good row each, many times faster; None for others."""
         import pyarrow as pa
+        import pyarrow.compute as pc
         from pyarrow import csv as arrow_csv
 
-        if '"' in text or text.count("\r") != text.count("\r\n"):
+        has_quotes = b'"' in text
+        if (has_quotes and b'"' in self._quoted.sub(b"", text)) or text.startswith(_BOM):
+            return None
+        if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
             return None
         try:
-            data = text.encode()
             table = arrow_csv.read_csv(
-                pa.BufferReader(data),
+                pa.BufferReader(text),
                 arrow_csv.ReadOptions(
-                    column_names=self._names, use_threads=False, block_size=len(data) + 1
+                    column_names=self._names, use_threads=False, block_size=_ARROW_BYTES
                 ),
-                arrow_csv.ParseOptions(delimiter=self._dialect["delimiter"], quote_char=False),
+                arrow_csv.ParseOptions(
+                    delimiter=self._dialect["delimiter"], quote_char='"' if has_quotes else False
+                ),
                 arrow_csv.ConvertOptions(column_types=dict.fromkeys(self._names, pa.string())),
             )
-        except (UnicodeEncodeError, pa.ArrowInvalid):
+        except pa.ArrowInvalid:
             return None
         # Blank lines are no rows.
-        n_lines = text.count("\n") + (not text.endswith("\n"))
-        return table if table.num_rows == n_lines else None
+        n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+        longest = max((pc.max(pc.binary_length(column)).as_py() or 0) for column in table.columns)
+        is_plain = table.num_rows == n_lines and longest <= csv.field_size_limit()
+        return table if is_plain else None
 
 
 class _Feed:
@@ -212,14 +246,20 @@ class _Feed:
         return self._lines[self.position - 1]
 
 
-def _pieces(stream: Any, encoding: str) -> Iterator[tuple[str, bool]]:
-    """Yield decoded text, and whether it is the last."""
-    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
-    first = True
+def _lines(text: bytes, errors: str) -> list[str]:
+    return io.StringIO(text.decode("utf-8", errors), newline="").readlines()
+
+
+def _pieces(stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
+    """Yield text as UTF-8, from which `encoding` differs if given, and whether it is the last."""
+    decoder = encoding and codecs.getincrementaldecoder(encoding)("surrogateescape")
+    first, size = True, _FIRST_BYTES
     while True:
-        data = stream.read(_BLOCK_BYTES)
-        text = decoder.decode(data, final=not data)
-        yield text.removeprefix("\ufeff") if first else text, not data
+        text = data = stream.read(size)
+        if decoder:
+            text = decoder.decode(data, final=not data).encode("utf-8", "surrogatepass")
+        yield text.removeprefix(_BOM) if first else text, not data
         if not data:
             return
         first = first and not text
+        size = _BLOCK_BYTES

@@ -11,6 +11,8 @@ from vae_anomaly.estimator import TableDetector
 from vae_anomaly.scoring import SCORE_TYPES
 
 _LARGEST_AUTO_LATENT_DIM = 16
+# A standard deviation of about three of the steps in which marginals are tabulated.
+_SMALLEST_COMPOSITE_VARIANCE = 1e-3
 
 
 class VAEDetector(TableDetector):
@@ -21,8 +23,8 @@ class VAEDetector(TableDetector):
     Parameters
     ----------
     score_type : str, default "composite"
-        "composite" (the mean of the reconstruction probability and of how common each value is
-        by itself), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
+        "composite" (the mean of the reconstruction probability and of the columns' marginal
+        log-probabilities), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
         estimate of log p(x), Burda et al. 2016), "elbo" or "reconstruction_error"; see
         ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
@@ -34,7 +36,8 @@ class VAEDetector(TableDetector):
         Size of z. None: 16, or the number of features if smaller.
     activation : str, default "relu"
     variance : {"row", "column", "shared"} or float, default "row"
-        Who decides the Gaussian's variance; see ``likelihoods.Gaussian``.
+        Who decides the Gaussian's variance; see ``likelihoods.Gaussian``. With "composite" a
+        number must be 0.001 at least.
     beta : float, default 1.0
         Weight of the KL term.
     kl_warmup_steps : int, default 0
@@ -172,6 +175,13 @@ class VAEDetector(TableDetector):
         return min(_LARGEST_AUTO_LATENT_DIM, n_features)
 
     def _own_model_args(self):
+        tabulated = self.score_type == "composite" and not isinstance(self.variance, str)
+        if tabulated and self.variance < _SMALLEST_COMPOSITE_VARIANCE:
+            raise ValueError(
+                f"Expected `variance` >= {_SMALLEST_COMPOSITE_VARIANCE} for "
+                f"score_type='composite', whose densities are tabulated. Received: "
+                f"variance={self.variance!r}. Take another score type."
+            )
         return {
             "variational": True,
             "variance": self.variance if isinstance(self.variance, str) else float(self.variance),

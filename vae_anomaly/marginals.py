@@ -4,11 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
-# Densities of numbers are tabulated between these standardised values, and go on in straight
-# lines; the spacing is 2/5 of the smallest standard deviation a likelihood has by default.
-_FARTHEST = 20.0
-_N_KNOTS = 2001
-_KNOTS_AT_ONCE = 64
+from vae_anomaly.likelihoods import Mixed
+
+# Densities of numbers are tabulated at these standardised values: denser near the centre, and out
+# to the farthest that ``TablePreprocessor`` makes of an infinity.
+_FARTHEST = 710.0
+_DENSE = 3.0
+_N_KNOTS = 4001
+_KNOTS = _DENSE * np.sinh(np.linspace(-1, 1, _N_KNOTS) * np.arcsinh(_FARTHEST / _DENSE))
+# Log-probabilities held at once while tabulating, so that wide tables need no more memory.
+_BLOCK = 2**20
 _SMALLEST_SHARE = 1e-7
 
 
@@ -19,7 +24,9 @@ class Marginals(keras.layers.Layer):
     .. math:: \log p(x_d) = \log \frac1M \sum_m p(x_d|z_m), \quad z_m \sim q(z|x_m)
 
     over M training rows: the marginal of the aggregated posterior (Hoffman & Johnson 2016,
-    "ELBO surgery"), for numbers a kernel density whose kernels the model has learned.
+    "ELBO surgery"), for numbers a kernel density whose kernels the model has learned. It is
+    tabulated, 0.01 standard deviations apart near 0 and 0.03 apart at 10: narrower kernels than
+    that are not seen whole.
 
     Parameters
     ----------
@@ -67,35 +74,33 @@ class Marginals(keras.layers.Layer):
         """
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
-            self.table.assign(
-                np.concatenate(
-                    [
-                        self._densities(likelihood, outputs, knots)
-                        for knots in np.array_split(_knots(), -(-_N_KNOTS // _KNOTS_AT_ONCE))
-                    ]
-                )
-            )
+            numbers = likelihood.parts[0] if isinstance(likelihood, Mixed) else likelihood
+            n_blocks = -(-_N_KNOTS * outputs.shape[0] * self.n_numeric // _BLOCK)
+            blocks = np.array_split(_KNOTS.astype("float32"), min(n_blocks, _N_KNOTS))
+            own = outputs[:, : numbers.n_outputs]
+            self.table.assign(np.concatenate([self._densities(numbers, own, b) for b in blocks]))
         share = np.mean(likelihood.mean(outputs), axis=0)[self.n_numeric :]
         share = np.clip(share, _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
         boolean = np.arange(len(share)) < self.n_boolean
         self.intercept.assign(np.where(boolean, np.log1p(-share), 0.0))
         self.slope.assign(np.log(share) - self.intercept.numpy())
 
-    def _densities(self, likelihood, outputs, knots):
-        rest = sum(self.column_widths) - self.n_numeric
-        x = np.pad(np.repeat(knots[:, None], self.n_numeric, axis=1), [(0, 0), (0, rest)])
-        log_prob = likelihood.log_prob(x[:, None, :], outputs)[..., : self.n_numeric]
-        return ops.logsumexp(log_prob, axis=1) - np.log(outputs.shape[0])
+    def _densities(self, numbers, outputs, knots):
+        x = np.repeat(knots[:, None, None], self.n_numeric, axis=2)
+        return ops.logsumexp(numbers.log_prob(x, outputs), axis=1) - np.log(outputs.shape[0])
 
     def call(self, x):
         """Return log p(x_d) in nats, (n, columns), for x of shape (n, features)."""
         numeric, rest = x[:, : self.n_numeric], x[:, self.n_numeric :]
-        position = (numeric + _FARTHEST) * ((_N_KNOTS - 1) / (2 * _FARTHEST))
-        below = ops.clip(ops.floor(position), 0, _N_KNOTS - 2)
-        index = ops.cast(below, "int32") * self.n_numeric + ops.arange(self.n_numeric)
+        spread = ops.arcsinh(numeric / _DENSE) / np.arcsinh(_FARTHEST / _DENSE)
+        below = ops.cast(ops.floor((spread + 1) * ((_N_KNOTS - 1) / 2)), "int32")
+        below = ops.clip(below, 0, _N_KNOTS - 2)
+        knots = ops.convert_to_tensor(_KNOTS, "float32")
+        start, end = ops.take(knots, below), ops.take(knots, below + 1)
+        index = below * self.n_numeric + ops.arange(self.n_numeric)
         table = ops.reshape(self.table, (-1,))
         low, high = ops.take(table, index), ops.take(table, index + self.n_numeric)
-        log_prob = low + (position - below) * (high - low)
+        log_prob = low + (numeric - start) / (end - start) * (high - low)
         if not len(self._column_of_feature):
             return log_prob
         features = ops.transpose(rest * self.slope + self.intercept)
@@ -109,7 +114,3 @@ class Marginals(keras.layers.Layer):
             "n_numeric": self.n_numeric,
             "n_boolean": self.n_boolean,
         }
-
-
-def _knots():
-    return np.linspace(-_FARTHEST, _FARTHEST, _N_KNOTS, dtype="float32")

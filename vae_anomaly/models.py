@@ -396,7 +396,8 @@ def build_table_model(
     resolution : sequence of n_numeric floats
         ``TablePreprocessor.resolution``. A learned variance stays above resolution^2 / 12, what
         rounding to such steps makes (Sheppard 1898): columns of few values would otherwise be
-        reproduced exactly, and their variance would collapse.
+        reproduced exactly, and their variance would collapse. Noise of one step, and a categorical
+        likelihood, were tried instead and found worse: ``benchmarks/LOG.md``.
     variational : bool
         VAE or Autoencoder.
     hidden_units, latent_dim, activation

@@ -30,7 +30,7 @@ OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob", "la
 _CHUNK_ROWS = 480
 _CHUNKS_AT_ONCE = 2
 # What missing cells cost is measured at shares of 0, 10%, ... 100%, on so many rows each.
-_N_KNOTS = 11
+_N_SHARES = 11
 _SHORTFALL_ROWS = 512
 # Training rows whose reconstructions make up the columns' marginals.
 _MARGINAL_ROWS = 512
@@ -107,7 +107,7 @@ class AnomalyScorer(keras.Model):
             self.marginals = Marginals(
                 preprocessor.column_widths, preprocessor.n_numeric, preprocessor.n_boolean
             )
-        self.missing_shortfall = self._constant("missing_shortfall", (_N_KNOTS,))
+        self.missing_shortfall = self._constant("missing_shortfall", (_N_SHARES,))
         self.offset = self._constant("offset", ())
         self.calibration_scores = self._constant("calibration_scores", (self.n_calibration,))
         # Outputs are in the order of the columns of the input.
@@ -161,8 +161,8 @@ class AnomalyScorer(keras.Model):
 
     def _shortfall(self, observed):
         """Mean loss of score, (n,), of rows that lack as many cells: linear between the knots."""
-        position = (1 - tf.reduce_mean(tf.cast(observed, tf.float64), axis=1)) * (_N_KNOTS - 1)
-        below = tf.minimum(tf.floor(position), _N_KNOTS - 2)
+        position = (1 - tf.reduce_mean(tf.cast(observed, tf.float64), axis=1)) * (_N_SHARES - 1)
+        below = tf.minimum(tf.floor(position), _N_SHARES - 2)
         index = tf.cast(below, tf.int32)
         low, high = (tf.gather(self.missing_shortfall, index + step) for step in (0, 1))
         return low + (position - below) * (high - low)
@@ -211,7 +211,7 @@ class AnomalyScorer(keras.Model):
         """
         self.feature_mean.assign(np.zeros(len(self._output_order)))
         self.latent_mean.assign(0.0)
-        self.missing_shortfall.assign(np.zeros(_N_KNOTS))
+        self.missing_shortfall.assign(np.zeros(_N_SHARES))
         if self.score_type == "composite":
             self._adapt_marginals(arrays)
         outputs = self.run(arrays, ("feature_log_prob", "latent"))
@@ -232,7 +232,9 @@ class AnomalyScorer(keras.Model):
         rows = rng.permutation(n_rows)[:_MARGINAL_ROWS]
         inputs = self.preprocess({name: array[rows] for name, array in arrays.items()})
         z_mean, z_log_var = self.model.encode(inputs)
-        z = z_mean + ops.exp(z_log_var / 2) * np.resize(self.noise, z_mean.shape)
+        z = z_mean + ops.exp(z_log_var / 2) * _noise_bank(
+            len(rows), self.model.latent_dim, self.seed
+        )
         self.marginals.adapt(self.model.likelihood, self.model.decoder(z))
 
     def _measured_shortfall(self, arrays, is_calibration):
@@ -243,7 +245,7 @@ class AnomalyScorer(keras.Model):
         rows = np.resize(rng.permutation(rows), _SHORTFALL_ROWS)
         whole = {name: array[rows] for name, array in arrays.items()}
         shares, means = [], []
-        for share in np.linspace(0, 1, _N_KNOTS):
+        for share in np.linspace(0, 1, _N_SHARES):
             partial = {}
             for name, array in whole.items():
                 hidden = rng.uniform(size=len(array)) < share
@@ -251,7 +253,7 @@ class AnomalyScorer(keras.Model):
                 partial[name] = np.where(hidden, missing, array)
             shares.append(1 - self.preprocess(partial)[1].mean())
             means.append(self.run(partial, ("score",))["score"].mean())
-        knots = np.linspace(0, 1, _N_KNOTS)
+        knots = np.linspace(0, 1, _N_SHARES)
         return np.interp(knots, shares, np.subtract(means, means[0]))
 
     def run(self, arrays, names=OUTPUTS):

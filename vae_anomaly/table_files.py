@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,34 @@ def open_raw(path: str | Path, mode: str) -> Any:
     return open(path, mode)
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a small file, which appears when complete."""
+def open_at(path: str | Path, length: int) -> Any:
+    """Open a file of bytes to write on after `length`; what was beyond is cut off."""
+    file = open_raw(path, "r+b" if length else "wb")
+    if length:
+        file.truncate(length)
+        file.seek(length)
+    return file
+
+
+def write_whole(path: str | Path, content: Iterable[bytes]) -> None:
+    """Write a file, which appears when complete."""
     temporary = Path(path).with_name(f".{Path(path).name}.tmp")
     with reported(path, "write"):
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with temporary.open("wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+
+
+def move(path: str | Path, target: str | Path) -> None:
+    """Give a file, which is on the disk, another name on it."""
+    os.replace(path, target)
+    folder = os.open(Path(target).parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def decompressed(raw: Any, name: str | Path) -> Any:

@@ -6,9 +6,9 @@ import bisect
 import csv
 import difflib
 import io
-import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-CHUNK_ROWS = 8192
+CHUNK_ROWS = 8160
 _ENCODING = "save it as that, or name its encoding"
 _CELL = "correct it, or leave it empty if missing"
 
@@ -46,7 +46,6 @@ class Chunk:
 
     raw: pa.Table  #: every column as read, to be written back unchanged; from CSV all are text
     frame: pd.DataFrame  #: the columns asked for, converted; its index starts at 0
-    first_row: int  #: the number of the first row in the file, from 0
     bad: Sequence[BadRow]  #: rows in between that are not in `raw`
     end: tuple[int, ...]  #: where in the file the next chunk starts, for `TableReader.chunks`
 
@@ -61,11 +60,13 @@ class TableReader:
         One character. None: a tab in .tsv files, else a comma.
     encoding : str
         Of the text of CSV and TSV files.
+    blank_ok : bool
+        Whether the file may lack even a header; there are no names then.
 
     Attributes
     ----------
     names : list of str
-        Of the columns, without the index that pandas adds to Parquet files.
+        Of the columns, without the index of a DataFrame in Parquet.
     schema : pyarrow.Schema
         Of all columns.
     is_parquet : bool
@@ -77,7 +78,12 @@ class TableReader:
     """
 
     def __init__(
-        self, path: str | Path, *, delimiter: str | None = None, encoding: str = "utf-8"
+        self,
+        path: str | Path,
+        *,
+        delimiter: str | None = None,
+        encoding: str = "utf-8",
+        blank_ok: bool = False,
     ) -> None:
         self.path = path
         self._format = file_format(path)
@@ -86,27 +92,34 @@ class TableReader:
             self._open(delimiter or {"tsv": "\t"}.get(self._format, ","), encoding)
         names = list(self.schema.names)
         try:
-            _check_names(path, names)
+            if names or not blank_ok:
+                _check_names(path, names)
         except TableError:
             self.close()
             raise
-        self.names = [name for name in names if not re.fullmatch("__index_level_[0-9]+__", name)]
+        index = (self.schema.pandas_metadata or {}).get("index_columns", [])
+        self.names = [name for name in names if name not in index]
 
     def _open(self, delimiter: str, encoding: str) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if os.path.exists(self.path) and not (
+            os.path.isfile(self.path) or os.path.isdir(self.path)
+        ):
+            fix = "a pipe can be read as -, standard input"
+            raise table_error(self.path, "a file", "something else", fix)
         if self.is_parquet:
             # Else pyarrow holds whole row groups.
             self._file = pq.ParquetFile(str(self.path), pre_buffer=False, buffer_size=2**16)
             self.schema = self._file.schema_arrow
             return
+        if not re.fullmatch("[\t -~]", delimiter) or delimiter == '"':
+            expected = "a delimiter that is one ASCII character or a tab, and no quote"
+            raise table_error(self.path, expected, repr(delimiter), "change it")
         try:
             "".encode(encoding)
-            csv.reader([], delimiter=delimiter)
-        except (LookupError, TypeError) as error:
-            expected = "a delimiter of one character and a known encoding"
-            raise table_error(self.path, expected, f"'{error}'", "change it") from error
+        except LookupError as error:
+            raise table_error(self.path, "a known encoding", repr(encoding), "change it") from error
         self._file = open_raw(self.path, "rb")
         try:
             stream = decompressed(self._file, self.path)
@@ -117,7 +130,7 @@ class TableReader:
         except BaseException:
             self.close()
             raise
-        self.schema = pa.schema([(name, pa.string()) for name in self._rows.header])
+        self.schema = text_schema(self._rows.header)
 
     def __enter__(self) -> TableReader:
         return self
@@ -191,36 +204,32 @@ class TableReader:
 
     def _pieces(self, rows: int, start: tuple[int, ...]) -> Iterator[_Piece]:
         pieces = self._parquet_pieces if self.is_parquet else self._csv_pieces
-        empty = True
+        empty = not start
         for piece in pieces(rows, start):
             empty = False
             yield piece
         if empty:
-            yield _Piece(self.schema.empty_table(), 0, [], start, [].__getitem__, [].__getitem__)
+            yield _Piece(self.schema.empty_table(), (), [], (0,), str)
 
     def _csv_pieces(self, rows: int, start: tuple[int, ...]) -> Iterator[_Piece]:
-        chars, lines, done, first_row = start or (0, 0, 0, 0)
-        for block in self._rows.blocks((chars, lines) if start else None):
+        *place, done = start or (0,)
+        for block in self._rows.blocks(place):
             table = block.table.rename_columns(self._rows.header)
-            # A block of nothing but bad rows is a piece too.
-            for first in range(done, max(1, table.num_rows), rows):
-                part = table.slice(first, rows)
-                last = first + part.num_rows
-                at_end = last == table.num_rows
-                place = (*block.end, 0) if at_end else (*block.start, last)
-                lines_of_rows = block.lines[first:last]
+            # Of the same size, for small ones cost more per row. Bad rows alone are a piece too.
+            size = max(1, -(-table.num_rows // max(1, -(-table.num_rows // rows))))
+            n_pieces = max(1, -(-table.num_rows // size))
+            for index in range(done, n_pieces):
+                first, last = index * size, min((index + 1) * size, table.num_rows)
                 # Bad rows go with the good ones before them.
-                after = block.lines[first] if first else 0
-                before = math.inf if at_end else block.lines[last]
+                after = block.lines[first] if index else 0
+                before = block.lines[last] if index + 1 < n_pieces else sys.maxsize
                 yield _Piece(
-                    part,
-                    first_row,
+                    table.slice(first, last - first),
+                    block.lines[first:last],
                     [bad for bad in block.bad if after <= bad.line < before],
-                    (*place, first_row + part.num_rows),
-                    lines_of_rows.__getitem__,
+                    (*block.start, index + 1),
                     partial(_row_text, block, first),
                 )
-                first_row += part.num_rows
             done = 0
 
     def _parquet_pieces(self, rows: int, start: tuple[int, ...]) -> Iterator[_Piece]:
@@ -244,7 +253,8 @@ class TableReader:
                 yield _parquet_piece(rest.slice(0, rows), first_row)
                 first_row += rows
                 rest = rest.slice(rows)
-        yield _parquet_piece(rest, first_row)
+        if rest.num_rows:
+            yield _parquet_piece(rest, first_row)
 
     def _chunk(self, piece: _Piece, kinds: Mapping[str, str], keep_bad: bool) -> Chunk:
         import pandas as pd
@@ -255,7 +265,8 @@ class TableReader:
         for name, kind in kinds.items():
             columns[name], indices = self._values(table, name, kind)
             for index in indices:
-                wrong.setdefault(index, self._bad_cell(piece, index, name, kind))
+                if index not in wrong:
+                    wrong[index] = self._bad_cell(piece, index, name, kind)
                 if not keep_bad:
                     raise self._bad_row_error(wrong[index])
         if wrong:
@@ -265,7 +276,7 @@ class TableReader:
         series = {name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()}
         frame = pd.DataFrame(series, index=pd.RangeIndex(table.num_rows))
         bad = sorted([*piece.bad, *wrong.values()], key=lambda row: row.line)
-        return Chunk(table, frame, piece.first_row, bad, piece.end)
+        return Chunk(table, frame, bad, piece.end)
 
     def _values(self, table: pa.Table, name: str, kind: str) -> tuple[Any, list[int]]:
         """Return a converted column, and the rows that prevent it."""
@@ -287,7 +298,7 @@ class TableReader:
             return None, bad_cells(column, kind)
 
     def _bad_cell(self, piece: _Piece, index: int, name: str, kind: str) -> BadRow:
-        line = piece.number(index)
+        line = piece.lines[index]
         if not self.is_parquet:
             before = self._rows.header[: self._rows.header.index(name)]
             breaks = [re.findall("\r\n?|\n", piece.table[n][index].as_py()) for n in before]
@@ -296,6 +307,13 @@ class TableReader:
         received = repr(value if len(value) <= 60 else value[:60] + "...")
         reason = f"expected {EXPECTED[kind]}, received {received}; {_CELL}"
         return BadRow(line, name, reason, piece.text(index))
+
+
+def text_schema(names: Iterable[str]) -> pa.Schema:
+    """Return the schema of CSV files with these columns."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 def _check_names(path: object, names: Sequence[str]) -> None:
@@ -343,10 +361,9 @@ def check_columns(
 
 class _Piece(NamedTuple):
     table: pa.Table
-    first_row: int
+    lines: Sequence[int]  # or in Parquet the numbers of the rows, for `BadRow`
     bad: Sequence[BadRow]
     end: tuple[int, ...]
-    number: Callable[[int], int]  # the line or row of a row of the table, for `BadRow`
     text: Callable[[int], str]
 
 
@@ -361,4 +378,5 @@ def _parquet_piece(table: pa.Table, first_row: int) -> _Piece:
         csv.writer(line, lineterminator="").writerow(cells)
         return line.getvalue()
 
-    return _Piece(table, first_row, [], (first_row + table.num_rows,), first_row.__add__, text)
+    numbers = range(first_row, first_row + table.num_rows)
+    return _Piece(table, numbers, [], (numbers.stop,), text)

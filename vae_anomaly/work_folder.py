@@ -1,24 +1,25 @@
-"""The unfinished part of a batch: a folder beside the output, from which it can be resumed.
+"""The unfinished part of a batch: a folder from which it can be resumed.
 
-``job.json`` says what is done, ``state.json`` how far it got. A part that the state does not count
-does not exist; a run that resumes writes it again.
+``state.json`` says what is done, with what, and how far it got. The other files grow; what they
+hold beyond the lengths in the state does not count, and is written again by a run that resumes.
 """
 
 import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
-from contextlib import suppress
 from typing import Any
 
-from vae_anomaly.table_io import TableError, TableWriter
+from vae_anomaly.table_files import move
 
-_JOB, _STATE = "job.json", "state.json"
+_STATE = "state.json"
+_OURS = re.compile(r"state\.json|rows-\d+|quarantine|.*\.tmp|.*\.whole")
 
 
 class WorkFolder:
-    """Finished parts of the output, and how far the work got; a context manager.
+    """Files that grow, and how far the work got; a context manager, which gives the lock back.
 
     Parameters
     ----------
@@ -28,134 +29,96 @@ class WorkFolder:
         Plain data: what is done, with what. ``job["inputs"]`` is a list of [path, ...].
     resume : bool
         Whether to go on where an earlier run in the folder stopped; else its work is discarded.
-    formats : sequence of {"csv", "tsv", "parquet"}
-        Of the parts, for each input.
-    headers : sequence of bool
-        Whether the first CSV part of an input starts with the names of the columns.
 
     Attributes
     ----------
     state : dict
-        What the last ``commit`` said, with ``n_parts`` of each input.
+        What ``commit`` said: ``input`` and ``start`` (where to go on), ``lengths`` (of the files,
+        by name), ``tally`` and ``done``, whether all inputs have been scored.
 
     Raises
     ------
     ValueError
-        The work to resume is another job, or another process is at it.
+        The work to resume is another job, another process is at it, or the folder is not ours.
     """
 
-    def __init__(self, folder, job, formats, headers, *, resume):
+    def __init__(self, folder, job, *, resume):
         self._folder = pathlib.Path(folder)
-        self._formats, self._headers = formats, headers
-        self._writer = None
-        self._bad = b""
         job = json.loads(json.dumps(job))
         self.state: dict[str, Any] = {
-            "n_parts": [0] * len(job["inputs"]),
             "input": 0,
             "start": [],
+            "lengths": {},
             "tally": None,
+            "done": False,
         }
+        self._job = job
         self._folder.mkdir(exist_ok=True)
-        self._lock = (self._folder / "lock").open("w")
+        self._lock = os.open(self._folder, os.O_RDONLY)
         try:
-            self._take(job, resume)
+            self._take(resume)
         except BaseException:
-            self._lock.close()
+            os.close(self._lock)
             raise
 
-    def _take(self, job, resume):
+    def _take(self, resume):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ValueError(
                 f"{self._folder}: another run is at work here. Wait for it."
             ) from error
-        if resume and (self._folder / _JOB).exists():
-            before = json.loads((self._folder / _JOB).read_text())
-            if changed := _changed(before, job):
+        strange = [name for name in os.listdir(self._folder) if not _OURS.fullmatch(name)]
+        if strange:
+            raise ValueError(
+                f"{self._folder}: expected a folder of unfinished work. Received: {strange[0]} "
+                "in it. Move it, or choose another output."
+            )
+        if resume and self.path(_STATE).exists():
+            before = json.loads(self.path(_STATE).read_text())
+            if changed := _changed(before["job"], self._job):
                 raise ValueError(
                     f"{changed} changed since the run to resume started. Start again without "
                     "--resume."
                 )
-            if (self._folder / _STATE).exists():
-                self.state = json.loads((self._folder / _STATE).read_text())
+            self.state = before["state"]
             return
-        for path in self._folder.iterdir():
-            if path.name != "lock":
-                path.unlink()
-        self._write_json(_JOB, job)
+        self._clear()
+        self.commit()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, error_type, error, traceback):
-        with self._lock, suppress(TableError):  # what went wrong first is what is told
-            if self._writer is not None:
-                self._writer.__exit__(error_type, error, traceback)
+    def __exit__(self, *_):
+        os.close(self._lock)
 
-    def write(self, index, raw, outputs, bad):
-        """Add rows to the part being written.
+    def path(self, name):
+        """Return the path of a file in the folder."""
+        return self._folder / name
 
-        Parameters
-        ----------
-        index : int
-            Of the input that they are from.
-        raw : pyarrow.Table
-        outputs : dict of arrays
-        bad : bytes
-            Lines for the quarantine file.
-        """
-        if self._writer is None:
-            number = self.state["n_parts"][index]
-            header = self._headers[index] and number == 0
-            writer = TableWriter(self._part(index, number), self._formats[index], header=header)
-            self._writer = writer.__enter__()
-        self._writer.write(raw, outputs)
-        self._bad += bad
+    def is_started(self):
+        """Whether there is work that a run can go on from."""
+        return self.state["done"] or (self.state["input"], self.state["start"]) != (0, [])
 
     def commit(self, **state):
-        """Finish the part being written, if any, and record how far the work got."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.__exit__(None, None, None)
-            index = self.state["input"]
-            number = self.state["n_parts"][index]
-            if self._bad:
-                self._quarantined(index, number).write_bytes(self._bad)
-                self._bad = b""
-            self.state["n_parts"][index] += 1
+        """Record how far the work got; all that it counts must be on the disk."""
         self.state.update(state)
-        self._write_json(_STATE, self.state)
-
-    def parts(self, index):
-        """Return the finished parts of an input, in order."""
-        return [self._part(index, number) for number in range(self.state["n_parts"][index])]
-
-    def quarantined(self):
-        """Return the lines for the quarantine file, a part at a time."""
-        for index, n_parts in enumerate(self.state["n_parts"]):
-            for number in range(n_parts):
-                if (path := self._quarantined(index, number)).exists():
-                    yield path.read_bytes()
+        temporary = self.path(f"{_STATE}.tmp")
+        with temporary.open("w") as file:
+            json.dump({"job": self._job, "state": self.state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, self.path(_STATE))
 
     def remove(self):
         """Remove the folder, once all is done or nothing of it is of use."""
-        shutil.rmtree(self._folder)
+        self._clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _part(self, index, number):
-        return self._folder / f"part-{index:05d}-{number:07d}"
-
-    def _quarantined(self, index, number):
-        return self._folder / f"bad-{index:05d}-{number:07d}"
-
-    def _write_json(self, name, content):
-        temporary = self._folder / f"{name}.tmp"
-        with temporary.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._folder / name)
+    def _clear(self):
+        # The state last: it tells a run that is killed here that all is done.
+        for name in sorted(os.listdir(self._folder), key=lambda name: name == _STATE):
+            self.path(name).unlink(missing_ok=True)
 
 
 def _changed(before, job):
