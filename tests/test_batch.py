@@ -332,6 +332,13 @@ def test_a_resumed_run_may_be_over_a_lower_limit_at_once(detector, dirty, tmp_pa
     assert (tmp_path / "out.csv.partial").exists()
 
 
+def test_a_file_of_bad_rows_alone_is_warned_of(detector, new, tmp_path):
+    source = write(new.assign(amount="1,5"), tmp_path / "t.csv")
+    report = score_files(source, detector, tmp_path / "out.csv")
+    assert (report["rows_scored"], report["rows_quarantined"]) == (0, 400)
+    assert report["warnings"] == ["100.0% of the rows could not be read; see the quarantine"]
+
+
 def test_each_output_has_its_own_quarantine(detector, folder, dirty, tmp_path):
     for name, source in (("s.2024-01-31.csv", dirty), ("s.2024-02-01.csv", folder / "new.csv")):
         score_files(source, detector, tmp_path / name)

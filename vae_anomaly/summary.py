@@ -13,6 +13,8 @@ _LEAST_MOVE = 0.01
 # functions, if it is also beyond what chance gives once in a thousand batches.
 _LEAST_DISTANCE = 0.1
 _CRITICAL = 1.95
+# More quarantined rows than this share are worth a warning.
+_LEAST_QUARANTINED = 0.01
 
 
 class Tally:
@@ -156,6 +158,11 @@ class Tally:
             f"{m['training']:.1%} in training"
             for m in moved
         ]
+        if counts["quarantined"] > _LEAST_QUARANTINED * counts["read"]:
+            warnings.append(
+                f"{counts['quarantined'] / counts['read']:.1%} of the rows could not be read; "
+                "see the quarantine"
+            )
         if counts["infinite"]:
             warnings.append(
                 f"{counts['infinite']} rows have infinite cells; they were scored as the "
