@@ -632,7 +632,7 @@ def test_other_columns_to_keep_are_not_resumed(detector, table, new, tmp_path):
 
 
 def test_an_output_that_cannot_be_written_is_an_error_at_once(detector, folder, tmp_path):
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ValueError, match="expected a folder to write it to"):
         score_files(folder / "new.csv", detector, tmp_path / "no" / "out.csv")
 
 

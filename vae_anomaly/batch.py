@@ -209,7 +209,7 @@ def score_files(
     paths = find_inputs(inputs, exclude=written)
     identities = [_identity(path) for path in paths]
     targets = _targets(paths, output, to_folder, format)
-    _check_places(paths, [target.path for target in targets], quarantine, summary)
+    _check_places(paths, [t.path for t in targets], quarantine, summary, to_folder)
     to_stdout = str(output) == STANDARD
     resumable = not to_stdout and STANDARD not in paths
     if resume and not resumable:
@@ -299,7 +299,7 @@ def _quarantine_beside(output, to_folder):
     return pathlib.Path(output) / "quarantine.csv" if to_folder else f"{output}.quarantine.csv"
 
 
-def _check_places(paths, targets, quarantine, summary):
+def _check_places(paths, targets, quarantine, summary, to_folder):
     """Check, before any work, that what is written can be, and that it is no two things at once."""
     roles = {"an input": paths, "an output": targets, "the quarantine": [quarantine]}
     if summary is not None:
@@ -316,12 +316,13 @@ def _check_places(paths, targets, quarantine, summary):
                     f"{taken[real]}, too. Choose another one."
                 )
             taken[real] = role
-    for place in (quarantine, summary):
-        parent = pathlib.Path(place).absolute().parent if place is not None else pathlib.Path()
+    for place in (quarantine, summary, *([] if to_folder else targets)):
+        if place is None or str(place) == STANDARD:
+            continue
+        parent = pathlib.Path(place).absolute().parent
         # The folder of the outputs is made later.
-        if parent not in [target.absolute().parent for target in targets] and not (
-            parent.is_dir() and os.access(parent, os.W_OK)
-        ):
+        made_later = to_folder and parent == targets[0].absolute().parent
+        if not made_later and not (parent.is_dir() and os.access(parent, os.W_OK)):
             raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
     for place in (*targets, quarantine, summary):
         if place is not None and os.path.isdir(place):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 8160
 _ENCODING = "save it as that, or name its encoding"
+_MOST_LISTED = 10
 _CELL = "correct it, or leave it empty if missing"
 
 
@@ -354,9 +355,14 @@ def check_columns(
         missing.append(f"{name!r} (is it {others[near[0]]!r}?)" if near else f"{name!r}")
     unexpected = [f"{name!r}" for name in header if name not in allowed]
     found = {"missing": missing, "unexpected": unexpected}
-    problems = [f"{what} columns: {', '.join(names)}" for what, names in found.items() if names]
+    problems = [f"{what} columns: {_listed(names)}" for what, names in found.items() if names]
     if problems:
         raise TableError(f"{path}: {'; '.join(problems)}; rename, add or remove columns to match")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more
 
 
 class _Piece(NamedTuple):
