@@ -1,7 +1,7 @@
 """A batch that is killed again and again, and resumed: a program, run by test_batch.py.
 
-``kills.py FOLDER SUFFIX points`` ends the process before and after every operation that the file
-system can see; ``kills.py FOLDER SUFFIX moments`` kills it at random moments. The detector is one
+``python -m tests.kills FOLDER SUFFIX points`` ends the process before and after every operation
+that the file system can see; with ``moments`` it is killed at random moments. The detector is one
 without TensorFlow, for this is about files.
 """
 
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,8 @@ import pyarrow.parquet  # noqa: F401
 
 from vae_anomaly import artifact, batch
 
-ROWS, CHUNK_ROWS = 30, 3
+ROWS = {"points": 9, "moments": 30}
+CHUNK_ROWS = 3
 OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 
 
@@ -49,19 +51,17 @@ class Scorer:
         return {name: outputs[name] for name in names}
 
 
-def make(folder):
+def make(folder, n_rows):
     """Write two inputs, each with bad rows at both ends and in between."""
     folder.mkdir()
     for number in range(2):
-        rows = [f"{i},note {number}" + (",too many" if i % 29 == 0 else "") for i in range(ROWS)]
+        rows = [f"{i},note {number}" + (",too many" if i % 8 == 0 else "") for i in range(n_rows)]
         (folder / f"{number}.csv").write_text("\n".join(["a,note", *rows]))
 
 
 def score(folder, suffix, resume, seconds=0.0):
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    detector = SimpleNamespace(
-        scorer_=Scorer(log, seconds), kinds={"note": "id"}, offset_=-ROWS * 0.9
-    )
+    detector = SimpleNamespace(scorer_=Scorer(log, seconds), kinds={"note": "id"}, offset_=-7.5)
     batch.score_files(
         [folder / "0.csv", folder / "1.csv"],
         detector,
@@ -77,8 +77,12 @@ def in_child(function, *args):
     """Start a child that does something and ends; return its process number."""
     pid = os.fork()
     if pid == 0:
-        function(*args)
-        os._exit(0)
+        try:
+            function(*args)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
     return pid
 
 
@@ -121,7 +125,7 @@ def check(folder, expected, kills):
 
 def at_every_point(folder, suffix, expected):
     for point in itertools.count():
-        make(folder)
+        make(folder, ROWS["points"])
         code = end(in_child(die_at, point, folder, suffix, False))
         if code == 0:
             return point
@@ -142,7 +146,7 @@ def at_every_point(folder, suffix, expected):
 
 def at_random_moments(folder, suffix, expected):
     rng, kills, since = random.Random(0), 0, 0
-    make(folder)
+    make(folder, ROWS["moments"])
     while kills < 25:
         pid = in_child(score, folder, suffix, since > 0, 0.002)
         time.sleep(rng.uniform(0, 0.12))
@@ -154,7 +158,7 @@ def at_random_moments(folder, suffix, expected):
         assert code == 0, code
         check(folder, expected, since)
         shutil.rmtree(folder)
-        make(folder)
+        make(folder, ROWS["moments"])
         since = 0
     assert end(in_child(score, folder, suffix, True)) == 0
     check(folder, expected, since)
@@ -163,9 +167,10 @@ def at_random_moments(folder, suffix, expected):
 
 def main(folder, suffix, when):
     artifact.pack_scorer = lambda scorer: ({}, [])
+    batch._CHUNKS_PER_COMMIT = 2
     folder = pathlib.Path(folder)
     expected = folder / "expected"
-    make(expected)
+    make(expected, ROWS[when])
     assert end(in_child(score, expected, suffix, False)) == 0
     how = {"points": at_every_point, "moments": at_random_moments}[when]
     print(how(folder / "killed", suffix, expected))

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from vae_anomaly import VAEDetector
@@ -20,6 +21,7 @@ from vae_anomaly.batch import TooManyBadRowsError, find_inputs, iter_scored, sco
 from vae_anomaly.table_files import TableError
 from vae_anomaly.table_writer import TableWriter
 
+ROOT = pathlib.Path(__file__).parents[1]
 SUFFIXES = ["csv", "tsv", "csv.gz", "csv.zst", "parquet"]
 
 
@@ -211,9 +213,13 @@ def test_files_of_which_one_would_overwrite_another_are_refused(detector, folder
             score_files(source, detector, output, **other)
     with pytest.raises(ValueError, match=r"o\.csv, which is an input"):
         score_files([source, shutil.copy(source, output)], detector, output)
-    other = shutil.copy(source, tmp_path / "quarantine.csv")
+    other = shutil.copy(source, tmp_path / "i.csv.quarantine.csv")
     with pytest.raises(ValueError, match="which is an output"):
-        score_files(other, detector, f"{tmp_path}/out/")
+        score_files([source, other], detector, f"{tmp_path}/out/")
+    (tmp_path / "sub").mkdir()
+    other = shutil.copy(source, tmp_path / "sub" / "i.csv")
+    with pytest.raises(ValueError, match="which is an output"):
+        score_files([source, other], detector, f"{tmp_path}/out/")
     assert pathlib.Path(source).read_bytes() == (folder / "new.csv").read_bytes()
 
 
@@ -223,6 +229,36 @@ def test_what_cannot_be_written_is_said_before_any_work(detector, folder, tmp_pa
         with pytest.raises(ValueError, match="expected a f"):
             score_files(folder / "new.csv", detector, tmp_path / "o.csv", **{name: place})
     assert os.listdir(tmp_path) == []
+
+
+def test_inputs_under_the_output_folder_are_scored(detector, folder, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    shutil.copy(folder / "new.csv", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    score_files("data", detector, "./")
+    score_files("data/*.csv", detector, ".")
+    assert sorted(os.listdir()) == ["data", "new.csv"]
+
+
+def test_a_place_that_is_no_file_is_not_replaced(detector, folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for role in ("quarantine", "summary"):
+        with pytest.raises(ValueError, match="a folder or a device"):
+            score_files(
+                folder / "new.csv", detector, tmp_path / "o.csv", **{role: tmp_path / "pipe"}
+            )
+
+
+def test_parquet_inputs_may_differ_in_what_can_be_null(detector, new, tmp_path):
+    for number in range(2):
+        table = pa.Table.from_pandas(new[number * 200 :][:200].assign(note=number))
+        index = table.schema.get_field_index("note")
+        field = pa.field("note", pa.int64(), nullable=bool(number))
+        table = table.cast(table.schema.set(index, field))
+        pa.parquet.write_table(table, tmp_path / f"{number}.parquet")
+    inputs = sorted(tmp_path.iterdir())
+    score_files(inputs, detector, tmp_path / "o.parquet")
+    assert pd.read_parquet(tmp_path / "o.parquet")["note"].tolist() == [0] * 200 + [1] * 200
 
 
 def test_an_input_is_scored_once_however_it_is_spelt(detector, folder, tmp_path):
@@ -273,9 +309,11 @@ def test_an_input_column_named_like_an_output_is_refused(detector, new, tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_standard_output_gets_the_same_bytes(detector, new, folder, tmp_path, capfdbinary, suffix):
+def test_standard_output_gets_the_same_bytes(
+    detector, folder, tmp_path, capfdbinary, suffix, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     score_files(folder / "new.csv", detector, tmp_path / f"o.{suffix}", explain=1)
-    os.chdir(tmp_path)
     score_files(folder / "new.csv", detector, "-", explain=1, format=suffix)
     assert capfdbinary.readouterr().out == (tmp_path / f"o.{suffix}").read_bytes()
 
@@ -343,6 +381,33 @@ def test_each_output_has_its_own_quarantine(detector, folder, dirty, tmp_path):
     for name, source in (("s.2024-01-31.csv", dirty), ("s.2024-02-01.csv", folder / "new.csv")):
         score_files(source, detector, tmp_path / name)
     assert len((tmp_path / "s.2024-01-31.csv.quarantine.csv").read_bytes().splitlines()) == 5
+
+
+def test_a_folder_has_a_quarantine_for_each_file_unless_one_is_named(
+    detector, folder, dirty, tmp_path
+):
+    score_files(dirty, detector, f"{tmp_path}/out/")
+    inputs = [folder / "new.csv", dirty]
+    score_files(folder / "new.csv", detector, f"{tmp_path}/out/")
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "dirty.csv",
+        "dirty.csv.quarantine.csv",
+        "new.csv",
+    ]
+    score_files(inputs, detector, f"{tmp_path}/2/", quarantine=tmp_path / "q.csv", chunk_rows=50)
+    assert sorted(os.listdir(tmp_path / "2")) == ["dirty.csv", "new.csv"]
+    own = (tmp_path / "out" / "dirty.csv.quarantine.csv").read_bytes()
+    assert (tmp_path / "q.csv").read_bytes() == own
+
+
+def test_a_quarantine_of_standard_output_overwrites_nothing(
+    detector, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("quarantine.csv").write_text("mine")
+    with pytest.raises(ValueError, match="Name another"):
+        score_files(folder / "new.csv", detector, "-")
+    assert pathlib.Path("quarantine.csv").read_text() == "mine"
 
 
 def test_a_quarantine_file_of_an_earlier_run_does_not_stay(detector, folder, dirty, tmp_path):
@@ -426,6 +491,8 @@ def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
         {"explain": 0},
         {"top": 0},
         {"max_bad_rows": -1},
+        {"threshold": np.nan},
+        {"format": "parquet"},
         {"chunk_rows": 0},
         {"delimiter": "||"},
         {"encoding": "klingon"},
@@ -534,9 +601,11 @@ def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path)
 def test_killed_anywhere_and_resumed_all_files_are_those_of_an_uninterrupted_run(
     tmp_path, suffix, when
 ):
-    program = pathlib.Path(__file__).with_name("kills.py")
     process = subprocess.run(
-        [sys.executable, program, tmp_path, suffix, when], capture_output=True, text=True
+        [sys.executable, "-m", "tests.kills", tmp_path, suffix, when],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert process.returncode == 0, process.stderr
     assert int(process.stdout) >= 25
@@ -649,7 +718,7 @@ def test_an_unexpected_error_leaves_the_work_if_there_is_some(detector, folder, 
 
 PEAK = """
 import resource, sys
-import kills
+from tests import kills
 kills.CHUNK_ROWS, folder = 8160, kills.pathlib.Path(sys.argv[1])
 kills.artifact.pack_scorer = lambda scorer: ({}, [])
 for number in range(2):
@@ -665,5 +734,5 @@ def test_memory_does_not_grow_with_the_files(tmp_path):
     peaks = []
     for n_rows in (50_000, 200_000):
         command = [sys.executable, "-c", PEAK, tmp_path, str(n_rows)]
-        peaks.append(int(subprocess.check_output(command, cwd=pathlib.Path(__file__).parent)))
+        peaks.append(int(subprocess.check_output(command, cwd=ROOT)))
     assert peaks[1] < peaks[0] + 50  # MiB; the files are of 50 and 200

@@ -34,7 +34,7 @@ from vae_anomaly.table_io import (
     read_header,
 )
 from vae_anomaly.table_reader import TableReader
-from vae_anomaly.table_writer import TableWriter, _rows, csv_lines
+from vae_anomaly.table_writer import TableWriter, _rows, csv_lines, finish
 
 NUMERIC = {"a": "numeric", "b": "numeric"}
 
@@ -86,8 +86,12 @@ def copy(source, target, kinds=None, chunk_rows=8192, **outputs):
             rows.write(chunk.raw, {name: values[first:last] for name, values in outputs.items()})
             first = last
         rows.commit()
-    rows.finish()
+    finish_file(target)
     return target
+
+
+def finish_file(target):
+    finish(f"{target}.grows", target, file_format(target))
 
 
 # Headers
@@ -327,7 +331,20 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
     st.lists(
         st.one_of(
             st.text(" +-.,0123456789einfaTZ:\xa0", max_size=6),
-            st.sampled_from(["nan", "NA", "-nan", "true", "1 days", "inf", "-Infinity", "1e400"]),
+            st.sampled_from(
+                [
+                    "nan",
+                    "NA",
+                    "-nan",
+                    "nan(1)",
+                    "nan()",
+                    "true",
+                    "1 days",
+                    "inf",
+                    "-Infinity",
+                    "1e400",
+                ]
+            ),
             st.sampled_from(["2024-01-31", " 2024-01-31T10:00", "2024-13-01", "2024-01-31x"]),
             st.sampled_from(["1.", "+1", ".5", "1e5", "0x1", "1_000", "2", "0", "1", "01", ""]),
         ),
@@ -923,7 +940,7 @@ def test_what_a_writer_has_committed_can_be_gone_on_from(tmp_path, name):
     for table in rows:
         whole.write(table, outputs)
     whole.close()
-    whole.finish()
+    finish_file(tmp_path / "whole" / name)
     stopped.write(rows[0], outputs)
     length = stopped.commit()
     stopped.write(rows[3], outputs)
@@ -933,7 +950,7 @@ def test_what_a_writer_has_committed_can_be_gone_on_from(tmp_path, name):
         again.write(table, outputs)
     again.close()
     assert (tmp_path / "stopped" / name).read_text() == "old"
-    again.finish()
+    finish_file(tmp_path / "stopped" / name)
     contents = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "stopped")]
     assert contents[0] == contents[1]
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == [name]
@@ -968,6 +985,18 @@ def test_a_full_disk_is_reported_and_the_old_file_stays(tmp_path, name):
         rows.write(pa.table({"a": ["x" * 100_000]}), {})
         rows.commit()
     assert (tmp_path / name).read_text() == "old"
+
+
+def test_a_large_dictionary_is_not_written_with_every_few_rows(tmp_path):
+    values = pa.array([f"level {i}" for i in range(10_000)]).dictionary_encode()
+    rows = writer(tmp_path / "out.parquet")
+    for start in range(0, 100, 10):
+        rows.write(pa.table({"a": values[start : start + 10]}), {})
+    rows.close()
+    assert (tmp_path / "out.parquet.grows").stat().st_size < 20_000
+    finish_file(tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")["a"]
+    assert found.type == values.type and found.to_pylist() == values[:100].to_pylist()
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t"])

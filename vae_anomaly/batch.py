@@ -29,7 +29,7 @@ from vae_anomaly.table_files import (
     reported,
     write_whole,
 )
-from vae_anomaly.table_writer import TableWriter, csv_lines, grows
+from vae_anomaly.table_writer import TableWriter, csv_lines, finish, grows
 from vae_anomaly.work_folder import WorkFolder
 
 _CHUNKS_PER_COMMIT = 8
@@ -52,7 +52,7 @@ def find_inputs(inputs, exclude=()):
     inputs : path, or sequence of path
         Of a folder, all table files directly in it, by name; a pattern may have ``**``.
     exclude : collection of path
-        Files not to be taken from folders and patterns; and folders, with all that is in them.
+        Files not to be taken from folders and patterns; and folders, with the files in them.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def find_inputs(inputs, exclude=()):
             found.append(name)
             continue
         tables = [path for path in candidates if is_table(path) and os.path.isfile(path)]
-        tables = [path for path in tables if not excluded.intersection(_real_and_above(path))]
+        tables = [path for path in tables if not excluded.intersection(_real_and_folder(path))]
         if not tables:
             raise TableError(
                 f"{name}: expected table files other than those to write, received none; check "
@@ -90,9 +90,9 @@ def find_inputs(inputs, exclude=()):
     return found
 
 
-def _real_and_above(path):
-    real = pathlib.Path(os.path.realpath(path))
-    return map(str, (real, *real.parents))
+def _real_and_folder(path):
+    real = os.path.realpath(path)
+    return real, os.path.dirname(real)
 
 
 def iter_scored(inputs, detector, **options):
@@ -163,8 +163,9 @@ def score_files(
         How many rows may go to the quarantine; None: any number.
     quarantine : path or None
         CSV file of the rows that could not be read, if there are any: file, line (in Parquet the
-        number of the row, from 0), column, reason and text. None: ``<output>.quarantine.csv``; in
-        a folder, or where the output is "-", ``quarantine.csv``.
+        number of the row, from 0), column, reason and text. None: ``<output>.quarantine.csv``,
+        one for each file of an output folder; where the output is "-", ``quarantine.csv``, which
+        must not be there yet.
     summary : path or None
         JSON file of what is returned.
     resume : bool
@@ -203,13 +204,15 @@ def score_files(
         An option that makes no sense; a file to be written that is an input, too; the work to
         resume is another job.
     """
-    to_folder = os.path.isdir(output) or str(output).endswith("/")
-    quarantine = pathlib.Path(quarantine or _quarantine_beside(output, to_folder))
-    written = [path for path in (output, quarantine, summary) if path is not None]
-    paths = find_inputs(inputs, exclude=written)
+    to_folder = _is_folder(output)
+    paths = find_inputs(inputs, exclude=[p for p in (output, quarantine, summary) if p is not None])
     identities = [_identity(path) for path in paths]
     targets = _targets(paths, output, to_folder, format)
-    _check_places(paths, [t.path for t in targets], quarantine, summary, to_folder)
+    if quarantine is None:
+        quarantines = [_quarantine_beside(target.path) for target in targets]
+    else:
+        quarantines = [pathlib.Path(quarantine)] * len(targets)
+    _check_places(paths, [target.path for target in targets], quarantines, summary, to_folder)
     to_stdout = str(output) == STANDARD
     resumable = not to_stdout and STANDARD not in paths
     if resume and not resumable:
@@ -223,7 +226,7 @@ def score_files(
     job = {
         "inputs": [[path, *identity] for path, identity in zip(paths, identities, strict=True)],
         "model": scoring.fingerprint(),
-        "columns": list(scoring.kept.values()),
+        "columns": sorted(map(list, set(map(tuple, scoring.kept.values())))),
         "options": [str(output), format, only_anomalies, top, scoring.options],
         "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
     }
@@ -235,7 +238,7 @@ def score_files(
         tally = Tally(preprocessor, calibration_scores, work.state["tally"])
         try:
             if not work.state["done"]:
-                with closing(_Outputs(work, targets, top)) as outputs:
+                with closing(_Outputs(work, targets, quarantines, top)) as outputs:
                     selected = functools.partial(_selected, only_anomalies=only_anomalies, top=top)
                     _score_rest(
                         scoring,
@@ -250,13 +253,13 @@ def score_files(
                 work.commit(done=True)
             report = tally.report()
             # The outputs last: where they are, all is there.
-            _write_quarantine(quarantine, work)
+            for index, path in enumerate(dict.fromkeys(quarantines)):
+                _write_quarantine(path, work.path(f"quarantine-{index}"))
             if summary is not None:
                 write_whole(summary, [json.dumps(report, indent=1).encode()])
             for index, target in enumerate(targets):
                 if work.path(f"rows-{index}").exists():
-                    with closing(_writer(work, index, target, top)) as writer:
-                        writer.finish()
+                    finish(work.path(f"rows-{index}"), target.path, target.format, top=top)
         except BaseException as error:
             if not (resumable and work.is_started()) or isinstance(error, _InputChangedError):
                 work.remove()
@@ -267,9 +270,13 @@ def score_files(
 
 def work_folder(output):
     """Return the folder that has the work of ``score_files`` for an output until it is done."""
-    if os.path.isdir(output) or str(output).endswith("/"):
+    if _is_folder(output):
         return pathlib.Path(output) / ".partial"
     return pathlib.Path(f"{output}.partial")
+
+
+def _is_folder(output):
+    return os.path.isdir(output) or str(output).endswith("/")
 
 
 class _Target(NamedTuple):
@@ -281,6 +288,11 @@ class _Target(NamedTuple):
 def _targets(paths, output, to_folder, format):
     if not to_folder:
         path = pathlib.Path(output)
+        if format and is_table(path) and file_format(path) != format:
+            raise ValueError(
+                f"Expected `format` as the suffix says, or another suffix. Received: "
+                f"format={format!r}, {path}."
+            )
         return [_Target(path, format or file_format(output), list(range(len(paths))))]
     targets = []
     for index, path in enumerate(paths):
@@ -293,40 +305,48 @@ def _targets(paths, output, to_folder, format):
     return targets
 
 
-def _quarantine_beside(output, to_folder):
-    if str(output) == STANDARD:
-        return "quarantine.csv"
-    return pathlib.Path(output) / "quarantine.csv" if to_folder else f"{output}.quarantine.csv"
+def _quarantine_beside(target):
+    if str(target) != STANDARD:
+        return target.with_name(f"{target.name}.quarantine.csv")
+    path = pathlib.Path("quarantine.csv")
+    if path.exists():  # it is not known whose
+        raise ValueError(f"{path}: expected no file of this name yet. Name another `quarantine`.")
+    return path
 
 
-def _check_places(paths, targets, quarantine, summary, to_folder):
+def _check_places(paths, targets, quarantines, summary, to_folder):
     """Check, before any work, that what is written can be, and that it is no two things at once."""
-    roles = {"an input": paths, "an output": targets, "the quarantine": [quarantine]}
+    roles = {
+        "an input": paths,
+        "an output": targets,
+        "a quarantine": list(dict.fromkeys(quarantines)),
+    }
     if summary is not None:
         roles["the summary"] = [summary]
     taken: dict[str, str] = {}
     for role, places in roles.items():
         for place in places:
-            real = os.path.realpath(place)
             if str(place) == STANDARD:
                 continue
+            real = os.path.realpath(place)
             if real in taken:
                 raise ValueError(
                     f"Expected a file of its own for {role}. Received: {place}, which is "
                     f"{taken[real]}, too. Choose another one."
                 )
             taken[real] = role
-    for place in (quarantine, summary, *([] if to_folder else targets)):
-        if place is None or str(place) == STANDARD:
-            continue
-        parent = pathlib.Path(place).absolute().parent
-        # The folder of the outputs is made later.
-        made_later = to_folder and parent == targets[0].absolute().parent
-        if not made_later and not (parent.is_dir() and os.access(parent, os.W_OK)):
-            raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
-    for place in (*targets, quarantine, summary):
-        if place is not None and os.path.isdir(place):
-            raise ValueError(f"{place}: expected a file, or no file yet. Received: a folder.")
+            if role == "an input":
+                continue
+            if os.path.exists(place) and not os.path.isfile(place):
+                raise ValueError(
+                    f"{place}: expected a file, or no file yet, for {role}. Received: a folder or "
+                    "a device."
+                )
+            parent = pathlib.Path(place).absolute().parent
+            # The folder of the outputs is made later.
+            made_later = to_folder and parent == targets[0].absolute().parent
+            if not made_later and not (parent.is_dir() and os.access(parent, os.W_OK)):
+                raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
 
 
 def _identity(path):
@@ -339,53 +359,59 @@ def _identity(path):
 
 
 class _Outputs:
-    """The files that grow: the rows of the target at hand, and the quarantine."""
+    """The files that grow: the rows of the target at hand, and its quarantine."""
 
-    def __init__(self, work, targets, top):
+    def __init__(self, work, targets, quarantines, top):
         self._work, self._targets, self._top = work, targets, top
+        # Each target has a quarantine of its own, unless one was named for all.
         self._target_of = {i: t for t, target in enumerate(targets) for i in target.inputs}
-        self._index: int | None = None
-        self._writer: Any = None
-        length = work.state["lengths"].get("quarantine", 0)
-        self._quarantine = open_at(work.path("quarantine"), length)
+        numbers = {path: number for number, path in enumerate(dict.fromkeys(quarantines))}
+        self._quarantine_of = [f"quarantine-{numbers[path]}" for path in quarantines]
+        self._target: int | None = None
+        self._rows: Any = None
+        self._quarantine: Any = None
 
     def write(self, index, raw, outputs, bad):
         """Add rows of an input: columns to keep, columns to add, lines of the quarantine."""
-        if self._target_of[index] != self._index:
-            self._close_rows()
-            self._index = self._target_of[index]
-            target = self._targets[self._index]
-            self._writer = _writer(self._work, self._index, target, self._top)
-        self._writer.write(raw, outputs)
+        if self._target_of[index] != self._target:
+            self._go_to(self._target_of[index])
+        self._rows.write(raw, outputs)
         self._quarantine.write(bad)
 
     def commit(self, **state):
         """Record how far the work got; see ``WorkFolder.state``."""
-        lengths = self._work.state["lengths"]
-        if self._writer:
-            lengths[f"rows-{self._index}"] = self._writer.commit()
-        self._quarantine.flush()
-        os.fsync(self._quarantine.fileno())
-        lengths["quarantine"] = self._quarantine.tell()
+        if self._target is not None:
+            length = self._rows.commit()
+            self._quarantine.flush()
+            os.fsync(self._quarantine.fileno())
+            state["lengths"] = {
+                f"rows-{self._target}": length,
+                self._quarantine_of[self._target]: self._quarantine.tell(),
+            }
         self._work.commit(**state)
 
     def close(self):
-        self._close_rows()
-        with suppress(OSError):
-            self._quarantine.close()
+        """Close the files; what counts of them has been committed."""
+        if self._target is not None:
+            self._rows.close()
+            with suppress(OSError):
+                self._quarantine.close()
 
-    def _close_rows(self):
-        if self._writer:
-            self._writer.close()
-            self._writer = None
-
-
-def _writer(work, index, target, top):
-    name = f"rows-{index}"
-    is_direct = str(target.path) == STANDARD and grows(target.path, target.format, top)
-    path = STANDARD if is_direct else work.path(name)
-    length = 0 if is_direct else work.state["lengths"].get(name, 0)
-    return TableWriter(path, target.path, target.format, top=top, length=length)
+    def _go_to(self, target):
+        self.close()
+        self._target = target
+        rows, quarantine = f"rows-{target}", self._quarantine_of[target]
+        lengths = self._work.state["lengths"]
+        path, table_format, _ = self._targets[target]
+        is_direct = str(path) == STANDARD and grows(path, table_format, self._top)
+        self._rows = TableWriter(
+            STANDARD if is_direct else self._work.path(rows),
+            path,
+            table_format,
+            top=self._top,
+            length=lengths.get(rows, 0),
+        )
+        self._quarantine = open_at(self._work.path(quarantine), lengths.get(quarantine, 0))
 
 
 def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, progress):
@@ -490,8 +516,7 @@ def _quarantine_lines(scored):
     )
 
 
-def _write_quarantine(path, work):
-    rows = work.path("quarantine")
+def _write_quarantine(path, rows):
     is_done = not rows.exists()  # by a run that was killed while it tidied up
     if is_done or not (rows.stat().st_size or os.path.exists(path)):
         return

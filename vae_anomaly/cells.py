@@ -26,13 +26,16 @@ _TYPES = re.compile(
     "|(?P<datetime>date|timestamp)"
     "|(?P<categorical>(large_)?string|(large_|fixed_size_)?binary|dictionary|time|extension<pandas)"
 )
-_DURATION = r"^-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?$"
+_DURATION = r"-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?"
 _MISSING = "nan|na|null|none|n/a"
 # What else there is can't be converted; which of these can, has to be tried.
-_NUMBER = r"[+-]?(inf(inity)?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
+_NUMBER = (
+    r"[+-]?(inf(inity)?|nan(\(\w*\))?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
+    f"|true|false|{_DURATION}"
+)
 _PLAUSIBLE = {
-    "numeric": f"(?i)^({_MISSING}|[+-]nan|{_NUMBER}|true|false|-?\\d+ days.*)?$",
-    "boolean": f"(?i)^({_MISSING}|[+-]nan|[+-]?[.01].*|true|false|-?\\d+ days.*)?$",
+    "numeric": f"(?i)^({_MISSING}|{_NUMBER})?$",
+    "boolean": f"(?i)^({_MISSING}|{_NUMBER})?$",
     "datetime": f"(?i)^({_MISSING}|\\d{{4}}-\\d\\d-\\d\\d.*)?$",
 }
 
@@ -164,7 +167,7 @@ def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
         return text.cast("float64")
     for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
         text = pc.replace_substring_regex(text, word, number)
-    is_duration = pc.match_substring_regex(text, _DURATION)
+    is_duration = pc.match_substring_regex(text, f"^({_DURATION})$")
     durations = pd.to_timedelta(pc.if_else(is_duration, text, None).to_pandas())
     seconds = pa.chunked_array([durations.dt.total_seconds()])
     return pc.if_else(is_duration, seconds, pc.if_else(is_duration, None, text).cast("float64"))

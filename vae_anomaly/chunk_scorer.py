@@ -78,6 +78,8 @@ class ChunkScorer:
             )
         if threshold is not None and false_alarm_rate is not None:
             raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
+        if threshold is not None and not np.isfinite(threshold):
+            raise ValueError(f"Expected a finite `threshold`. Received: threshold={threshold!r}.")
         if chunk_rows < 1:
             raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
         columns = list(dict.fromkeys(columns or ()))

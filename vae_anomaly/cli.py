@@ -4,6 +4,7 @@ TensorFlow is imported only once a command has checked all that can be checked w
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import pathlib
@@ -29,6 +30,8 @@ _SCORE_TYPES = [
     "elbo",
     "reconstruction_error",
 ]
+# Of the machine, not of the input: another run may do.
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOMEM)
 # Between lines of progress where there is no terminal.
 _LOG_SECONDS = 30
 _TREATMENTS = {
@@ -163,8 +166,8 @@ def fit(
 @click.option(
     "--quarantine",
     type=_TABLE,
-    help="CSV file for the rows that cannot be read.  [default: OUT.quarantine.csv; "
-    "quarantine.csv in a folder or for stdout]",
+    help="CSV file for the rows that cannot be read.  [default: OUT.quarantine.csv, one for each "
+    "file of a folder; quarantine.csv for stdout]",
 )
 @click.option("--summary", type=_TABLE, help="JSON file to write the summary to.")
 @click.option("--resume", is_flag=True, help="Go on with the work of a run that did not finish.")
@@ -186,13 +189,18 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
     what it adds to the score relative to what is usual.
 
     Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, the disk full or
-    the like: run again with --resume.
+    the like: run again with --resume; 130 interrupted where standard input or output is involved.
     """
     if on_bad_row == "fail" and max_bad_rows is not None:
         raise click.UsageError("Expected '--on-bad-row fail' or '--max-bad-rows'. Received both.")
-    if not options["resume"] and batch.work_folder(output).exists():
+    if not (options["resume"] or quiet) and batch.work_folder(output).exists():
         click.echo(f"discarding the unfinished work in {batch.work_folder(output)}", err=True)
-    with _reported(output), _terminated_as_interrupted(), _row_counter(quiet) as progress:
+    resumable_output = None if batch.STANDARD in (*inputs, output) else output
+    with (
+        _reported(resumable_output),
+        _terminated_as_interrupted(),
+        _row_counter(quiet) as progress,
+    ):
         report = batch.score_files(
             inputs,
             model,
@@ -410,19 +418,26 @@ def _reported(output=None):
     """Turn what went wrong with files into one line on stderr and an exit code; see ``score``."""
     try:
         yield
-    except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
-        message = f"error: {error}" if str(error) else "interrupted"
-        has_work = output is not None and batch.work_folder(output).exists()
+    except Exception as error:
+        cause = next((e for e in (error, error.__cause__) if isinstance(e, OSError)), None)
+        number = cause.errno if cause else None
+        kept = output is not None and batch.work_folder(output).exists()
+        if number == errno.EPIPE:  # the reader of standard output has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         if isinstance(error, batch.TooManyBadRowsError):
-            advice = "; with another limit, --resume goes on" if has_work else ""
-            _exit(3, message + advice)
-        # The system's error, not one of the input.
-        is_passing = isinstance(error, KeyboardInterrupt) or any(
-            isinstance(e, OSError) and e.errno for e in (error, error.__cause__)
-        )
-        if has_work and is_passing:
-            _exit(4, f"{message}; to go on, run again with --resume")
-        _exit(2, message)
+            _exit(3, f"error: {error}" + ("; with another limit, --resume goes on" if kept else ""))
+        if kept and (number in _PASSING or isinstance(error, MemoryError)):
+            _exit(4, f"error: {error or 'out of memory'}; to go on, run again with --resume")
+        if not isinstance(error, (ValueError, TypeError, OSError, FloatingPointError)):
+            if kept:
+                click.echo(f"the work done is in {batch.work_folder(output)}", err=True)
+            raise
+        _exit(2, f"error: {error}")
+    except KeyboardInterrupt:
+        if output is not None:
+            _exit(4, "interrupted; to go on, run again with --resume")
+        _exit(128 + signal.SIGINT, "interrupted")
 
 
 def _exit(code, message):

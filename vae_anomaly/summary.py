@@ -7,6 +7,7 @@ import numpy as np
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # Scores are counted by their first bits, to about 0.2% of each: a few thousand bins at most.
 _DROPPED_BITS = 14
+_FLOAT32_RANGE = np.finfo(np.float32).min, np.finfo(np.float32).max
 # A share has moved if it did so by more than chance (five standard errors) and by more than this.
 _LEAST_MOVE = 0.01
 # The batch as a whole is unlike the training data beyond this distance of the two distribution
@@ -76,7 +77,8 @@ class Tally:
             infinite=int(infinite.sum()),
         )
         keys, counts = np.unique(
-            scores.astype(np.float32).view(np.int32) >> _DROPPED_BITS, return_counts=True
+            np.clip(scores, *_FLOAT32_RANGE).astype(np.float32).view(np.int32) >> _DROPPED_BITS,
+            return_counts=True,
         )
         self._bins.update(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
         self._at_or_below += np.searchsorted(np.sort(scores), self._knots, side="right")

@@ -31,12 +31,12 @@ class TableWriter:
     """A table file to be: its rows are added to another file, which can go on from its length.
 
     Plain or gzip-compressed CSV grows as it is; what can't, Parquet and zstd, or of which only the
-    top is wanted, is kept as Arrow streams, one per write, of which `finish` makes the file.
+    top is wanted, is kept as Arrow streams, one per write. `finish` makes the file of either.
 
     Parameters
     ----------
-    path : path, or "-" for standard output (CSV or TSV that needs no `finish` only)
-        The file that grows.
+    path : path
+        The file that grows; "-", standard output, if it `grows` to be the table file itself.
     target : path, or "-" for standard output
         The table file, in the end; its suffix says how it is compressed.
     table_format : {"csv", "tsv", "parquet"}
@@ -60,10 +60,7 @@ class TableWriter:
         top: int | None = None,
         length: int = 0,
     ) -> None:
-        self._path, self._target, self._top = path, target, top
-        self._format = table_format
-        self._suffix = Path(target).suffix.lower()
-        # Readers go on after a member of gzip, but may stop after a frame of zstd.
+        self._path, self._target, self._format = path, target, table_format
         self._grows = grows(target, table_format, top)
         self._length = length
         with self._reported():
@@ -80,7 +77,12 @@ class TableWriter:
             array = pa.array(values, arrow_type, from_pandas=True)  # NaN is missing
             table = table.append_column(name, array)
         with self._reported():
-            content = self._text(table, header=not self._length) if self._grows else _stream(table)
+            if self._grows:
+                content = _csv(table, self._format, header=not self._length)
+                if Path(self._target).suffix.lower() == ".gz":
+                    content = gzip.compress(content, _GZIP_LEVEL, mtime=0)
+            else:
+                content = _stream(table)
             self._file.write(content)
         self._length += len(content)
 
@@ -98,59 +100,63 @@ class TableWriter:
             with suppress(OSError):
                 self._file.close()
 
-    def finish(self) -> None:
-        """Make the table file, which appears whole, and remove the file that grew."""
-        if self._path == STANDARD:
-            return
-        path = whole = Path(self._path)
-        with self._reported():
-            if not self._grows:
-                whole = path.with_name(f"{path.name}.whole")
-                self._write_whole(whole)
-            if str(self._target) == STANDARD:
-                with whole.open("rb") as file:
-                    shutil.copyfileobj(file, open_raw(STANDARD, "wb"))
-            else:
-                move(whole, self._target)
-            path.unlink(missing_ok=True)
-
-    def _write_whole(self, whole: Path) -> None:
-        import pyarrow.parquet as pq
-
-        tables = _streams(Path(self._path))
-        if self._top is not None:
-            tables = iter([_lowest(tables, self._top)])
-        first = next(tables)
-        tables = itertools.chain([first], tables)
-        with whole.open("wb") as raw:
-            if self._format == "parquet":
-                with pq.ParquetWriter(raw, first.schema) as writer:
-                    for table in _regrouped(tables):
-                        writer.write_table(table)
-            else:
-                with compressed(raw, self._target) as file:
-                    for index, table in enumerate(tables):
-                        file.write(self._text(table, header=not index))
-        with whole.open("rb") as raw:
-            os.fsync(raw.fileno())
-
-    def _text(self, table: pa.Table, *, header: bool) -> bytes:
-        delimiter = _DELIMITERS[self._format]
-        text = _rows(table, delimiter)
-        if header:
-            text = csv_lines([table.column_names], delimiter) + text
-        if self._grows and self._suffix == ".gz":
-            return gzip.compress(text, _GZIP_LEVEL, mtime=0)
-        return text
-
     @contextmanager
     def _reported(self) -> Iterator[None]:
         with reported(self._target, "write"):
             yield
 
 
+def finish(
+    path: str | Path, target: str | Path, table_format: str, *, top: int | None = None
+) -> None:
+    """Make the table file, which appears whole, and remove the file that grew.
+
+    The parameters are those of the `TableWriter`, which must be closed.
+
+    Raises
+    ------
+    TableError
+        If the file can't be written.
+    """
+    path = whole = Path(path)
+    with reported(target, "write"):
+        if not grows(target, table_format, top):
+            whole = path.with_name(f"{path.name}.whole")
+            _write_whole(path, whole, target, table_format, top)
+        if str(target) == STANDARD:
+            with whole.open("rb") as file:
+                shutil.copyfileobj(file, open_raw(STANDARD, "wb"))
+        else:
+            move(whole, target)
+        path.unlink(missing_ok=True)
+
+
+def _write_whole(
+    path: Path, whole: Path, target: str | Path, table_format: str, top: int | None
+) -> None:
+    import pyarrow.parquet as pq
+
+    tables = _streams(path)
+    if top is not None:
+        tables = iter([_lowest(tables, top)])
+    first = next(tables)
+    tables = itertools.chain([first], tables)
+    with whole.open("wb") as raw:
+        if table_format == "parquet":
+            with pq.ParquetWriter(raw, first.schema) as writer:
+                for table in _regrouped(tables):
+                    writer.write_table(table)
+        else:
+            with compressed(raw, target) as file:
+                for index, table in enumerate(tables):
+                    file.write(_csv(table, table_format, header=not index))
+    with whole.open("rb") as raw:
+        os.fsync(raw.fileno())
+
+
 def grows(target: str | Path, table_format: str, top: int | None) -> bool:
     """Whether the table file itself can grow, without a `finish` that reads all of it again."""
+    # Readers go on after a member of gzip, but may stop after a frame of zstd.
     return table_format != "parquet" and top is None and Path(target).suffix.lower() != ".zst"
 
 
@@ -161,6 +167,12 @@ def csv_lines(rows: Iterable[Sequence[object]], delimiter: str = ",") -> bytes:
     sink = SimpleNamespace(write=lambda row: lines.append(row[:-2]))
     csv.writer(sink, delimiter=delimiter).writerows(rows)
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def _csv(table: pa.Table, table_format: str, *, header: bool) -> bytes:
+    delimiter = _DELIMITERS[table_format]
+    rows = _rows(table, delimiter)
+    return csv_lines([table.column_names], delimiter) + rows if header else rows
 
 
 def _as_text(table: pa.Table) -> pa.Table:
@@ -214,10 +226,25 @@ def _has_any(text: pa.StringArray, marks: Sequence[bytes]) -> bool:
 def _stream(table: pa.Table) -> bytes:
     import pyarrow as pa
 
+    columns = list(map(_with_small_dictionary, table.columns))
+    # Inputs may differ in what can be null.
+    fields = [pa.field(field.name, field.type) for field in table.schema]
+    table = pa.table(columns, schema=pa.schema(fields, table.schema.metadata))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     return sink.getvalue().to_pybytes()
+
+
+def _with_small_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Drop unused values of a dictionary that is larger than the column."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type) or column.type.ordered:
+        return column
+    if all(len(chunk.dictionary) <= len(chunk) for chunk in column.chunks):
+        return column
+    return column.cast(column.type.value_type).dictionary_encode().cast(column.type)
 
 
 def _streams(path: Path) -> Iterator[pa.Table]:

@@ -1,10 +1,13 @@
 """The unfinished part of a batch: a folder from which it can be resumed.
 
-``state.json`` says what is done, with what, and how far it got. The other files grow; what they
-hold beyond the lengths in the state does not count, and is written again by a run that resumes.
+``job.json`` says what is done, with what; ``state.json`` how far it got. The other files grow; what
+they hold beyond the lengths in the state does not count, and is written again by a run that
+resumes. A run that is killed while it removes the folder, between its last two files and the
+folder itself, is the only one whose work is done again.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -14,8 +17,8 @@ from typing import Any
 
 from vae_anomaly.table_files import move
 
-_STATE = "state.json"
-_OURS = re.compile(r"state\.json|rows-\d+|quarantine|.*\.tmp|.*\.whole")
+_JOB, _STATE = "job.json", "state.json"
+_OURS = re.compile(r"(job|state)\.json|rows-\d+|quarantine-\d+|.*\.tmp|.*\.whole")
 
 
 class WorkFolder:
@@ -33,8 +36,8 @@ class WorkFolder:
     Attributes
     ----------
     state : dict
-        What ``commit`` said: ``input`` and ``start`` (where to go on), ``lengths`` (of the files,
-        by name), ``tally`` and ``done``, whether all inputs have been scored.
+        What ``commit`` said: ``input`` and ``start`` (where to go on), ``lengths`` (of the files
+        that were growing, by name), ``tally`` and ``done``, whether all inputs have been scored.
 
     Raises
     ------
@@ -44,15 +47,15 @@ class WorkFolder:
 
     def __init__(self, folder, job, *, resume):
         self._folder = pathlib.Path(folder)
-        job = json.loads(json.dumps(job))
+        self._job = json.loads(json.dumps(job))
         self.state: dict[str, Any] = {
+            "job": hashlib.sha256(json.dumps(job).encode()).hexdigest(),
             "input": 0,
             "start": [],
             "lengths": {},
             "tally": None,
             "done": False,
         }
-        self._job = job
         self._folder.mkdir(exist_ok=True)
         self._lock = os.open(self._folder, os.O_RDONLY)
         try:
@@ -64,10 +67,8 @@ class WorkFolder:
     def _take(self, resume):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"{self._folder}: another run is at work here. Wait for it."
-            ) from error
+        except OSError:
+            raise ValueError(f"{self._folder}: another run is at work here. Wait for it.") from None
         strange = [name for name in os.listdir(self._folder) if not _OURS.fullmatch(name)]
         if strange:
             raise ValueError(
@@ -76,14 +77,17 @@ class WorkFolder:
             )
         if resume and self.path(_STATE).exists():
             before = json.loads(self.path(_STATE).read_text())
-            if changed := _changed(before["job"], self._job):
+            if before["job"] != self.state["job"]:
+                job = self.path(_JOB).read_text() if self.path(_JOB).exists() else "{}"
+                changed = _changed(json.loads(job), self._job)
                 raise ValueError(
                     f"{changed} changed since the run to resume started. Start again without "
                     "--resume."
                 )
-            self.state = before["state"]
+            self.state = before
             return
         self._clear()
+        self._write(_JOB, self._job)
         self.commit()
 
     def __enter__(self):
@@ -103,12 +107,7 @@ class WorkFolder:
     def commit(self, **state):
         """Record how far the work got; all that it counts must be on the disk."""
         self.state.update(state)
-        temporary = self.path(f"{_STATE}.tmp")
-        with temporary.open("w") as file:
-            json.dump({"job": self._job, "state": self.state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        move(temporary, self.path(_STATE))
+        self._write(_STATE, self.state)
 
     def remove(self):
         """Remove the folder, once all is done or nothing of it is of use."""
@@ -120,12 +119,20 @@ class WorkFolder:
         for name in sorted(os.listdir(self._folder), key=lambda name: name == _STATE):
             self.path(name).unlink(missing_ok=True)
 
+    def _write(self, name, content):
+        temporary = self.path(f"{name}.tmp")
+        with temporary.open("w") as file:
+            file.write(json.dumps(content))
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, self.path(name))
+
 
 def _changed(before, job):
     for key, value in job.items():
         if before.get(key) != value:
-            if key == "inputs" and len(before[key]) == len(value):
+            if key == "inputs" and len(before.get(key, [])) == len(value):
                 pairs = zip(before[key], value, strict=True)
                 return next(f"Input {new[0]}" for old, new in pairs if old != new)
             return f"The {key}"
-    return None
+    return "The job"
