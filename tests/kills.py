@@ -1,7 +1,7 @@
 """A batch that is killed again and again, and resumed: a program, run by test_batch.py.
 
-``python -m tests.kills FOLDER SUFFIX points`` ends the process before and after every operation
-that the file system can see; with ``moments`` it is killed at random moments. The detector is one
+``python -m tests.kills FOLDER SUFFIX points`` ends the process before every operation that
+the file system can see; with ``moments`` it is killed at random moments. The detector is one
 without TensorFlow, for this is about files.
 """
 
@@ -91,17 +91,14 @@ def end(pid):
 
 
 def die_at(point, *args):
-    """Score, but end the process at the point: before or after an operation, counted from 0."""
+    """Score, but end the process before an operation, counted from 0."""
     left = itertools.count(point, -1)
 
     def wrapped(operation):
         def run(*args, **kwargs):
             if next(left) == 0:
                 os._exit(9)
-            result = operation(*args, **kwargs)
-            if next(left) == 0:
-                os._exit(9)
-            return result
+            return operation(*args, **kwargs)
 
         return run
 
