@@ -16,6 +16,7 @@ LEAVES = {
     *TABLES,
     "summary",
     "work_folder",
+    "batch_places",
     "layers",
     "likelihoods",
     "marginals",

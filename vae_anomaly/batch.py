@@ -4,29 +4,34 @@ Knows nothing of what is in the files; ``table_reader`` and ``table_writer`` do.
 """
 
 import functools
-import glob
 import importlib.metadata
 import itertools
 import json
 import os
 import pathlib
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from vae_anomaly.batch_places import (
+    check_places,
+    find_inputs,
+    identity,
+    is_folder,
+    quarantine_beside,
+    targets_of,
+    work_folder,
+)
 from vae_anomaly.chunk_scorer import ChunkScorer
 from vae_anomaly.summary import Tally
 from vae_anomaly.table_files import (
     STANDARD,
     TableError,
-    file_format,
-    is_table,
     open_at,
-    reported,
     write_whole,
 )
 from vae_anomaly.table_writer import TableWriter, csv_lines, finish, grows
@@ -42,57 +47,6 @@ class TooManyBadRowsError(ValueError):
 
 class _InputChangedError(TableError):
     """An input is not what it was; nothing of the work is of use."""
-
-
-def find_inputs(inputs, exclude=()):
-    """Return the files that paths, folders and globs stand for; "-" is standard input.
-
-    Parameters
-    ----------
-    inputs : path, or sequence of path
-        Of a folder, all table files directly in it, by name; a pattern may have ``**``.
-    exclude : collection of path
-        Files not to be taken from folders and patterns; and folders, with the files in them.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    TableError
-        A folder or pattern has no table files, or a file is there twice.
-    """
-    if isinstance(inputs, (str, os.PathLike)):
-        inputs = [inputs]
-    excluded = {os.path.realpath(path) for path in exclude}
-    found = []
-    for name in map(os.fspath, inputs):
-        if os.path.isdir(name):
-            candidates = sorted(map(os.fspath, pathlib.Path(name).iterdir()))
-        elif not os.path.exists(name) and glob.has_magic(name):
-            candidates = sorted(glob.glob(name, recursive=True))
-        else:
-            found.append(name)
-            continue
-        tables = [path for path in candidates if is_table(path) and os.path.isfile(path)]
-        tables = [path for path in tables if not excluded.intersection(_real_and_folder(path))]
-        if not tables:
-            raise TableError(
-                f"{name}: expected table files other than those to write, received none; check "
-                "the path"
-            )
-        found.extend(tables)
-    counts = Counter(map(os.path.realpath, found))
-    repeated = [name for name in found if counts[os.path.realpath(name)] > 1]
-    if repeated or not found:
-        raise TableError(f"expected each input once, received {repeated or 'none'}; name it once")
-    return found
-
-
-def _real_and_folder(path):
-    real = os.path.realpath(path)
-    return real, os.path.dirname(real)
 
 
 def iter_scored(inputs, detector, **options):
@@ -204,15 +158,15 @@ def score_files(
         An option that makes no sense; a file to be written that is an input, too; the work to
         resume is another job.
     """
-    to_folder = _is_folder(output)
+    to_folder = is_folder(output)
     paths = find_inputs(inputs, exclude=[p for p in (output, quarantine, summary) if p is not None])
-    identities = [_identity(path) for path in paths]
-    targets = _targets(paths, output, to_folder, format)
+    identities = [identity(path) for path in paths]
+    targets = targets_of(paths, output, to_folder, format)
     if quarantine is None:
-        quarantines = [_quarantine_beside(target.path) for target in targets]
+        quarantines = [quarantine_beside(target.path) for target in targets]
     else:
         quarantines = [pathlib.Path(quarantine)] * len(targets)
-    _check_places(paths, [target.path for target in targets], quarantines, summary, to_folder)
+    check_places(paths, [target.path for target in targets], quarantines, summary, to_folder)
     to_stdout = str(output) == STANDARD
     resumable = not to_stdout and STANDARD not in paths
     if resume and not resumable:
@@ -224,7 +178,7 @@ def score_files(
     if not to_folder:
         scoring.check_alike(types=targets[0].format == "parquet")
     job = {
-        "inputs": [[path, *identity] for path, identity in zip(paths, identities, strict=True)],
+        "inputs": [[path, *known] for path, known in zip(paths, identities, strict=True)],
         "model": scoring.fingerprint(),
         "columns": sorted(map(list, set(map(tuple, scoring.kept.values())))),
         "options": [str(output), format, only_anomalies, top, scoring.options],
@@ -266,96 +220,6 @@ def score_files(
             raise
         work.remove()
     return report
-
-
-def work_folder(output):
-    """Return the folder that has the work of ``score_files`` for an output until it is done."""
-    if _is_folder(output):
-        return pathlib.Path(output) / ".partial"
-    return pathlib.Path(f"{output}.partial")
-
-
-def _is_folder(output):
-    return os.path.isdir(output) or str(output).endswith("/")
-
-
-class _Target(NamedTuple):
-    path: pathlib.Path
-    format: str
-    inputs: list[int]
-
-
-def _targets(paths, output, to_folder, format):
-    if not to_folder:
-        path = pathlib.Path(output)
-        if format and is_table(path) and file_format(path) != format:
-            raise ValueError(
-                f"Expected `format` as the suffix says, or another suffix. Received: "
-                f"format={format!r}, {path}."
-            )
-        return [_Target(path, format or file_format(output), list(range(len(paths))))]
-    targets = []
-    for index, path in enumerate(paths):
-        name = "stdin.csv" if path == STANDARD else pathlib.Path(path).name
-        own = file_format(name)
-        if format not in (None, own):
-            name = name[: name.lower().rindex(".p" if own == "parquet" else f".{own}")]
-            name += f".{format}"
-        targets.append(_Target(pathlib.Path(output) / name, format or own, [index]))
-    return targets
-
-
-def _quarantine_beside(target):
-    if str(target) != STANDARD:
-        return target.with_name(f"{target.name}.quarantine.csv")
-    path = pathlib.Path("quarantine.csv")
-    if path.exists():  # it is not known whose
-        raise ValueError(f"{path}: expected no file of this name yet. Name another `quarantine`.")
-    return path
-
-
-def _check_places(paths, targets, quarantines, summary, to_folder):
-    """Check, before any work, that what is written can be, and that it is no two things at once."""
-    roles = {
-        "an input": paths,
-        "an output": targets,
-        "a quarantine": list(dict.fromkeys(quarantines)),
-    }
-    if summary is not None:
-        roles["the summary"] = [summary]
-    taken: dict[str, str] = {}
-    for role, places in roles.items():
-        for place in places:
-            if str(place) == STANDARD:
-                continue
-            real = os.path.realpath(place)
-            if real in taken:
-                raise ValueError(
-                    f"Expected a file of its own for {role}. Received: {place}, which is "
-                    f"{taken[real]}, too. Choose another one."
-                )
-            taken[real] = role
-            if role == "an input":
-                continue
-            if os.path.exists(place) and not os.path.isfile(place):
-                raise ValueError(
-                    f"{place}: expected a file, or no file yet, for {role}. Received: a folder or "
-                    "a device."
-                )
-            parent = pathlib.Path(place).absolute().parent
-            # The folder of the outputs is made later.
-            made_later = to_folder and parent == targets[0].absolute().parent
-            if not made_later and not (parent.is_dir() and os.access(parent, os.W_OK)):
-                raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
-
-
-def _identity(path):
-    """Return what tells whether a file has changed."""
-    if path == STANDARD:
-        return []
-    with reported(path, "read"):
-        status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
 
 
 class _Outputs:
@@ -450,7 +314,7 @@ def _check_bad_rows(tally, most, scored=None):
 
 def _read(scoring, inputs, first, start):
     """Yield (input, chunk, arrays, share of all inputs read), and nothing else after its last."""
-    sizes = [identity[0] if identity else 0 for _, *identity in inputs]
+    sizes = [known[0] if known else 0 for _, *known in inputs]
     total = sum(sizes)
     for index in range(first, len(scoring.paths)):
         path = scoring.paths[index]
@@ -461,7 +325,7 @@ def _read(scoring, inputs, first, start):
                 if total and STANDARD not in scoring.paths:
                     share = (before + sizes[index] * reader.share_read(chunk)) / total
                 yield index, chunk, arrays, share
-        if [path, *_identity(path)] != inputs[index]:
+        if [path, *identity(path)] != inputs[index]:
             raise _InputChangedError(
                 f"{path}: expected a file that does not change, received one that did while it "
                 "was read; score a copy of it"
