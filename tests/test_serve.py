@@ -222,11 +222,17 @@ def test_nan_is_written_as_a_literal(client):
     assert rest.to_body({"y": np.array([np.nan])}, "outputs") == b'{"outputs": [NaN]}'
 
 
-def test_float32_is_written_with_the_digits_that_it_needs():
-    x = np.array([0.2, 1 / 3, 1e-30, 16777217.0, 3.0], np.float32)
+def test_float32_is_written_with_few_digits_that_give_the_same_float32_again():
+    short = np.array([0.2, 1 / 3, 16777216.0, -3.0, 0.0], np.float32)
+    assert rest.to_body({"y": short}, "outputs") == (
+        b'{"outputs": [0.2, 0.333333343, 16777216.0, -3.0, 0.0]}'
+    )
+    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
+    x = np.concatenate([bits.view(np.float32), np.float32([np.inf, -np.inf, -0.0])])
     written = json.loads(rest.to_body({"y": x}, "outputs"))["outputs"]
-    assert written == [0.2, 0.33333334, 1e-30, 16777216.0, 3.0]
-    np.testing.assert_array_equal(np.float32(written), x)
+    np.testing.assert_array_equal(np.array(written, np.float64).astype(np.float32), x)
+    assert np.signbit(written[-1])
+    assert rest.to_body({"y": np.array(0.2, np.float32)}, "outputs") == b'{"outputs": 0.2}'
 
 
 def test_strings_that_are_not_utf_8_leave_as_they_are():
@@ -694,6 +700,11 @@ def test_a_port_that_is_taken_is_one_line(halves):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert_one_line(command(halves, "--port", port), f"--port {port}", "in use", "another port")
+
+
+def test_answers_are_sent_without_waiting_for_more():
+    with serve.listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_an_address_of_another_machine_is_one_line(halves):

@@ -151,7 +151,7 @@ def to_body(outputs, key):
     -------
     bytes
         JSON in UTF-8, with the literals NaN, Infinity and -Infinity, as TensorFlow Serving has
-        them. A float32 has the fewest digits that give the same float32 again.
+        them. A float32 has as many digits as give the same float32 again.
 
     Raises
     ------
@@ -164,12 +164,11 @@ def to_body(outputs, key):
         if key == "predictions":
             _check_rows(name, array, values)
         values[name] = _listed(name, array)
+    answer: object = values
     if len(values) == 1:
         (answer,) = values.values()
     elif key == "predictions":
         answer = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    else:
-        answer = values
     # Strings that are not UTF-8 leave as the bytes they are.
     return json.dumps({key: answer}, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
@@ -376,13 +375,29 @@ def _listed(name, array):
     if array.dtype not in _TYPES.values():
         raise RequestError(f"Failed to write JSON value for tensor type: {array.dtype}")
     if array.dtype == np.float32:
-        # By way of text: as a float64, 0.2 would be 0.20000000298023224.
-        return np.array([float(str(x)) for x in array.ravel()]).reshape(array.shape).tolist()
+        return _in_decimals(array).tolist()
     if array.dtype == np.object_:
         texts = np.empty(array.size, np.object_)
         texts[:] = [_text(name, string) for string in array.ravel()]
         return texts.reshape(array.shape).tolist()
     return array.tolist()
+
+
+def _in_decimals(x):
+    """The float64 to write for a float32: of six significant digits, or nine, or as many as needed.
+
+    The original does so, for 0.2 as a float64 would be 0.20000000298023224. The fewest digits that
+    give the same float32 again.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        written = exact = x.astype(np.float64)
+        place = np.floor(np.log10(np.abs(exact)))
+        place = np.where(np.isfinite(place), place, 0)
+        for digits in (9, 6):
+            scale = 10.0 ** (digits - 1 - place)
+            rounded = np.rint(exact * scale) / scale
+            written = np.where(rounded.astype(np.float32) == x, rounded, written)
+    return written
 
 
 def _text(name, string):
