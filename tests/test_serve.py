@@ -127,6 +127,7 @@ def running(folder, load=serve.ServedModel):
             with httpx.Client(
                 base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60
             ) as client:
+                client.end_server = lambda: setattr(server, "should_exit", True)
                 yield client
         finally:
             server.should_exit = True
@@ -137,6 +138,17 @@ def running(folder, load=serve.ServedModel):
 def client(served):
     with running(served) as client:
         yield client
+
+
+@pytest.fixture
+def halves(saved, tmp_path):
+    """A folder with ``half`` in version 1, which adds 3."""
+    shutil.copytree(saved / "plus3", tmp_path / "served" / "half" / "1")
+    return tmp_path / "served"
+
+
+def states(status):
+    return [(version["version"], version["state"]) for version in status["model_version_status"]]
 
 
 def refused(response, status, *words):
@@ -426,6 +438,67 @@ def test_a_bug_is_answered_with_500_as_json(served):
         refused(client.post(HALF, json={"instances": [[1, 2]]}), 500, "ZeroDivisionError: a bug")
 
 
+@pytest.fixture
+def waiting(halves):
+    """A server whose version 1 has a request under way until ``go`` is set; its answer."""
+    begun, go, answers = threading.Event(), threading.Event(), []
+
+    class Waiting(serve.ServedModel):
+        def run(self, signature, arrays):
+            if self.version == 1:
+                begun.set()
+                assert go.wait(60)
+            return super().run(signature, arrays)
+
+    def ask():
+        answers.append(client.post(HALF, json={"instances": [[1, 2]]}).json())
+
+    with running(halves, Waiting) as client:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(60)
+
+        def answer():
+            go.set()
+            thread.join()
+            return answers
+
+        yield client, answer
+        go.set()
+
+
+def test_a_request_under_way_does_not_keep_others_waiting(waiting):
+    client, answer = waiting
+    assert client.get("/v1/models/half").status_code == 200
+    assert client.post(HALF, content=b"{").status_code == 400
+    assert answer() == [{"predictions": [[3.5, 4.0]]}]
+
+
+def test_a_request_under_way_is_answered_by_the_version_that_it_began_with(waiting, saved, halves):
+    client, answer = waiting
+    shutil.copytree(saved / "plus4", halves / "half" / "2")
+    deadline = time.monotonic() + 60
+    while (
+        states(client.get("/v1/models/half").json())[0] != ("2", "AVAILABLE")
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    response = client.post(HALF, json={"instances": [[1, 2]]})
+    assert response.json() == {"predictions": [[4.5, 5.0]]}
+    assert answer() == [{"predictions": [[3.5, 4.0]]}]
+
+
+def test_a_request_under_way_is_answered_before_the_server_ends(waiting):
+    client, answer = waiting
+    client.end_server()
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(httpx.ConnectError):
+        while time.monotonic() < deadline:
+            httpx.get(client.base_url)
+            time.sleep(0.05)
+    assert answer() == [{"predictions": [[3.5, 4.0]]}]
+
+
 def test_models_saved_the_old_way_are_served_with_names_that_are_no_identifiers(tmp_path):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         x = tf.compat.v1.placeholder(tf.float32, [None])
@@ -474,13 +547,6 @@ def folder(tmp_path):
     return Folder
 
 
-def states(models, name="m"):
-    return [
-        (status["version"], status["state"])
-        for status in models.status(name)["model_version_status"]
-    ]
-
-
 def test_the_highest_integer_is_served(folder):
     for version in ("2", "10", "9"):
         folder.write(version)
@@ -496,7 +562,7 @@ def test_names_that_are_no_integers_and_folders_without_a_model_are_ignored(fold
     (folder.path / "m" / "100").write_text("a file")
     folder.models.poll(is_first=True)
     assert folder.models.find("m").version == 1
-    assert states(folder.models) == [("1", "AVAILABLE")]
+    assert states(folder.models.status("m")) == [("1", "AVAILABLE")]
 
 
 def test_a_new_version_is_served_once_its_files_stand_still(folder):
@@ -510,7 +576,7 @@ def test_a_new_version_is_served_once_its_files_stand_still(folder):
     assert folder.models.find("m") is before
     folder.models.poll()
     assert folder.models.find("m").version == 2
-    assert states(folder.models) == [("2", "AVAILABLE"), ("1", "END")]
+    assert states(folder.models.status("m")) == [("2", "AVAILABLE"), ("1", "END")]
     with pytest.raises(rest.RequestError, match=r"Specific\(m, 1\)"):
         folder.models.find("m", 1)
 
@@ -551,7 +617,7 @@ def test_a_version_whose_folder_goes_gives_way_to_the_one_before(folder):
     folder.models.poll()
     folder.models.poll()
     assert folder.models.find("m").version == 1
-    assert states(folder.models) == [("2", "END"), ("1", "AVAILABLE")]
+    assert states(folder.models.status("m")) == [("2", "END"), ("1", "AVAILABLE")]
 
 
 def test_a_model_whose_folder_goes_altogether_stays(folder):
@@ -616,13 +682,6 @@ class Process:
         return rest_of_it
 
 
-@pytest.fixture
-def halves(saved, tmp_path):
-    """A folder with ``half`` in version 1, which adds 3."""
-    shutil.copytree(saved / "plus3", tmp_path / "served" / "half" / "1")
-    return tmp_path / "served"
-
-
 def test_a_new_version_takes_over_under_load_without_a_request_lost(saved, halves):
     server = Process(halves)
     stop, answers = threading.Event(), []
@@ -644,14 +703,14 @@ def test_a_new_version_takes_over_under_load_without_a_request_lost(saved, halve
         deadline = time.monotonic() + 120
         while answers[-1:] != [(200, 4.0)] and time.monotonic() < deadline:
             time.sleep(0.05)
-        state = httpx.get(server.url.removesuffix(":predict")).json()["model_version_status"]
+        status = httpx.get(server.url.removesuffix(":predict")).json()
     finally:
         stop.set()
         for thread in threads:
             thread.join()
         said = server.end()
     assert set(answers) == {(200, 3.0), (200, 4.0)}
-    assert [version["state"] for version in state] == ["AVAILABLE", "END"]
+    assert states(status) == [("2", "AVAILABLE"), ("1", "END")]
     assert server.process.returncode == 0
     assert said.splitlines()[-2:] == ["serving half version 2", "stopped"]
 

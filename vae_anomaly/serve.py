@@ -321,9 +321,11 @@ def list_models(folder):
     """
     models: dict[str, dict[int, pathlib.Path]] = {}
     for path in pathlib.Path(folder).glob("*/*/saved_model.pb"):
-        version = path.parent.name
+        name, version = path.parent.parent.name, path.parent.name
+        if name.startswith("."):
+            continue
         if version.isascii() and version.isdecimal() and int(version) <= _MOST_VERSIONS:
-            models.setdefault(path.parent.parent.name, {})[int(version)] = path.parent
+            models.setdefault(name, {})[int(version)] = path.parent
     return {name: dict(sorted(models[name].items(), reverse=True)) for name in sorted(models)}
 
 
