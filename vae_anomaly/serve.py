@@ -470,14 +470,19 @@ def serve(folder, listener, *, report=print, **options):
         raise ValueError(f"Expected a model that loads. Received none in {folder}.")
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    for name in models.names:
-        report(f"http://{address}/v1/models/{name}:predict")
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            for name in models.names:  # only now, when signals are heard
+                report(f"http://{address}/v1/models/{name}:predict")
+
     config = uvicorn.Config(
         create_app(models, **options),
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
 
 
 def _poll(models, seconds, stop):
