@@ -190,7 +190,7 @@ class ServedFolder:
     def __init__(self, folder, *, load=ServedModel, report=print):
         self.folder = pathlib.Path(folder)
         self._load = load
-        self._report = report
+        self.report = report
         self._models = {}
         self._states = {}  # by name: by version: state, error code, message
         self._seen = {}  # by folder: its files when it was last looked at
@@ -227,14 +227,14 @@ class ServedFolder:
         except Exception as error:  # whatever a damaged folder makes TensorFlow raise
             message = " ".join(f"{type(error).__name__}: {error}".split())
             self._set_state(name, version, "END", _code(error), message)
-            self._report(f"{folder}: not served, for it does not load: {message[:500]}")
+            self.report(f"{folder}: not served, for it does not load: {message[:500]}")
             return False
         before = self._models.get(name)
         self._models[name] = model
         self._set_state(name, version, "AVAILABLE")
         if before is not None:
             self._set_state(name, before.version, "END")
-        self._report(f"serving {name} version {version}")
+        self.report(f"serving {name} version {version}")
         return True
 
     def _set_state(self, name, version, state, code="OK", message=""):
@@ -490,7 +490,7 @@ def _poll(models, seconds, stop):
         try:
             models.poll()
         except OSError as error:
-            models._report(f"{models.folder}: cannot be looked through: {error}")
+            models.report(f"{models.folder}: cannot be looked through: {error}")
 
 
 def _predicted(models, body, name, version, label, method):
