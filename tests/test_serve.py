@@ -398,6 +398,16 @@ def test_a_long_request_is_413_with_and_without_a_declared_length(client):
     refused(client.post(HALF, content=iter([body])), 413, "100000 bytes")
 
 
+def test_who_asks_before_sending_a_long_request_is_told_not_to(client):
+    address = client.base_url.host, client.base_url.port
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(
+            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_the_status_of_a_model(client):
     status = {
         "model_version_status": [
@@ -731,7 +741,7 @@ def test_a_request_that_is_too_long_or_broken_off_leaves_the_server_in_order(hal
     server = Process(halves, "--max-request-mib", "1")
     try:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.request("POST", "/v1/models/half:predict", b"1" * (2**20 + 1))
+        connection.request("POST", "/v1/models/half:predict", b"1" * 2**25)
         assert connection.getresponse().status == 413
         connection.close()
         with socket.create_connection(("127.0.0.1", server.port)) as broken:

@@ -539,13 +539,17 @@ async def _body(request, most):
         413,
     )
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
+    if "expect" in request.headers and length.isdecimal() and int(length) > most:
         raise too_long
     body = bytearray()
+    size = 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise too_long
+        size += len(chunk)
+        if size <= most:
+            body += chunk
+    # Only now: who is still sending does not read an answer.
+    if size > most:
+        raise too_long
     return bytes(body)
 
 
