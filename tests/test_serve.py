@@ -147,6 +147,15 @@ def halves(saved, tmp_path):
     return tmp_path / "served"
 
 
+def wait_until_closed(url):
+    """Until a server that is about to end takes no more connections."""
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(httpx.TransportError):
+        while time.monotonic() < deadline:
+            httpx.get(url)
+            time.sleep(0.05)
+
+
 def states(status):
     return [(version["version"], version["state"]) for version in status["model_version_status"]]
 
@@ -501,11 +510,7 @@ def test_a_request_under_way_is_answered_by_the_version_that_it_began_with(waiti
 def test_a_request_under_way_is_answered_before_the_server_ends(waiting):
     client, answer = waiting
     client.end_server()
-    deadline = time.monotonic() + 60
-    with contextlib.suppress(httpx.ConnectError):
-        while time.monotonic() < deadline:
-            httpx.get(client.base_url)
-            time.sleep(0.05)
+    wait_until_closed(client.base_url)
     assert answer() == [{"predictions": [[3.5, 4.0]]}]
 
 
@@ -752,6 +757,18 @@ def test_a_request_that_is_too_long_or_broken_off_leaves_the_server_in_order(hal
         assert response.json() == {"predictions": [[3.5, 4.0]]}
     finally:
         assert server.end() == "stopped\n"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_who_never_finishes_asking(halves):
+    server = Process(halves)
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(
+            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        )
+        server.process.send_signal(signal.SIGINT)
+        wait_until_closed(server.url)
+        assert server.end() == "stopped\n"
+    assert server.process.returncode == 0
 
 
 def command(*arguments):

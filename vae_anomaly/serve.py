@@ -8,6 +8,7 @@ of ``http_rest_api_handler.cc``, ``http_rest_api_util.cc``, ``http_server.cc`` a
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -462,7 +463,7 @@ def serve(folder, listener, *, report=print, **options):
     ValueError
         If no model could be loaded.
     KeyboardInterrupt
-        After a Ctrl-C, when the requests under way have been answered.
+        After a Ctrl-C, when the requests under way have been answered; after a second, at once.
     """
     models = ServedFolder(folder, report=report)
     models.poll(is_first=True)
@@ -476,6 +477,11 @@ def serve(folder, listener, *, report=print, **options):
             await super().startup(sockets)
             for name in models.names:  # only now, when signals are heard
                 report(f"http://{address}/v1/models/{name}:predict")
+
+        def handle_exit(self, sig, frame):
+            super().handle_exit(sig, frame)
+            if self.force_exit:  # what a second Ctrl-C cuts off needs no traceback
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     config = uvicorn.Config(
         create_app(models, **options),
