@@ -381,6 +381,8 @@ def test_an_output_without_rows_has_no_place_in_predictions(client):
         ("POST", "/v1/models/half:classify", 501, "classify"),
         ("POST", "/v1/models/half:predict?x=1", 400, "Malformed request"),
         ("POST", "/v1/models/half", 400, "Malformed request"),
+        ("POST", "/v1/models:predict", 400, "Malformed request"),
+        ("GET", "/v1/models/versions/1", 400, "Missing model name in request."),
         ("POST", "/v1/foo", 400, "Malformed request"),
         ("GET", "/v1/models/half:predict", 400, "Malformed request"),
         ("PUT", "/v1/models/half:predict", 400, "Malformed request: PUT"),
@@ -652,20 +654,23 @@ def test_a_model_that_appears_is_served(folder):
     assert folder.models.names == ["later", "m"]
 
 
-def test_damage_to_a_saved_model_is_an_error_of_loading(saved, tmp_path):
-    def load():
-        models = serve.ServedFolder(tmp_path, report=lines.append)
-        models.poll(is_first=True)
-        assert models.names == []
-
-    for damage in ("saved_model.pb", "variables/variables.data-00000-of-00001"):
-        lines = []
-        shutil.copytree(saved / "plus3", tmp_path / "half" / "1")
-        path = tmp_path / "half" / "1" / damage
-        path.write_bytes(path.read_bytes()[:-7] if "variables" in damage else b"\xff\x00\xff")
-        load()
-        assert len(lines) == 1 and "does not load" in lines[0], lines
-        shutil.rmtree(tmp_path / "half")
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("saved_model.pb", lambda whole: b"\xff\x00\xff", "DecodeError"),
+        ("saved_model.pb", lambda whole: b"", "with the tag 'serve'"),
+        ("variables/variables.data-00000-of-00001", lambda whole: whole[:-7], "Read less bytes"),
+    ],
+)
+def test_a_damaged_saved_model_is_reported_in_one_line(halves, name, content, word):
+    path = halves / "half" / "1" / name
+    path.write_bytes(content(path.read_bytes()))
+    lines = []
+    models = serve.ServedFolder(halves, report=lines.append)
+    models.poll(is_first=True)
+    assert models.names == []
+    assert len(lines) == 1 and "does not load" in lines[0] and word in lines[0], lines
+    assert "\n" not in lines[0]
 
 
 # The command, as a process that is spoken to through a socket.

@@ -31,11 +31,13 @@ MAX_REQUEST_BYTES = 64 * 2**20
 # Requests under way get so long after Ctrl-C.
 SHUTDOWN_SECONDS = 30
 
-_MODEL = r"/v1/models(?:/([^/:?]+))?(?:/versions/(\d+)|/labels/([^/:?]+))?"
-_METHOD_PATH = re.compile(_MODEL + r":(classify|regress|predict)", re.IGNORECASE)
-_STATUS_PATH = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE)
+_VERSION = r"(?:/versions/([0-9]+)|/labels/([^/:?]+))?"
+_METHOD_PATH = re.compile(
+    rf"/v1/models/([^/:?]+){_VERSION}:(classify|regress|predict)", re.IGNORECASE
+)
+_STATUS_PATH = re.compile(rf"/v1/models(?:/([^/:?]+))?{_VERSION}(/metadata)?", re.IGNORECASE)
 _DEFAULT_SIGNATURE = "serving_default"
-_MOST_VERSIONS = 2**63 - 1
+_LARGEST_VERSION = 2**63 - 1
 # Of http_server.cc; what is not here is 500.
 _STATUS_CODES = {
     "CANCELLED": 499,
@@ -80,8 +82,10 @@ class ServedModel:
         saved = saved_model_pb2.SavedModel.FromString(
             (pathlib.Path(folder) / "saved_model.pb").read_bytes()
         )
-        (graph,) = [g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"]]
-        self._signatures = dict(graph.signature_def)
+        tags = [list(graph.meta_info_def.tags) for graph in saved.meta_graphs]
+        if ["serve"] not in tags:
+            raise ValueError(f"Expected a meta graph with the tag 'serve'. Received: {tags}.")
+        self._signatures = dict(saved.meta_graphs[tags.index(["serve"])].signature_def)
         # The signatures' variables live as long as this does.
         self._loaded = tf.saved_model.load(str(folder), tags=["serve"])
         self._constant = tf.constant
@@ -325,7 +329,7 @@ def list_models(folder):
         name, version = path.parent.parent.name, path.parent.name
         if name.startswith("."):
             continue
-        if version.isascii() and version.isdecimal() and int(version) <= _MOST_VERSIONS:
+        if version.isascii() and version.isdecimal() and int(version) <= _LARGEST_VERSION:
             models.setdefault(name, {})[int(version)] = path.parent
     return {name: dict(sorted(models[name].items(), reverse=True)) for name in sorted(models)}
 
@@ -522,7 +526,7 @@ def _version(version, label):
         raise RequestError(f"Unrecognized servable version label: {label}")
     if version is None:
         return None
-    if int(version) > _MOST_VERSIONS:
+    if int(version) > _LARGEST_VERSION:
         raise RequestError(f"Failed to convert version: {version} to numeric.")
     return int(version)
 
