@@ -23,6 +23,7 @@ LEAVES = {
     "networks",
     "preprocessing",
     "columns",
+    "rest",
     "thresholds",
     "plotting",
     "datasets",
@@ -31,7 +32,7 @@ LEVELS = [
     LEAVES,
     {"models"},
     {"training", "scoring"},
-    {"artifact", "estimator", "detector", "export"},
+    {"artifact", "estimator", "detector", "export", "serve"},
     {"chunk_scorer", "batch"},
     {"cli"},
     {"__main__"},
@@ -41,6 +42,8 @@ ALLOWED = {
     "pandas": {*TABLES, "datasets", "columns", "estimator", "cli"},
     "pyarrow": {*TABLES, "datasets", "columns", "estimator", "cli"},
     "matplotlib": {"plotting"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
 }
 
 
@@ -122,6 +125,8 @@ def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
         "import vae_anomaly.cli",
         "import vae_anomaly.columns",
         "import vae_anomaly.plotting",
+        "import vae_anomaly.rest",
+        "import vae_anomaly.serve",
         "import vae_anomaly.table_io",
         "import vae_anomaly.thresholds",
     ],
@@ -129,8 +134,15 @@ def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
 def test_importing_does_not_import_tensorflow(statement, fresh_python):
     if importlib.util.find_spec(statement.split()[1]) is None:
         pytest.skip(f"{statement.split()[1]} does not exist yet")
+    if statement.endswith(".serve"):
+        pytest.importorskip("starlette", reason="needs the extra [serve]")
     code = f"{statement}; import sys; print({{'tensorflow', 'keras'}} & set(sys.modules))"
     assert fresh_python(code).strip() == "set()"
+
+
+def test_the_server_knows_saved_models_only():
+    assert own_imports("serve") == {"rest"}
+    assert own_imports("rest") == set()
 
 
 def test_public_names_are_listed_and_load():

@@ -217,6 +217,48 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
 
 
 @main.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; 0.0.0.0 lets in whoever can reach this machine.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8501,
+    show_default=True,
+    help="Port to listen at; 0 is any free one.",
+)
+@click.option(
+    "--max-request-mib",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Largest request to read.",
+)
+def serve(folder, host, port, max_request_mib):
+    """Serve the SavedModels in FOLDER/NAME/<integer>, with TensorFlow Serving's REST API.
+
+    A server for development: no password, no TLS. The newest version of each model is served; a
+    newer one that appears takes over. Ctrl-C ends it when the requests under way are answered.
+    """
+    with _reported(), _terminated_as_interrupted(), contextlib.suppress(KeyboardInterrupt):
+        server = _server()
+        server.check_folder(folder)
+        with server.listen(host, port) as listener:
+            _tensorflow_ready()
+            server.serve(
+                folder,
+                listener,
+                report=lambda line: click.echo(line, err=True),
+                max_request_bytes=max_request_mib * 2**20,
+            )
+    click.echo("stopped", err=True)
+
+
+@main.command()
 @click.argument("model", type=_FOLDER)
 def info(model):
     """Describe a fitted MODEL: its columns, network and threshold."""
@@ -374,6 +416,16 @@ def _print_kinds(kinds):
         names = [name for name in kinds if kinds[name] == kind]
         if names:
             click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
+
+
+def _server():
+    try:
+        return importlib.import_module("vae_anomaly.serve")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Expected the packages of a web server. Received no {error.name}: "
+            "pip install 'vae-anomaly[serve]'"
+        ) from error
 
 
 def _tensorflow_ready():
