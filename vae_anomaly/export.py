@@ -11,8 +11,8 @@
 =============================================== ==============================================
 
 Served columns are raw. Numbers, booleans (0 or 1) and datetimes (seconds since 1970-01-01 UTC) are
-float64, categories are text. A missing number is NaN, or ``MISSING_NUMBER`` since strict JSON has no
-NaN; missing text is "".
+float64, categories are text. A missing number is NaN, or ``MISSING_NUMBER``, since strict JSON has
+no NaN; missing text is "".
 
 Scores are those of Python but for the last digits: a server takes any number of rows at a time, and
 matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the difference.
@@ -386,11 +386,11 @@ def _sample_arrays(preprocessor):
             center, scale = column["center"], column["scale"]
             near = center + scale * rng.uniform(-1, 1, size=_N_TYPICAL_ROWS)
             cells = [*near, np.nan, center + 50 * scale]
-        cells = np.array(cells, dtype=np.float64)
+        exact = np.array(cells, dtype=np.float64)
         # Digits that people can read, where they are enough.
-        rounded = np.array([float(f"{cell:.6g}") for cell in cells])
+        rounded = np.array([float(f"{cell:.6g}") for cell in exact])
         step = 1e-3 * column.get("scale", 1.0)
-        arrays[column["name"]] = np.where(np.abs(rounded - cells) < step, rounded, cells)
+        arrays[column["name"]] = np.where(np.abs(rounded - exact) < step, rounded, exact)
     return arrays
 
 

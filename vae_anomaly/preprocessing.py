@@ -226,7 +226,7 @@ class TablePreprocessor(keras.layers.Layer):
         """Do what ``inverse`` does in the graph; x and the columns are tensors, text is UTF-8."""
         x = tf.cast(x, tf.float64)
         n_numbers = len(self._number_names)
-        tensors = {}
+        tensors: dict[str, tf.Tensor] = {}
         if n_numbers:
             values = x[:, :n_numbers]
             excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
