@@ -20,8 +20,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli, export, load_detector
 from vae_anomaly.columns import category_text, frame_arrays
-from vae_anomaly.export import MISSING_NUMBER, TOLERANCE, ExportError, input_names
+from vae_anomaly.export import TOLERANCE, ExportError
 from vae_anomaly.scoring import SCORE_TYPES
+from vae_anomaly.signatures import MISSING_NUMBER, SERVED_OUTPUTS, input_names, raw_columns
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {"hidden_units": (8,), "max_steps": 40, "random_state": 0}
@@ -135,7 +136,7 @@ def test_python_the_saved_detector_and_the_savedmodel_give_the_same_scores(
     scores = mixed.score_samples(edge_rows)
     np.testing.assert_array_equal(load_detector(tmp_path / "m").score_samples(edge_rows), scores)
     answer = ask(served, tensors(mixed, edge_rows))
-    assert set(answer) == set(export.SERVED_OUTPUTS)
+    assert set(answer) == set(SERVED_OUTPUTS)
     explanation = mixed.explain(edge_rows)["contribution"]
     parts = explanation[list(mixed.feature_names_in_)].to_numpy()
     size = np.maximum(np.abs(scores), np.abs(parts).max(axis=1))
@@ -272,7 +273,7 @@ def test_minus_infinity_is_a_number_and_not_missing(mixed, served, frame):
     ],
 )
 def test_a_category_may_be_spelled_as_in_a_file(text):
-    raw = export._raw({"c": tf.constant([text])}, {"c": "categorical"})["c"]
+    raw = raw_columns({"c": tf.constant([text])}, {"c": "categorical"})["c"]
     assert raw.numpy()[0].decode() == category_text(text)
 
 
@@ -294,8 +295,9 @@ def test_input_names_are_valid_and_never_collide(columns):
 
 
 def test_a_column_whose_name_can_be_an_input_keeps_it():
-    columns = ["a b", "a_b", "rows", "Age", "x1_", "score"]
-    assert input_names(columns) == {name: name for name in columns} | {"a b": "a_b_2"}
+    columns = ["a b", "a_b", "rows", "Age", "age", "age_2", "x1_", "score"]
+    changed = {"a b": "a_b_2", "age": "age_3"}
+    assert input_names(columns) == {name: name for name in columns} | changed
 
 
 def test_columns_with_awkward_names_are_exported(tmp_path, unchecked):
@@ -509,7 +511,7 @@ def test_a_c_program_that_loads_it_as_a_server_does_gets_the_expected_answer(ser
         dtype = "string" if array.dtype.kind == "U" else "double"
         tensor = signature.inputs[name].name.split(":")[0]
         lines.append("\t".join(["in", tensor, dtype, *map(str, array.tolist())]))
-    for name in export.SERVED_OUTPUTS:
+    for name in SERVED_OUTPUTS:
         lines.append("\t".join(["out", *signature.outputs[name].name.split(":")]))
     ran = subprocess.run(
         [str(program), str(served)],
@@ -522,7 +524,7 @@ def test_a_c_program_that_loads_it_as_a_server_does_gets_the_expected_answer(ser
     assert ran.returncode == 0, ran.stderr
     received = {
         name: np.array([float(field) for field in line.split("\t")])
-        for name, line in zip(export.SERVED_OUTPUTS, ran.stdout.splitlines(), strict=True)
+        for name, line in zip(SERVED_OUTPUTS, ran.stdout.splitlines(), strict=True)
     }
     expected = strict_json(served / "sample_response.json")["predictions"]
     size = max(abs(row["score"]) for row in expected)

@@ -29,7 +29,7 @@ LEAVES = {
 LEVELS = [
     LEAVES,
     {"models"},
-    {"training", "scoring"},
+    {"training", "scoring", "signatures"},
     {"artifact", "estimator", "detector", "export"},
     {"chunk_scorer", "batch"},
     {"cli"},

@@ -10,9 +10,7 @@
 ``assets.extra/tf_serving_warmup_requests``     requests that TensorFlow Serving runs on loading
 =============================================== ==============================================
 
-Served columns are raw. Numbers, booleans (0 or 1) and datetimes (seconds since 1970-01-01 UTC) are
-float64, categories are text. A missing number is NaN, or ``MISSING_NUMBER``, since strict JSON has
-no NaN; missing text is "".
+``signatures`` tells what a server takes and answers.
 
 Scores are those of Python but for the last digits: a server takes any number of rows at a time, and
 matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the difference.
@@ -20,7 +18,6 @@ matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the
 
 import importlib.metadata
 import json
-import keyword
 import logging
 import os
 import pathlib
@@ -33,15 +30,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.signatures import (
+    MISSING_BELOW,
+    MISSING_NUMBER,
+    SERVED_OUTPUTS,
+    input_names,
+    served_dtype,
+    trace_signatures,
+)
 from vae_anomaly.thresholds import p_values
 
-# Finite numbers under _MISSING_BELOW are missing: not a number of its own, since not all parsers
-# of JSON get the last digit right.
-MISSING_NUMBER = -1e308
-_MISSING_BELOW = -9e307
 # Largest difference from Python, as a share of 1 + the largest absolute value of the row.
 TOLERANCE = 1e-5
-SERVED_OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob")
 
 _N_TYPICAL_ROWS = 3
 _MEANINGS = {
@@ -55,22 +55,6 @@ _MEANINGS = {
     "baseline": "mean training score: feature_log_prob, latent and baseline add up to score",
     "z_mean": "latent means",
 }
-_DAY = r"([0-9]{4,}-[0-9]{2}-[0-9]{2}|-?[0-9]+ days)"
-# As ``columns.category_text``, step by step; but times with a zone stay as they are, except UTC.
-_SPELLINGS = (
-    (r"\x00+$", ""),
-    (r"(?i)^true$", "True"),
-    (r"(?i)^false$", "False"),
-    (r"^-0\.0$", "0"),
-    (r"^(-?[0-9]+)\.0$", r"\1"),
-    (r"^([0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+)(Z|[+-]00:00(:00)?)$", r"\1"),
-    (rf"^{_DAY}[ T](\+?[0-9]{{2}}:[0-9]{{2}})(\.[0-9]+)?$", r"\1 \2:00\3"),
-    (
-        rf"^{_DAY}[ T](\+?[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}})(?:(\.[0-9]*[1-9])0*|\.0+)?$",
-        r"\1 \2\3",
-    ),
-    (rf"^{_DAY} \+?00:00:00$", r"\1"),
-)
 # Run by a Python that has TensorFlow only, as a server has. Its arguments: export, file to write.
 _ANSWER = """
 import json, pathlib, sys
@@ -124,18 +108,7 @@ class Exported(NamedTuple):
 def export(detector, folder, version=None):
     """Write a fitted detector for TensorFlow Serving, and check it in a process of its own.
 
-    ======================= ====================================================================
-    signature               outputs for n rows
-    ======================= ====================================================================
-    ``serving_default``     ``score``, ``decision``, ``p_value`` float64 (n,), ``is_anomaly`` bool
-                            (n,), ``feature_log_prob`` float64 (n, columns), as those of
-                            ``scoring.AnomalyScorer``
-    ``explain``             these; ``latent`` and ``baseline`` (n,); of each column
-                            ``<input>_contribution`` and ``<input>_expected`` (n,)
-    ``latent``              ``z_mean``, float32 (n, latent_dim)
-    ``matrix``              as ``serving_default``, but takes one input ``rows``, (n, columns);
-                            only where all columns are numbers or all are categories
-    ======================= ====================================================================
+    ``signatures`` has the signatures.
 
     Parameters
     ----------
@@ -184,57 +157,11 @@ def export(detector, folder, version=None):
     return Exported(final, len(expected["score"]), difference)
 
 
-def input_names(columns):
-    """Name the inputs of the columns of a table.
-
-    TensorFlow takes ASCII letters, digits and underscores, a letter first, and does not tell
-    capitals from small letters. A column with such a name keeps it, the first of those that differ
-    only in capitals. In other names each run of other characters becomes ``_``, none is left at the
-    ends, and ``column_`` is put before a digit or nothing; ``_`` is added to words that Python or
-    the REST interface keep for themselves. A name that is taken gets ``_2``, ``_3``, ...
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Different from each other.
-
-    Returns
-    -------
-    dict of column to name of its input
-
-    Examples
-    --------
-    >>> input_names(["petal length (cm)", "Age", "age", "class", "2nd", "petal_length_cm"])
-    ... # doctest: +NORMALIZE_WHITESPACE
-    {'petal length (cm)': 'petal_length_cm_2', 'Age': 'Age', 'age': 'age_2', 'class': 'class_',
-     '2nd': 'column_2nd', 'petal_length_cm': 'petal_length_cm'}
-    """
-    names, taken = {}, set()
-    plain = {name: _plain_name(name) for name in columns}
-    for name in sorted(columns, key=lambda name: plain[name] != name):  # those that keep theirs
-        candidate, number = plain[name], 1
-        while candidate.lower() in taken:
-            number += 1
-            candidate = f"{plain[name]}_{number}"
-        names[name] = candidate
-        taken.add(candidate.lower())
-    return {name: names[name] for name in columns}
-
-
-def _plain_name(name):
-    plain = name
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
-        plain = plain if plain[:1].isalpha() else f"column_{plain}".rstrip("_")
-    # TensorFlow makes these parameters of a Python function; "b64" means base64 in JSON.
-    return f"{plain}_" if keyword.iskeyword(plain) or plain in ("self", "b64") else plain
-
-
 def _check_range(preprocessor):
     for column in preprocessor.schema():
-        if column.get("center", 0.0) - 100 * column.get("scale", 0.0) < _MISSING_BELOW:
+        if column.get("center", 0.0) - 100 * column.get("scale", 0.0) < MISSING_BELOW:
             raise ValueError(
-                f"Column {column['name']!r}: expected numbers far above {_MISSING_BELOW}, under "
+                f"Column {column['name']!r}: expected numbers far above {MISSING_BELOW}, under "
                 f"which a served number is missing. Received: a column around "
                 f"{column['center']:g}. Rescale it and fit again."
             )
@@ -266,7 +193,7 @@ def _write(scorer, part, model_name):
     """Write all files; return Python's answers to the sample request, by output."""
     kinds = scorer.preprocessor.kinds
     inputs = input_names(list(kinds))
-    functions = _signatures(scorer, inputs)
+    functions = trace_signatures(scorer, inputs)
     variables = {id(v): v for function in functions.values() for v in function.graph.variables}
     # Neither the scorer nor any other Keras object: a server needs what the graph needs.
     module = tf.Module()
@@ -287,88 +214,6 @@ def _write(scorer, part, model_name):
     _write_json(part / "schema.json", _schema(scorer, inputs, functions))
     _write_warmup(part, model_name, functions, request["instances"])
     return expected
-
-
-def _signatures(scorer, inputs):
-    """Trace a function for each signature."""
-    preprocessor = scorer.preprocessor
-    kinds = preprocessor.kinds
-    dtypes = {name: _dtype(kind) for name, kind in kinds.items()}
-
-    def serving_default(arrays):
-        outputs = scorer.call(arrays)
-        return {name: outputs[name] for name in SERVED_OUTPUTS}
-
-    def explain(arrays):
-        outputs = scorer.call(arrays)
-        contributions = tf.unstack(outputs["feature_log_prob"], num=len(kinds), axis=1)
-        expected = preprocessor.inverse_tensors(scorer.model.reconstruct(preprocessor.call(arrays)))
-        baseline = tf.reduce_sum(scorer.feature_mean) + scorer.latent_mean
-        outputs["baseline"] = tf.fill(tf.shape(outputs["score"]), baseline)
-        for name, contribution in zip(kinds, contributions, strict=True):
-            outputs[f"{inputs[name]}_contribution"] = contribution
-            outputs[f"{inputs[name]}_expected"] = _finite(expected[name])
-        return outputs
-
-    def latent(arrays):
-        return {"z_mean": scorer.model.latent_mean(preprocessor.call(arrays))}
-
-    columns = {
-        inputs[name]: tf.TensorSpec([None], dtype, name=inputs[name])
-        for name, dtype in dtypes.items()
-    }
-
-    def of_columns(function):
-        def served(tensors):
-            return function(_raw({name: tensors[inputs[name]] for name in kinds}, kinds))
-
-        return _traced(served, columns)
-
-    signatures = {
-        "serving_default": of_columns(serving_default),
-        "explain": of_columns(explain),
-        "latent": of_columns(latent),
-    }
-    if len(set(dtypes.values())) == 1:
-
-        def matrix(tensors):
-            arrays = tf.unstack(tensors["rows"], num=len(kinds), axis=1)
-            return serving_default(_raw(dict(zip(kinds, arrays, strict=True)), kinds))
-
-        dtype = next(iter(dtypes.values()))
-        spec = tf.TensorSpec([None, len(kinds)], dtype, name="rows")
-        signatures["matrix"] = _traced(matrix, {"rows": spec})
-    return signatures
-
-
-def _traced(function, columns):
-    return tf.function(function, input_signature=[columns], autograph=False).get_concrete_function()
-
-
-def _dtype(kind):
-    return tf.string if kind == "categorical" else tf.float64
-
-
-def _raw(tensors, kinds):
-    """Turn served columns into those that ``columns.frame_arrays`` makes."""
-    arrays = dict(tensors)
-    for name, kind in kinds.items():
-        if kind == "categorical":
-            for pattern, rewrite in _SPELLINGS:
-                arrays[name] = tf.strings.regex_replace(
-                    arrays[name], pattern, rewrite, replace_global=False
-                )
-        else:
-            missing = (arrays[name] < _MISSING_BELOW) & (arrays[name] > -np.inf)
-            arrays[name] = tf.where(missing, tf.constant(np.nan, tf.float64), arrays[name])
-    return arrays
-
-
-def _finite(tensor):
-    if tensor.dtype == tf.string:
-        return tensor
-    largest = np.finfo(np.float64).max
-    return tf.clip_by_value(tensor, -largest, largest)
 
 
 def _sample_arrays(preprocessor):
@@ -428,7 +273,7 @@ def _schema(scorer, inputs, functions):
         is_text = column["kind"] == "categorical"
         served = {
             "input": inputs[column["name"]],
-            "dtype": _dtype(column["kind"]).name,
+            "dtype": served_dtype(column["kind"]).name,
             "missing": [""] if is_text else ["NaN", MISSING_NUMBER],
         }
         if column["kind"] == "boolean":
