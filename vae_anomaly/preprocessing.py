@@ -215,15 +215,26 @@ class TablePreprocessor(keras.layers.Layer):
             Numbers as float64 (a boolean column: the probability of 1); categories as the
             most probable level, "" for the slot of unknown values.
         """
-        return {
-            name: np.array([text.decode() for text in tensor.numpy()], dtype=np.object_)
-            if self.kinds[name] == "categorical"
-            else tensor.numpy()
-            for name, tensor in self.inverse_tensors(np.asarray(x)).items()
-        }
+        arrays = {}
+        for name, tensor in self._inverse(np.asarray(x)).items():
+            array = tensor.numpy()
+            is_text = self.kinds[name] == "categorical"
+            arrays[name] = (
+                np.array(self._texts(name), dtype=np.object_)[array] if is_text else array
+            )
+        return arrays
 
     def inverse_tensors(self, x):
         """Do what ``inverse`` does in the graph; x and the columns are tensors, text is UTF-8."""
+        return {
+            name: tf.gather(tf.constant(self._texts(name)), tensor)
+            if self.kinds[name] == "categorical"
+            else tensor
+            for name, tensor in self._inverse(x).items()
+        }
+
+    def _inverse(self, x):
+        """Columns as tensors, in input order: numbers, and of categories the slot in x."""
         x = tf.cast(x, tf.float64)
         n_numbers = len(self._number_names)
         tensors: dict[str, tf.Tensor] = {}
@@ -235,10 +246,12 @@ class TablePreprocessor(keras.layers.Layer):
             tensors.update(zip(self._number_names, columns, strict=True))
         start = n_numbers
         for name, width in zip(self._category_names, self.column_widths[n_numbers:], strict=True):
-            texts = tf.constant(["", *(self.levels[name] or [""])])
-            tensors[name] = tf.gather(texts, tf.argmax(x[:, start : start + width], axis=1))
+            tensors[name] = tf.argmax(x[:, start : start + width], axis=1)
             start += width
         return {name: tensors[name] for name in self.kinds}
+
+    def _texts(self, name):
+        return ["", *(self.levels[name] or [""])]
 
     @property
     def lookup_tables(self):
