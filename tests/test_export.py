@@ -102,7 +102,7 @@ def assert_close(received, expected, size):
 
 def strict_json(path):
     """Read JSON that has no NaN and no Infinity."""
-    return json.loads(path.read_text(), parse_constant=pytest.fail)
+    return json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)
 
 
 def sample_inputs(folder):

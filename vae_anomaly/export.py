@@ -62,7 +62,7 @@ import numpy as np
 import tensorflow as tf
 
 folder = pathlib.Path(sys.argv[1])
-rows = json.loads((folder / "sample_request.json").read_text())["instances"]
+rows = json.loads((folder / "sample_request.json").read_text("utf-8"))["instances"]
 model = tf.saved_model.load(str(folder))
 answers = {}
 for key, function in model.signatures.items():
@@ -108,7 +108,7 @@ class Exported(NamedTuple):
 def export(detector, folder, version=None):
     """Write a fitted detector for TensorFlow Serving, and check it in a process of its own.
 
-    ``signatures`` has the signatures.
+    The top of ``vae_anomaly.signatures`` says what it can be asked.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _sample_arrays(preprocessor):
         else:
             center, scale = column["center"], column["scale"]
             near = center + scale * rng.uniform(-1, 1, size=_N_TYPICAL_ROWS)
-            cells = [*near, np.nan, center + 50 * scale]
+            cells = [*near, np.nan, min(center + 50 * scale, np.finfo(np.float64).max)]
         exact = np.array(cells, dtype=np.float64)
         # Digits that people can read, where they are enough.
         rounded = np.array([float(f"{cell:.6g}") for cell in exact])
@@ -313,7 +313,8 @@ def _schema(scorer, inputs, functions):
 
 
 def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _write_warmup(part, model_name, functions, rows):
