@@ -31,7 +31,7 @@ LEAVES = {
 LEVELS = [
     LEAVES,
     {"models"},
-    {"training", "scoring"},
+    {"training", "scoring", "signatures"},
     {"artifact", "estimator", "detector", "export", "serve"},
     {"chunk_scorer", "batch"},
     {"cli"},

@@ -260,6 +260,32 @@ def serve(folder, host, port, max_request_mib):
 
 @main.command()
 @click.argument("model", type=_FOLDER)
+@click.option(
+    "--output",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the served model: its name is the model's, its subfolders are versions.",
+)
+@click.option("--version", type=click.IntRange(0), help="Version to write.  [default: the next]")
+def export(model, output, version):
+    """Write a fitted MODEL for TensorFlow Serving, as OUTPUT/VERSION.
+
+    Before it gets that name, what was written is loaded by a process that does not have this
+    package, answers a sample request, and is compared with the scores of MODEL.
+    """
+    with _reported():
+        artifact.read(model)
+        detector = _tensorflow_ready().load_detector(model)
+        exported = detector.export(output, version)
+    click.echo(
+        f"{exported.folder}: answers as {model} does; largest difference of {exported.n_rows} "
+        f"scores: {exported.largest_difference:.3g}",
+        err=True,
+    )
+
+
+@main.command()
+@click.argument("model", type=_FOLDER)
 def info(model):
     """Describe a fitted MODEL: its columns, network and threshold."""
     with _reported():

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vae_anomaly import artifact
+from vae_anomaly import artifact, export
 from vae_anomaly.columns import (
     UNMODELLED_KINDS,
     arrays_frame,
@@ -234,6 +234,25 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         """Write the fitted detector to a folder of JSON and weights; see ``artifact.save``."""
         check_is_fitted(self, "scorer_")
         artifact.save(self, folder)
+
+    def export(self, folder, version=None):
+        """Write a SavedModel for TensorFlow Serving to ``folder/<version>/``, and check it.
+
+        Parameters
+        ----------
+        folder : path
+            Of the model; created.
+        version : int >= 0 or None
+            None: the next one.
+
+        Returns
+        -------
+        vae_anomaly.export.Exported
+            The version's folder and the largest difference of its scores; see ``export.export``
+            for signatures and errors.
+        """
+        check_is_fitted(self, "scorer_")
+        return export.export(self, folder, version)
 
     @property
     def offset_(self):

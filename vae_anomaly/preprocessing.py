@@ -215,22 +215,48 @@ class TablePreprocessor(keras.layers.Layer):
             Numbers as float64 (a boolean column: the probability of 1); categories as the
             most probable level, "" for the slot of unknown values.
         """
-        x = np.asarray(x, dtype=np.float64)
         arrays = {}
+        for name, tensor in self._inverse(np.asarray(x)).items():
+            array = tensor.numpy()
+            is_text = self.kinds[name] == "categorical"
+            arrays[name] = (
+                np.array(self._texts(name), dtype=np.object_)[array] if is_text else array
+            )
+        return arrays
+
+    def inverse_tensors(self, x):
+        """Do what ``inverse`` does in the graph; x and the columns are tensors, text is UTF-8."""
+        return {
+            name: tf.gather(tf.constant(self._texts(name)), tensor)
+            if self.kinds[name] == "categorical"
+            else tensor
+            for name, tensor in self._inverse(x).items()
+        }
+
+    def _inverse(self, x):
+        """Columns as tensors, in input order: numbers, and of categories the slot in x."""
+        x = tf.cast(x, tf.float64)
         n_numbers = len(self._number_names)
-        values = np.clip(x[:, :n_numbers], -SOFT_CLIP, SOFT_CLIP)
-        with np.errstate(over="ignore"):
-            excess = np.expm1(np.maximum(np.abs(x[:, :n_numbers]) - SOFT_CLIP, 0.0))
-            values = values + np.sign(values) * excess
-            values = values * np.asarray(self.scale) + np.asarray(self.center)
-        for index, name in enumerate(self._number_names):
-            arrays[name] = values[:, index]
+        tensors: dict[str, tf.Tensor] = {}
+        if n_numbers:
+            values = x[:, :n_numbers]
+            excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
+            values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
+            columns = tf.unstack(values * self.scale + self.center, num=n_numbers, axis=1)
+            tensors.update(zip(self._number_names, columns, strict=True))
         start = n_numbers
         for name, width in zip(self._category_names, self.column_widths[n_numbers:], strict=True):
-            texts = np.array(["", *(self.levels[name] or [""])], dtype=np.object_)
-            arrays[name] = texts[x[:, start : start + width].argmax(axis=1)]
+            tensors[name] = tf.argmax(x[:, start : start + width], axis=1)
             start += width
-        return {name: arrays[name] for name in self.kinds}
+        return {name: tensors[name] for name in self.kinds}
+
+    def _texts(self, name):
+        return ["", *(self.levels[name] or [""])]
+
+    @property
+    def lookup_tables(self):
+        """The TensorFlow tables of the categorical columns: what an export has to track."""
+        return [lookup.lookup_table for lookup in self._lookups]
 
     def schema(self):
         """Describe each column, for people: kind, units, levels, share missing, and treatment.
