@@ -1,5 +1,6 @@
 """What TensorFlow Serving gets: the same scores, by documented names, from conservative ops."""
 
+import copy
 import json
 import os
 import pathlib
@@ -269,6 +270,7 @@ def test_minus_infinity_is_a_number_and_not_missing(mixed, served, frame):
         *("2020-01-31 10:00:00.500", "2020-01-31T10:00:00.000", "2020-01-31 10:00:00.050100"),
         *("12020-01-31 10:00", "9 days 00:00:00", "-9 days +10:00:00.50", "9 days +00:00:00"),
         *("2020-01-31 10:00:00Z", "2020-01-31 00:00:00+00:00", "2020-01-31T10:00:00.10-00:00"),
+        *("2020-01-31 10Z", "2020-01-31 25:00Z", "2020-01-31 10:61:00Z", "2020-01-31T10:00Z"),
         *("2020-01-31 10", "at 2020-01-31 10:00", "2020-01-31 10:00:00.", "2020-01-31\n00:00:00"),
     ],
 )
@@ -278,7 +280,7 @@ def test_a_category_may_be_spelled_as_in_a_file(text):
 
 
 def test_the_threshold_is_that_of_the_moment(mixed, frame, tmp_path, unchecked):
-    detector = VAEDetector(**SMALL).fit(frame)
+    detector = copy.deepcopy(mixed)
     detector.offset_ = 1e6
     answer = ask(detector.export(tmp_path / "m").folder, tensors(detector, frame))
     assert answer["is_anomaly"].all()
@@ -333,6 +335,28 @@ def test_a_version_that_exists_is_never_touched(detector, tmp_path):
         detector.export(tmp_path / "m", version=3)
     assert list((tmp_path / "m" / "3").iterdir()) == []
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["3"]
+
+
+def test_versions_are_what_tensorflow_serving_takes_for_numbers(detector, tmp_path, unchecked):
+    (tmp_path / "m" / "007").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match=r"m/7\. Choose another"):
+        detector.export(tmp_path / "m", version=7)
+    (tmp_path / "m" / f"{2**63 - 1}").mkdir()
+    with pytest.raises(ValueError, match=f"at most.*Received: {2**63}"):
+        detector.export(tmp_path / "m")
+
+
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(detector, tmp_path):
+    with pytest.raises(ValueError, match=r"without \*, \? and \["):
+        detector.export(tmp_path / "a[1]")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_threshold_that_is_no_number_is_refused(detector, tmp_path):
+    other = copy.deepcopy(detector)
+    other.offset_ = -np.inf
+    with pytest.raises(ValueError, match="Expected a finite threshold"):
+        other.export(tmp_path / "m")
 
 
 def test_a_version_that_another_export_takes_first_is_never_touched(

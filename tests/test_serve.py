@@ -377,6 +377,13 @@ def test_an_output_without_rows_has_no_place_in_predictions(client):
         ),
         ("POST", "/v1/models/half/labels/new:predict", 400, "version label: new"),
         ("POST", f"/v1/models/half/versions/{2**64}:predict", 400, "Failed to convert version"),
+        (
+            "POST",
+            f"/v1/models/half/versions/{'9' * 5000}:predict",
+            400,
+            "Failed to convert version",
+        ),
+        ("POST", f"/v1/models/half/versions/{'0' * 5000}9:predict", 404, "Specific(half, 9)"),
         ("POST", "/v1/models/half/versions/a:predict", 400, "Malformed request: POST /v1/models/"),
         ("POST", "/v1/models/half:classify", 501, "classify"),
         ("POST", "/v1/models/half:predict?x=1", 400, "Malformed request"),
@@ -392,11 +399,32 @@ def test_an_output_without_rows_has_no_place_in_predictions(client):
         ("GET", "/v1/models/nobody/metadata", 404, "Servable not found"),
         ("GET", "/", 404, "Not Found"),
         ("GET", "/models", 404, "Not Found"),
+        ("BREW", "/v1/models/half", 405, "Method Not Allowed"),
     ],
 )
 def test_wrong_paths_have_the_status_of_the_original(client, method, path, status, word):
     content = b'{"instances": [[1, 2]]}' if method == "POST" else None
     refused(client.request(method, path, content=content), status, word)
+
+
+@pytest.mark.parametrize(("levels", "word"), [(33, "Received more"), (990, "nested too deep")])
+def test_lists_nested_too_deep_are_400(client, levels, word):
+    content = '{"instances": ' + "[" * levels + '"a"' + "]" * levels + "}"
+    refused(client.post(HALF, content=content), 400, word)
+
+
+def test_a_version_that_cannot_be_looked_through_is_left_for_later(folder):
+    folder.write("1")
+    folder.models.poll(is_first=True)
+    folder.write("2")
+    (folder.path / "m" / "2" / "link").symlink_to(folder.path / "nowhere")
+    for _ in range(3):
+        folder.models.poll()
+    assert folder.models.find("m").version == 1
+    (folder.path / "m" / "2" / "link").unlink()
+    for _ in range(2):
+        folder.models.poll()
+    assert folder.models.find("m").version == 2
 
 
 def test_malformed_json_is_400_even_for_a_model_that_there_is_not(client):
@@ -822,4 +850,4 @@ def test_a_folder_where_no_model_loads_is_an_error(halves):
 def test_without_the_extra_the_command_says_what_to_install(halves, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     monkeypatch.delitem(sys.modules, "vae_anomaly.serve")
-    assert_one_line(command(halves), "no starlette", "pip install 'vae-anomaly[serve]'")
+    assert_one_line(command(halves), "no starlette", "pip install '.[serve]'")

@@ -273,7 +273,7 @@ def export(model, output, version):
     Before it gets that name, what was written is loaded by a process that does not have this
     package, answers a sample request, and is compared with the scores of MODEL.
     """
-    with _reported():
+    with _reported(), _terminated_as_interrupted():
         artifact.read(model)
         detector = _tensorflow_ready().load_detector(model)
         exported = detector.export(output, version)
@@ -413,7 +413,9 @@ def _draw(scored, offset, path):
             scored["score"], offset=offset, labels=scored["diagnosis"]
         )
     except ImportError:
-        click.echo("\nNo picture: matplotlib is missing. pip install 'vae-anomaly[plot]'", err=True)
+        click.echo(
+            "\nNo picture: matplotlib is missing. From its folder, pip install '.[plot]'", err=True
+        )
         return
     display.figure_.savefig(path, dpi=150)
     click.echo(f"\nPicture: {path}")
@@ -450,7 +452,7 @@ def _server():
     except ModuleNotFoundError as error:
         raise ValueError(
             f"Expected the packages of a web server. Received no {error.name}: "
-            "pip install 'vae-anomaly[serve]'"
+            "in this project's folder, pip install '.[serve]'"
         ) from error
 
 

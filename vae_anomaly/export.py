@@ -16,6 +16,7 @@ Scores are those of Python but for the last digits: a server takes any number of
 matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the difference.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -43,6 +44,7 @@ from vae_anomaly.thresholds import p_values
 # Largest difference from Python, as a share of 1 + the largest absolute value of the row.
 TOLERANCE = 1e-5
 
+_LARGEST_VERSION = 2**63 - 1
 _N_TYPICAL_ROWS = 3
 _MEANINGS = {
     "score": "score_samples: higher is more normal",
@@ -137,7 +139,17 @@ def export(detector, folder, version=None):
         isinstance(version, (int, np.integer)) and not isinstance(version, bool) and version >= 0
     ):
         raise ValueError(f"Expected `version` to be an int >= 0. Received: version={version!r}")
+    if re.search(r"[*?\[]", str(folder.resolve())):
+        raise ValueError(
+            f"Expected a folder without *, ? and [ in its path, which TensorFlow takes for a "
+            f"pattern. Received: {folder.resolve()}. Choose another."
+        )
     scorer = detector.scorer_
+    if not np.isfinite(scorer.offset.numpy()):
+        raise ValueError(
+            f"Expected a finite threshold. Received: offset_={scorer.offset.numpy()}. Assign to "
+            "`offset_`."
+        )
     _check_range(scorer.preprocessor)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -152,7 +164,8 @@ def export(detector, folder, version=None):
     except BaseException:
         for path in created:
             if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+                with contextlib.suppress(OSError):  # another export has begun there
+                    path.rmdir()
         raise
     return Exported(final, len(expected["score"]), difference)
 
@@ -168,19 +181,28 @@ def _check_range(preprocessor):
 
 
 def _check_free(folder, version):
-    if version is not None and os.path.lexists(folder / str(version)):
+    if version is not None and version in _versions(folder):
         raise FileExistsError(
             f"Expected a version that does not exist. Received: {folder / str(version)}. "
             "Choose another, or none for the next one."
         )
 
 
+def _versions(folder):
+    return [int(path.name) for path in folder.iterdir() if re.fullmatch("[0-9]+", path.name)]
+
+
 def _rename(part, folder, version):
     """Give the finished export its name: nothing can be there, also if others export too."""
     while True:
         _check_free(folder, version)
-        taken = [int(p.name) for p in folder.iterdir() if re.fullmatch("[0-9]+", p.name)]
-        final = folder / str(max(taken, default=0) + 1 if version is None else version)
+        number = max(_versions(folder), default=0) + 1 if version is None else version
+        if number > _LARGEST_VERSION:
+            raise ValueError(
+                f"Expected a version of {_LARGEST_VERSION} at most, as TensorFlow Serving has it. "
+                f"Received: {number}. Choose `version`, or another folder."
+            )
+        final = folder / str(number)
         try:
             part.rename(final)
             return final
@@ -368,7 +390,9 @@ def _checked(part, expected, scorer):
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
     if process.returncode:
-        last = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+        lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        last = (errors or lines)[-1]
         raise ExportError(
             f"Expected the export to load and answer in a process of its own. Received: {last} "
             "Nothing was exported."

@@ -11,6 +11,7 @@ import binascii
 import itertools
 import json
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -27,6 +28,8 @@ _TYPES = {
     "DT_BOOL": np.bool_,
     "DT_STRING": np.object_,
 }
+# NumPy has no arrays of more than 64 dimensions.
+_MOST_LEVELS = 32
 # By NumPy's letter for a family of types: what JSON values it is made of.
 _JSON_TYPES: dict[str, tuple[set[type], str]] = {
     "f": ({int, float}, "a number"),
@@ -192,8 +195,7 @@ def _infinite(literal):
 def _unique(pairs):
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r} appears more than once in an object")
     return members
 
@@ -296,6 +298,10 @@ def _flattened(name, value):
                 "lists of different sizes, or values among lists."
             )
         sizes.append(len(leaves[0]))
+        if len(sizes) > _MOST_LEVELS:
+            raise RequestError(
+                f"Input '{name}': expected lists in at most {_MOST_LEVELS} levels. Received more."
+            )
         leaves = list(itertools.chain.from_iterable(leaves))
     return tuple(sizes), leaves
 
@@ -407,5 +413,8 @@ def _text(name, string):
 
 
 def _short(value):
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "lists or objects nested too deep to show"
     return text if len(text) <= 80 else text[:77] + "..."

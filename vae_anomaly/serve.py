@@ -19,6 +19,7 @@ import uvicorn
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
@@ -217,6 +218,8 @@ class ServedFolder:
                 if current is not None and version == current.version:
                     break
                 files = _files(folder)
+                if files is None:
+                    continue
                 is_written = is_first or self._seen.get(folder) == files
                 self._seen[folder] = files
                 if not is_written or self._failed.get(folder) == files:
@@ -226,25 +229,26 @@ class ServedFolder:
                 self._failed[folder] = files
 
     def _replace(self, name, version, folder):
-        self._set_state(name, version, "LOADING")
+        self._set_states(name, {version: ("LOADING", "OK", "")})
         try:
             model = self._load(name, version, folder)
         except Exception as error:  # whatever a damaged folder makes TensorFlow raise
             message = " ".join(f"{type(error).__name__}: {error}".split())
-            self._set_state(name, version, "END", _code(error), message)
+            self._set_states(name, {version: ("END", _code(error), message)})
             self.report(f"{folder}: not served, for it does not load: {message[:500]}")
             return False
         before = self._models.get(name)
-        self._models[name] = model
-        self._set_state(name, version, "AVAILABLE")
-        if before is not None:
-            self._set_state(name, before.version, "END")
+        states = {} if before is None else {before.version: ("END", "OK", "")}
+        self._set_states(name, {**states, version: ("AVAILABLE", "OK", "")}, model)
         self.report(f"serving {name} version {version}")
         return True
 
-    def _set_state(self, name, version, state, code="OK", message=""):
+    def _set_states(self, name, states, model=None):
+        # At once, so that a client that a version has answered finds it available.
         with self._lock:
-            self._states.setdefault(name, {})[version] = (state, code, message)
+            self._states.setdefault(name, {}).update(states)
+            if model is not None:
+                self._models[name] = model
 
     @property
     def names(self):
@@ -433,6 +437,9 @@ def create_app(models, *, max_request_bytes=MAX_REQUEST_BYTES, poll_seconds=POLL
     def on_bug(request, error):
         return _json({"error": f"{type(error).__name__}: {error}"}, 500)
 
+    def on_refused(request, error):  # by Starlette: a method or a path of no kind that it knows
+        return _json({"error": error.detail}, error.status_code)
+
     @contextlib.asynccontextmanager
     async def polling(app):
         stop = threading.Event()
@@ -444,7 +451,7 @@ def create_app(models, *, max_request_bytes=MAX_REQUEST_BYTES, poll_seconds=POLL
     methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
     return Starlette(
         routes=[Route("/{path:path}", answer, methods=methods)],
-        exception_handlers={Exception: on_bug},
+        exception_handlers={Exception: on_bug, HTTPException: on_refused},
         lifespan=polling,
     )
 
@@ -499,7 +506,7 @@ def _poll(models, seconds, stop):
     while not stop.wait(seconds):
         try:
             models.poll()
-        except OSError as error:
+        except Exception as error:  # the next look may do better
             models.report(f"{models.folder}: cannot be looked through: {error}")
 
 
@@ -526,9 +533,10 @@ def _version(version, label):
         raise RequestError(f"Unrecognized servable version label: {label}")
     if version is None:
         return None
-    if int(version) > _LARGEST_VERSION:
-        raise RequestError(f"Failed to convert version: {version} to numeric.")
-    return int(version)
+    digits = version.lstrip("0") or "0"
+    if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+        raise RequestError(f"Failed to convert version: {version[:40]} to numeric.")
+    return int(digits)
 
 
 def _json(content, status=200):

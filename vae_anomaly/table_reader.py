@@ -345,7 +345,7 @@ def check_columns(
     >>> check_columns("new.csv", ["id", "age"], ["age"], ignore=["id"])
     >>> check_columns("new.csv", ["Age"], ["age"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    vae_anomaly.table_files.TableError: new.csv: missing columns: 'age' (is it 'Age'?); unexpected...
+    vae_anomaly.table_files.TableError: new.csv: missing columns: 'age' (is it 'Age'?)...
     """
     present, wanted, allowed = set(header), set(expected), {*expected, *ignore}
     others = {name.lower(): name for name in header if name not in wanted}
