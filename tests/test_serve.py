@@ -1,4 +1,6 @@
 # ruff: noqa: E402
+"""The development server: what clients of TensorFlow Serving's REST API expect, over sockets."""
+
 import base64
 import contextlib
 import http.client
@@ -24,7 +26,10 @@ import tensorflow as tf
 import uvicorn
 from click.testing import CliRunner
 
-from vae_anomaly import cli, rest, serve
+from vae_anomaly import cli, export, rest, serve
+from vae_anomaly.columns import frame_arrays
+from vae_anomaly.export import TOLERANCE
+from vae_anomaly.signatures import MISSING_NUMBER, input_names
 
 TABLE = "/v1/models/table:predict"
 HALF = "/v1/models/half:predict"
@@ -138,6 +143,32 @@ def running(folder, load=serve.ServedModel):
 def client(served):
     with running(served) as client:
         yield client
+
+
+@pytest.mark.filterwarnings("ignore:.*infinite cells")
+def test_an_export_answers_over_http_as_python_does(table_detector, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_checked", lambda *_: 0.0)
+    table_detector.export(tmp_path / "served" / "fraud")
+    rows = table.iloc[:30].reset_index(drop=True).astype({"count": float})
+    rows.loc[0, :] = None
+    rows.loc[1, "city"] = "never seen"
+    rows.loc[2, "amount"] = np.inf
+    rows.loc[3, "amount"] = -np.inf
+    rows = rows.astype(table.astype({"count": float}).dtypes)
+    arrays = frame_arrays(rows, table_detector.scorer_.preprocessor.kinds)
+    inputs = {
+        input_names(list(arrays))[name]: [MISSING_NUMBER if x != x else x for x in array.tolist()]
+        for name, array in arrays.items()
+    }
+    with running(tmp_path / "served") as client:
+        content = json.dumps({"inputs": inputs})
+        answers = [client.post("/v1/models/fraud:predict", content=content) for _ in range(2)]
+    assert answers[0].content == answers[1].content
+    outputs = answers[0].json()["outputs"]
+    scores = table_detector.score_samples(rows)
+    np.testing.assert_allclose(outputs["score"], scores, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_array_equal(outputs["is_anomaly"], table_detector.predict(rows) == -1)
+    np.testing.assert_allclose(outputs["p_value"], table_detector.p_values(rows), atol=1e-6)
 
 
 @pytest.fixture
