@@ -24,16 +24,9 @@ from hypothesis import strategies as st
 
 from vae_anomaly.cells import bad_cells, converts
 from vae_anomaly.columns import KINDS, frame_arrays, frame_kinds
-from vae_anomaly.table_files import file_format
-from vae_anomaly.table_io import (
-    TableError,
-    check_columns,
-    infer_kinds,
-    iter_chunks,
-    read_frame,
-    read_header,
-)
-from vae_anomaly.table_reader import TableReader
+from vae_anomaly.table_files import TableError, file_format
+from vae_anomaly.table_io import infer_kinds, iter_chunks, read_frame
+from vae_anomaly.table_reader import TableReader, check_columns
 from vae_anomaly.table_writer import TableWriter, _rows, csv_lines, finish
 
 NUMERIC = {"a": "numeric", "b": "numeric"}
@@ -67,6 +60,11 @@ def error_of(function, *args, **options):
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def read_header(path, **options):
+    with TableReader(path, **options) as reader:
+        return reader.names
 
 
 def column(path, kind, name="a"):

@@ -263,7 +263,6 @@ class _Outputs:
 
     def _go_to(self, target):
         self.close()
-        self._target = target
         rows, quarantine = f"rows-{target}", self._quarantine_of[target]
         lengths = self._work.state["lengths"]
         path, table_format, _ = self._targets[target]
@@ -276,6 +275,7 @@ class _Outputs:
             length=lengths.get(rows, 0),
         )
         self._quarantine = open_at(self._work.path(quarantine), lengths.get(quarantine, 0))
+        self._target = target
 
 
 def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, progress):

@@ -8,33 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cells import converts, kind_of
 from vae_anomaly.columns import KINDS
-from vae_anomaly.table_files import TableError, table_error
+from vae_anomaly.table_files import table_error
 from vae_anomaly.table_reader import CHUNK_ROWS, Chunk, TableReader, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "Chunk",
-    "TableError",
-    "check_columns",
-    "infer_kinds",
-    "iter_chunks",
-    "read_frame",
-    "read_header",
-]
-
-
-def read_header(path: str | Path, **options: Any) -> list[str]:
-    """Return the column names of a CSV or Parquet file; options as of `TableReader`.
-
-    Raises
-    ------
-    TableError
-        If the file can't be read, or a column name is empty or there twice.
-    """
-    with TableReader(path, **options) as reader:
-        return reader.names
 
 
 def infer_kinds(
