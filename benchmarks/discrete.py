@@ -40,7 +40,7 @@ def detector_scores(train, test, seed, params) -> dict[str, np.ndarray]:
 
 def steps(X) -> np.ndarray:
     """Step of each column, 0 for those that count as continuous."""
-    from vae_anomaly.models import MIN_LOG_VAR_RANGE
+    from vae_anomaly.builders import MIN_LOG_VAR_RANGE
     from vae_anomaly.preprocessing import TablePreprocessor
 
     names = [f"x{j}" for j in range(X.shape[1])]

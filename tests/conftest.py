@@ -88,8 +88,10 @@ def trainings(monkeypatch):
     """
     calls = []
 
-    def train(model, x, observed, is_validation, **kwargs):
-        calls.append({"model": model, "x": x, "is_validation": is_validation, **kwargs})
+    def train(model, inputs_of, is_validation, **kwargs):
+        calls.append(
+            {"model": model, "inputs_of": inputs_of, "is_validation": is_validation, **kwargs}
+        )
         return {"step": []}
 
     monkeypatch.setattr("vae_anomaly.estimator.train", train)

@@ -19,6 +19,7 @@ LEAVES = {
     "batch_places",
     "layers",
     "likelihoods",
+    "image_likelihoods",
     "marginals",
     "networks",
     "preprocessing",
@@ -31,8 +32,8 @@ LEAVES = {
 LEVELS = [
     LEAVES,
     {"models"},
-    {"training", "scoring", "signatures"},
-    {"artifact", "estimator", "detector", "export", "serve"},
+    {"builders", "training", "scoring", "signatures", "image_scoring"},
+    {"artifact", "estimator", "image_estimator", "detector", "export", "serve"},
     {"chunk_scorer", "batch"},
     {"cli"},
     {"__main__"},
@@ -110,7 +111,8 @@ def test_matplotlib_is_imported_only_when_something_is_drawn(module):
 
 
 @pytest.mark.parametrize(
-    "module", sorted(LEAVES - {"layers", "likelihoods", "marginals", "networks"})
+    "module",
+    sorted(LEAVES - {"layers", "likelihoods", "image_likelihoods", "marginals", "networks"}),
 )
 def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
     needs = {name.split(".")[0] for name in imports(module)} & {"tensorflow", "keras"}

@@ -8,8 +8,8 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from vae_anomaly.builders import build_table_model
 from vae_anomaly.columns import frame_arrays
-from vae_anomaly.models import build_table_model
 from vae_anomaly.preprocessing import TablePreprocessor
 from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
 from vae_anomaly.thresholds import p_values

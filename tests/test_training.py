@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from vae_anomaly import training
-from vae_anomaly.models import build_table_model
+from vae_anomaly.builders import build_table_model
 from vae_anomaly.training import _batches, train
 
 
@@ -35,7 +36,11 @@ def fitted(model, *, n_rows=64, n_validation=16, x=None, **kwargs):
         "patience": 1000,
         "seed": 0,
     }
-    return train(model, x, np.ones_like(x), is_validation, **{**arguments, **kwargs})
+
+    def inputs_of(indices):
+        return tf.gather(x, indices), tf.ones_like(tf.gather(x, indices))
+
+    return train(model, inputs_of, is_validation, **{**arguments, **kwargs})
 
 
 def test_every_row_is_used_equally_often():

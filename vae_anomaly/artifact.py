@@ -196,7 +196,9 @@ def load_detector(folder):
 
     detector = getattr(detectors, content["class"])()
     params = content["params"]
-    params["hidden_units"] = tuple(params["hidden_units"])
+    for name in ("hidden_units", "filters", "image_shape", "value_range"):
+        if params.get(name) is not None:
+            params[name] = tuple(params[name])
     detector.set_params(**params)
     detector.n_features_in_ = content["n_features_in"]
     if content["feature_names_in"] is not None:
@@ -226,13 +228,19 @@ def unpack_scorer(model_args, config, weights):
     ArtifactError
         The weights are not those of the model.
     """
-    from vae_anomaly.models import build_table_model
-    from vae_anomaly.preprocessing import TablePreprocessor
+    from vae_anomaly.builders import build_image_model, build_table_model
+    from vae_anomaly.image_scoring import ImageScorer
+    from vae_anomaly.preprocessing import ImagePreprocessor, TablePreprocessor
     from vae_anomaly.scoring import AnomalyScorer
 
     config = dict(config)
-    preprocessor = TablePreprocessor(**config.pop("preprocessor"))
-    scorer = AnomalyScorer(preprocessor, build_table_model(**model_args), **config)
+    preprocessor_config = config.pop("preprocessor")
+    if "image_shape" in model_args:
+        preprocessor = ImagePreprocessor(**preprocessor_config)
+        scorer = ImageScorer(preprocessor, build_image_model(**model_args), **config)
+    else:
+        preprocessor = TablePreprocessor(**preprocessor_config)
+        scorer = AnomalyScorer(preprocessor, build_table_model(**model_args), **config)
     variables = _weights(scorer)
     expected = [tuple(variable.shape) for variable in variables]
     received = [weight.shape for weight in weights]
@@ -248,12 +256,8 @@ def unpack_scorer(model_args, config, weights):
 def _weights(scorer):
     """The scorer's own weights and its parts', not the optimizer's nor the metrics'."""
     parts = (scorer.preprocessor, scorer.model.encoder, scorer.model.decoder)
-    own = (scorer.noise, scorer.feature_mean, scorer.latent_mean, scorer.offset)
     variables = [weight for part in parts for weight in part.weights]
-    variables += scorer.model.likelihood.weights
-    if scorer.score_type == "composite":
-        variables += scorer.marginals.weights
-    return [*variables, *own, scorer.missing_shortfall, scorer.calibration_scores]
+    return [*variables, *scorer.model.likelihood.weights, *scorer.own_weights]
 
 
 def _plain(value):

@@ -6,17 +6,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from vae_anomaly import image_estimator
+from vae_anomaly.builders import PIXEL_LIKELIHOODS
 from vae_anomaly.columns import arrays_frame
-from vae_anomaly.estimator import TableDetector
+from vae_anomaly.estimator import BaseDetector
 from vae_anomaly.scoring import SCORE_TYPES
 
 _LARGEST_AUTO_LATENT_DIM = 16
+_IMAGE_LATENT_DIM = 32
 # A standard deviation of about three of the steps in which marginals are tabulated.
 _SMALLEST_COMPOSITE_VARIANCE = 1e-3
 
 
-class VAEDetector(TableDetector):
-    """Outlier detector that scores rows with a variational autoencoder.
+class VAEDetector(BaseDetector):
+    """Outlier detector that scores rows of tables, or images, with a variational autoencoder.
 
     Trains until the held-out loss stops falling, within a budget of gradient steps.
 
@@ -31,13 +34,18 @@ class VAEDetector(TableDetector):
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
         rows is, judged by the held-out rows.
     hidden_units : sequence of int, default (128, 128)
-        Encoder layers; the decoder mirrors them.
+        Encoder layers; the decoder mirrors them. Of images, those between the convolutions and z.
     latent_dim : int or None, default None
-        Size of z. None: 16, or the number of features if smaller.
+        Size of z. None: 16 (images: 32), or the number of features if smaller.
     activation : str, default "relu"
     variance : {"row", "column", "shared"} or float, default "row"
         Who decides the Gaussian's variance; see ``likelihoods.Gaussian``. With "composite" a
         number must be 0.001 at least.
+    pixel_likelihood : str, default "auto"
+        Of images: "roughness_gaussian", "gaussian" (with ``variance``), "bernoulli",
+        "continuous_bernoulli" or "discretized_logistic" (for 256 levels); see
+        ``image_likelihoods``. "auto": "bernoulli" where all pixels have the lowest or the highest
+        value, else "roughness_gaussian".
     beta : float, default 1.0
         Weight of the KL term.
     kl_warmup_steps : int, default 0
@@ -46,20 +54,35 @@ class VAEDetector(TableDetector):
         Fixed draws of z per row in scoring.
     n_train_draws : int, default 1
         Fresh draws of z per row and step in training.
-    max_steps : int, default 6000
-        Gradient steps, whatever the number of rows.
-    batch_size : int, default 256
+    filters : sequence of int or None, default None
+        Of images: filters of the convolutions, each of which halves height and width. None:
+        ``networks.default_filters``.
+    encoder, decoder : keras.Model or None, default None
+        Networks to train instead, from the weights they have; they are not changed. For images
+        from (n, height, width, channels) to [z_mean, z_log_var], and from z to (n, height, width,
+        channels), twice the channels where the likelihood has two parameters. For tables see
+        ``builders.build_table_model``.
+    max_steps : int or None, default None
+        Gradient steps, whatever the number of rows. None: 6000, or 1000 for images.
+    batch_size : int or None, default None
+        None: 256, or 64 for images.
     learning_rate : float, default 1.5e-3
         Of Adam; decays to 0 over ``max_steps`` along a cosine.
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
-    patience : int, default 3000
-        Steps without improvement on the held-out rows before stopping.
+    patience : int or None, default None
+        Steps without improvement on the held-out rows before stopping. None: 3000, or 1000 for
+        images.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
         DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
+    image_shape : (int, int, int) or None, default None
+        Height, width and channels to which all images are brought, in fit and afterwards. None:
+        those of the training images; images of others are refused.
+    value_range : (float, float) or None, default None
+        Lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for floats.
     random_state : int, RandomState or None, default None
         Equal ints give equal detectors on one machine.
     verbose : int, default 0
@@ -93,12 +116,13 @@ class VAEDetector(TableDetector):
     """
 
     _parameter_constraints: dict = {
-        **TableDetector._parameter_constraints,
+        **BaseDetector._parameter_constraints,
         "score_type": [StrOptions(set(SCORE_TYPES))],
         "variance": [
             StrOptions({"row", "column", "shared"}),
             Interval(Real, 0, None, closed="neither"),
         ],
+        "pixel_likelihood": [StrOptions({"auto", *PIXEL_LIKELIHOODS})],
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -114,17 +138,23 @@ class VAEDetector(TableDetector):
         latent_dim=None,
         activation="relu",
         variance="row",
+        pixel_likelihood="auto",
         beta=1.0,
         kl_warmup_steps=0,
         n_draws=8,
         n_train_draws=1,
-        max_steps=6000,
-        batch_size=256,
+        filters=None,
+        encoder=None,
+        decoder=None,
+        max_steps=None,
+        batch_size=None,
         learning_rate=1.5e-3,
         validation_fraction=0.1,
-        patience=3000,
+        patience=None,
         max_levels=50,
         kinds=None,
+        image_shape=None,
+        value_range=None,
         random_state=None,
         verbose=0,
     ):
@@ -134,10 +164,14 @@ class VAEDetector(TableDetector):
         self.latent_dim = latent_dim
         self.activation = activation
         self.variance = variance
+        self.pixel_likelihood = pixel_likelihood
         self.beta = beta
         self.kl_warmup_steps = kl_warmup_steps
         self.n_draws = n_draws
         self.n_train_draws = n_train_draws
+        self.filters = filters
+        self.encoder = encoder
+        self.decoder = decoder
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -145,6 +179,8 @@ class VAEDetector(TableDetector):
         self.patience = patience
         self.max_levels = max_levels
         self.kinds = kinds
+        self.image_shape = image_shape
+        self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose
 
@@ -159,20 +195,23 @@ class VAEDetector(TableDetector):
         Returns
         -------
         array (n_rows, d), or DataFrame if the detector was fitted on one
-            In the units of X.
+            In the units of X. Of images (n_rows, height, width) or, of several channels,
+            (n_rows, height, width, channels).
         """
         check_is_fitted(self, "scorer_")
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"Expected `n_rows` to be an int >= 1. Received: n_rows={n_rows!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
+        if self._has_images():
+            return image_estimator.sample(self, int(n_rows), seed)
         x = self.scorer_.model.sample(int(n_rows), seed=seed)
         arrays = self.scorer_.preprocessor.inverse(x)
         if self._was_fitted_on_a_frame():
             return arrays_frame(arrays, self.scorer_.preprocessor.kinds)
         return self._like_input(arrays, None)
 
-    def _auto_latent_dim(self, n_features):
-        return min(_LARGEST_AUTO_LATENT_DIM, n_features)
+    def _auto_latent_dim(self, n_features, is_image=False):
+        return min(_IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM, n_features)
 
     def _own_model_args(self):
         tabulated = self.score_type == "composite" and not isinstance(self.variance, str)
@@ -183,8 +222,20 @@ class VAEDetector(TableDetector):
                 f"variance={self.variance!r}. Take another score type."
             )
         return {
-            "variational": True,
             "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
+            **self._vae_args(),
+        }
+
+    def _own_image_model_args(self, is_binary):
+        likelihood = self.pixel_likelihood
+        if likelihood == "auto":
+            likelihood = "bernoulli" if is_binary else "roughness_gaussian"
+        variance = self.variance if isinstance(self.variance, str) else float(self.variance)
+        return {"pixel_likelihood": likelihood, "variance": variance, **self._vae_args()}
+
+    def _vae_args(self):
+        return {
+            "variational": True,
             "beta": float(self.beta),
             "kl_warmup_steps": int(self.kl_warmup_steps),
             "n_draws": int(self.n_train_draws),
@@ -194,7 +245,7 @@ class VAEDetector(TableDetector):
         return {"score_type": self.score_type, "n_draws": int(self.n_draws)}
 
 
-class AutoencoderDetector(TableDetector):
+class AutoencoderDetector(BaseDetector):
     """Outlier detector that scores rows by the squared error of a plain autoencoder.
 
     The baseline to compare ``VAEDetector`` with: same data path, networks, training (cells are
@@ -203,8 +254,9 @@ class AutoencoderDetector(TableDetector):
 
     Parameters
     ----------
-    contamination, hidden_units, latent_dim, activation, max_steps, batch_size, learning_rate, \
-validation_fraction, patience, max_levels, kinds, random_state, verbose
+    contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
+batch_size, learning_rate, validation_fraction, patience, max_levels, kinds, image_shape, \
+value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
 
@@ -230,13 +282,18 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
         hidden_units=(128, 128),
         latent_dim=None,
         activation="relu",
-        max_steps=6000,
-        batch_size=256,
+        filters=None,
+        encoder=None,
+        decoder=None,
+        max_steps=None,
+        batch_size=None,
         learning_rate=1.5e-3,
         validation_fraction=0.1,
-        patience=3000,
+        patience=None,
         max_levels=50,
         kinds=None,
+        image_shape=None,
+        value_range=None,
         random_state=None,
         verbose=0,
     ):
@@ -244,6 +301,9 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
         self.hidden_units = hidden_units
         self.latent_dim = latent_dim
         self.activation = activation
+        self.filters = filters
+        self.encoder = encoder
+        self.decoder = decoder
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -251,14 +311,20 @@ validation_fraction, patience, max_levels, kinds, random_state, verbose
         self.patience = patience
         self.max_levels = max_levels
         self.kinds = kinds
+        self.image_shape = image_shape
+        self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose
 
-    def _auto_latent_dim(self, n_features):
-        return min(_LARGEST_AUTO_LATENT_DIM, max(1, n_features // 2))
+    def _auto_latent_dim(self, n_features, is_image=False):
+        most = _IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM
+        return min(most, max(1, n_features // 2))
 
     def _own_model_args(self):
         return {"variational": False}
+
+    def _own_image_model_args(self, _):
+        return {"variational": False, "pixel_likelihood": None}
 
     def _scorer_args(self):
         return {"score_type": "reconstruction_error", "n_draws": 1}

@@ -1,9 +1,10 @@
-"""What the detectors share: the scikit-learn interface over a trained, scored model of a table."""
+"""What the detectors share: the scikit-learn interface over a trained, scored model."""
 
 import warnings
 from numbers import Integral, Real
 
 import numpy as np
+import tensorflow as tf
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -12,10 +13,11 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vae_anomaly import artifact, export
+from vae_anomaly import artifact, export, image_estimator
+from vae_anomaly.builders import build_table_model
 from vae_anomaly.columns import (
     UNMODELLED_KINDS,
     arrays_frame,
@@ -23,17 +25,21 @@ from vae_anomaly.columns import (
     frame_kinds,
     n_infinite_rows,
 )
-from vae_anomaly.models import build_table_model
+from vae_anomaly.image_scoring import ImageScorer
 from vae_anomaly.preprocessing import TablePreprocessor
 from vae_anomaly.scoring import AnomalyScorer
 from vae_anomaly.thresholds import offset_from_contamination
 from vae_anomaly.training import train
 
+# What fit takes where a parameter is None.
+_TABLE_DEFAULTS = {"max_steps": 6000, "batch_size": 256, "patience": 3000}
 
-class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+
+class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the detectors, which differ in their model and in how it is scored.
 
-    They give ``_auto_latent_dim``, ``_own_model_args`` and ``_scorer_args``.
+    They give ``_auto_latent_dim``, ``_own_model_args``, ``_own_image_model_args`` and
+    ``_scorer_args``. What is particular to images is in ``image_estimator``.
     """
 
     _parameter_constraints: dict = {
@@ -41,25 +47,32 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         "hidden_units": ["array-like"],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "activation": [str, callable],
-        "max_steps": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "filters": ["array-like", None],
+        "encoder": [HasMethods(["to_json", "get_weights"]), None],
+        "decoder": [HasMethods(["to_json", "get_weights"]), None],
+        "max_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "kinds": [dict, None],
+        "image_shape": ["array-like", None],
+        "value_range": ["array-like", None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn what normal rows look like.
+        """Learn what normal rows, or images, look like.
 
         Parameters
         ----------
         X : array-like (n, d) of numbers, or pandas.DataFrame of any mix of columns
             Training rows, mostly normal. NaN (None, NaT, pd.NA, "") is a missing cell.
+            Or images: an array (n, height, width) or (n, height, width, channels), 8 x 8 pixels or
+            more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored
 
         Returns
@@ -69,7 +82,8 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         Raises
         ------
         ValueError
-            Infinite values, no rows or no columns, duplicate column names, a wrong parameter.
+            Infinite values, no rows or no columns, duplicate column names, a wrong parameter;
+            pixels that are NaN or out of range.
         """
         before = dict(vars(self))
         try:
@@ -81,26 +95,23 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         return self
 
     def _fit(self, X):
+        if image_estimator.is_images(X):
+            image_estimator.fit(self, X)
+            return
         kinds, arrays = self._start(X)
         preprocessor = TablePreprocessor(kinds, max_levels=self.max_levels)
         preprocessor.adapt(arrays)
 
-        random = check_random_state(self.random_state)
-        seeds = [int(seed) for seed in random.randint(2**31 - 1, size=4)]
+        seeds = self._seeds()
         n_rows = len(next(iter(arrays.values())))
-        is_validation = self._validation_rows(n_rows, np.random.default_rng(seeds[0]))
-        n_validation = int(is_validation.sum())
-        is_calibration = is_validation if n_validation else np.ones(n_rows, dtype=bool)
-
+        is_validation, is_calibration = self._held_out(n_rows, seeds[0])
         widths = preprocessor.column_widths
         model_args = {
             "column_widths": [int(width) for width in widths],
             "n_numeric": preprocessor.n_numeric,
             "n_boolean": preprocessor.n_boolean,
             "resolution": preprocessor.resolution.tolist(),
-            "hidden_units": [int(units) for units in self.hidden_units],
-            "latent_dim": int(self.latent_dim or self._auto_latent_dim(sum(widths))),
-            "activation": self.activation,
+            **self._network_args(sum(widths)),
             **self._own_model_args(),
         }
         model = build_table_model(**model_args, seed=seeds[1])
@@ -111,20 +122,67 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
             n_calibration=int(is_calibration.sum()),
             seed=seeds[2],
         )
-        x, observed = scorer.preprocess(arrays)
-        history = train(
+        x, observed = map(tf.constant, scorer.preprocess(arrays))
+
+        def inputs_of(indices):
+            return tf.gather(x, indices), tf.gather(observed, indices)
+
+        history = self._train(model, inputs_of, is_validation, seeds[3], **_TABLE_DEFAULTS)
+        self._finish_fit(model_args, scorer, history, arrays, is_calibration)
+
+    def _seeds(self):
+        random = check_random_state(self.random_state)
+        return [int(seed) for seed in random.randint(2**31 - 1, size=4)]
+
+    def _held_out(self, n_rows, seed):
+        """Rows to stop early by, and rows to calibrate by: all where none are held out."""
+        size = int(np.ceil(self.validation_fraction * n_rows))
+        is_validation = np.zeros(n_rows, dtype=bool)
+        order = np.random.default_rng(seed).permutation(n_rows)
+        is_validation[order[: min(size, n_rows - 1)]] = True
+        return is_validation, is_validation if is_validation.any() else ~is_validation
+
+    def _network_args(self, n_features, *, is_image=False):
+        networks = {
+            name: None if network is None else network.to_json()
+            for name, network in (("encoder", self.encoder), ("decoder", self.decoder))
+        }
+        latent_dim = self.latent_dim
+        if latent_dim is None and self.decoder is not None:
+            latent_dim = self.decoder.inputs[0].shape[-1]
+        elif latent_dim is None and self.encoder is not None:
+            latent_dim = self.encoder.outputs[0].shape[-1]
+        elif latent_dim is None:
+            latent_dim = self._auto_latent_dim(n_features, is_image)
+        return {
+            "hidden_units": [int(units) for units in self.hidden_units],
+            "latent_dim": int(latent_dim),
+            "activation": self.activation,
+            **networks,
+        }
+
+    def _train(
+        self, model, inputs_of, is_validation, seed, *, max_steps, batch_size, patience, **rest
+    ):
+        """Train by the parameters of the detector; by those given here where they are None."""
+        for network, given in ((model.encoder, self.encoder), (model.decoder, self.decoder)):
+            if given is not None:
+                network.set_weights(given.get_weights())
+        return train(
             model,
-            x,
-            observed,
+            inputs_of,
             is_validation,
-            max_steps=int(self.max_steps),
-            batch_size=int(self.batch_size),
+            max_steps=int(self.max_steps or max_steps),
+            batch_size=int(self.batch_size or batch_size),
             learning_rate=float(self.learning_rate),
-            patience=int(self.patience),
-            seed=seeds[3],
+            patience=int(self.patience or patience),
+            seed=seed,
             verbose=self.verbose,
+            **rest,
         )
-        scores = scorer.calibrate(arrays, is_calibration)
+
+    def _finish_fit(self, model_args, scorer, history, data, is_calibration):
+        scores = scorer.calibrate(data, is_calibration)
         self._model_args, self.scorer_, self.history_ = model_args, scorer, history
         self.offset_ = offset_from_contamination(self.contamination, scores, scores[is_calibration])
 
@@ -177,9 +235,12 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         array (n, d), or DataFrame if X is one
-            Booleans as the probability of True, categories as the most probable level.
+            Booleans as the probability of True, categories as the most probable level. Of
+            images a float32 array shaped as X.
         """
         check_is_fitted(self, "scorer_")
+        if self._has_images():
+            return image_estimator.reconstruct(self, X)
         expected = self._expected(self._arrays(X))
         return self._like_input(expected, X if _is_frame(X) else None)
 
@@ -197,6 +258,8 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
             negative is the reason; then ``latent`` (what no column owns) and ``baseline``
             (the mean training score). They add up to ``score_samples(X)``.
             ``value``: the cells of X. ``expected``: ``reconstruct(X)``.
+            Of images a dict of arrays with the keys ``contribution`` (n, height, width),
+            ``latent`` (n,), ``baseline`` (a float), ``value`` and ``expected``.
 
         Examples
         --------
@@ -211,6 +274,8 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         import pandas as pd
 
         check_is_fitted(self, "scorer_")
+        if self._has_images():
+            return image_estimator.explain(self, X)
         arrays = self._arrays(X)
         names = list(arrays)
         outputs = self.scorer_.run(arrays, ("feature_log_prob", "latent"))
@@ -294,7 +359,9 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
         return kinds, frame_arrays(X, kinds, self._unmodelled())
 
     def _arrays(self, X):
-        """Validate rows to be scored; return their columns."""
+        """Validate rows to be scored; return their columns, or images."""
+        if self._has_images() or image_estimator.is_images(X):
+            return image_estimator.checked(self, X)
         kinds = self.scorer_.preprocessor.kinds
         if _is_frame(X) and self._was_fitted_on_a_frame():
             if len(X) == 0:
@@ -308,6 +375,9 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
             )
         return _infinities_reported(dict(zip(kinds, X.T, strict=True)))
 
+    def _has_images(self):
+        return isinstance(self.scorer_, ImageScorer)
+
     def _was_fitted_on_a_frame(self):
         names = list(self.scorer_.preprocessor.kinds)
         named = set(getattr(self, "feature_names_in_", ()))
@@ -315,12 +385,6 @@ class TableDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _unmodelled(self):
         return [str(name) for name, kind in (self.kinds or {}).items() if kind in UNMODELLED_KINDS]
-
-    def _validation_rows(self, n_rows, rng):
-        size = int(np.ceil(self.validation_fraction * n_rows))
-        is_validation = np.zeros(n_rows, dtype=bool)
-        is_validation[rng.permutation(n_rows)[: min(size, n_rows - 1)]] = True
-        return is_validation
 
     def _expected(self, arrays):
         return self.scorer_.preprocessor.inverse(self.scorer_.reconstruct(arrays))

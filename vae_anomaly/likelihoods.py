@@ -56,6 +56,15 @@ class Likelihood(keras.layers.Layer):
         """Expected x, (..., n_features), given decoder outputs (..., n_outputs)."""
         raise NotImplementedError
 
+    def excess_log_prob(self, x, outputs):
+        """Log p(x|z) less what it is on average for x drawn from p(x|z), shaped as ``log_prob``.
+
+        That average is minus the entropy: what is left tells whether x is typical for its own
+        distribution, however wide (Nalisnick et al. 2019, "Detecting out-of-distribution inputs
+        to deep generative models using typicality").
+        """
+        raise NotImplementedError
+
     def squared_error(self, x, outputs):
         """(x - mean)^2, one value per log-probability."""
         return ops.square(ops.cast(x, "float32") - self.mean(outputs))
@@ -144,6 +153,11 @@ class Gaussian(Likelihood):
         x, outputs = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return normal_log_prob(x, self.mean(outputs), self.log_var(outputs))
 
+    def excess_log_prob(self, x, outputs):
+        outputs = ops.cast(outputs, "float32")
+        log_var = self.log_var(outputs)
+        return 0.5 * (1.0 - self.squared_error(x, outputs) * ops.exp(-log_var))
+
     def mean(self, outputs):
         return ops.cast(outputs[..., : self.n_features], "float32")
 
@@ -183,6 +197,9 @@ class Bernoulli(Likelihood):
     def log_prob(self, x, outputs):
         x, logits = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return x * logits - ops.softplus(logits)
+
+    def excess_log_prob(self, x, outputs):
+        return (ops.cast(x, "float32") - self.mean(outputs)) * ops.cast(outputs, "float32")
 
     def mean(self, outputs):
         return ops.sigmoid(ops.cast(outputs, "float32"))

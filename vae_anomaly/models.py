@@ -4,7 +4,9 @@ Both are ordinary Keras models: compile with an optimizer, ``fit`` with validati
 callbacks, save as ``.keras``. They compute their own loss, so ``y`` is ignored.
 
 ``inputs`` is a tensor x of shape (n, d), or a pair (x, observed) of such tensors where
-``observed`` is 0 for cells that have no value: these neither train nor score.
+``observed`` is 0 for cells that have no value: these neither train nor score. Images are tensors
+(n, height, width, channels) with d = height * width * channels features; decoders and likelihoods
+have them as rows of (n, d), reconstructions and samples are images again.
 """
 
 import keras
@@ -13,18 +15,13 @@ import tensorflow as tf
 from keras import ops
 
 from vae_anomaly.layers import Sampling, kl_divergence
-from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
-from vae_anomaly.networks import dense_decoder, dense_encoder
+from vae_anomaly.likelihoods import Gaussian
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
         "Expected Keras to run on TensorFlow. Received: backend="
         f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND=tensorflow."
     )
-
-
-# Floors of the log-variance of standardised columns: of continuous ones, and of the coarsest.
-MIN_LOG_VAR_RANGE = (-6.0, 2.0)
 
 
 class _RowLossModel(keras.Model):
@@ -99,12 +96,16 @@ class _RowLossModel(keras.Model):
         raise NotImplementedError
 
     def decode(self, z):
-        """Return the mean of p(x|z), (n, n_features), for z of shape (n, latent_dim)."""
-        return self.likelihood.mean(self.decoder(z))
+        """Return the mean of p(x|z), shaped as x, for z of shape (n, latent_dim)."""
+        return self._like_x(self.likelihood.mean(self.decoder(z)))
 
     def reconstruct(self, inputs, training=False):
-        """Return ``decode(latent_mean(inputs))``: deterministic, (n, n_features)."""
+        """Return ``decode(latent_mean(inputs))``: deterministic, shaped as x."""
         return self.decode(self.latent_mean(inputs, training))
+
+    def _like_x(self, features):
+        shape = self.encoder.inputs[0].shape[1:]
+        return features if len(shape) == 1 else ops.reshape(features, (-1, *shape))
 
     def squared_error(self, inputs, training=False):
         """Return (x - reconstruction)^2 per column, (n, n_columns); 0 where not observed."""
@@ -252,7 +253,7 @@ class VAE(_RowLossModel):
 
         Returns
         -------
-        tensor, (n_rows, n_features)
+        tensor, (n_rows, n_features), or images
         """
         if seed is None:
             seed = self.sampling.seed_generator
@@ -260,7 +261,7 @@ class VAE(_RowLossModel):
             # A generator, not the int: z and x must not share their random numbers.
             seed = keras.random.SeedGenerator(seed)
         z = keras.random.normal((n_rows, self.latent_dim), dtype="float32", seed=seed)
-        return self.likelihood.sample(self.decoder(z), seed)
+        return self._like_x(self.likelihood.sample(self.decoder(z), seed))
 
     def feature_log_prob(self, inputs, z):
         """Log p(x_d|z), in nats, for several draws of z per row.
@@ -275,12 +276,18 @@ class VAE(_RowLossModel):
         tensor, (n, n_draws, n_columns)
             0 for cells that are not observed.
         """
+        return self._per_draw(self.likelihood.log_prob, inputs, z)
+
+    def excess_log_prob(self, inputs, z):
+        """As ``feature_log_prob``, less its average over x drawn from p(x|z)."""
+        return self._per_draw(self.likelihood.excess_log_prob, inputs, z)
+
+    def _per_draw(self, function, inputs, z):
         x, observed = _x_and_observed(inputs)
         n_draws = z.shape[1]
         outputs = self.decoder(ops.reshape(z, (-1, self.latent_dim)))
         outputs = ops.reshape(outputs, (-1, n_draws, self.likelihood.n_outputs))
-        log_prob = self.likelihood.log_prob(x[:, None, :], outputs)
-        return _masked(log_prob, observed)
+        return _masked(function(x[:, None, :], outputs), observed)
 
     def elbo(self, inputs, training=False):
         """Evidence lower bound of each row and its terms, from ``n_draws`` fresh draws.
@@ -370,90 +377,18 @@ class Autoencoder(_RowLossModel):
         return {"loss": ops.sum(self.squared_error(inputs, training), axis=-1)}
 
 
-def build_table_model(
-    column_widths,
-    n_numeric,
-    n_boolean,
-    *,
-    resolution,
-    variational,
-    hidden_units,
-    latent_dim,
-    activation="relu",
-    variance="row",
-    seed=None,
-    **training,
-):
-    """Build the VAE or Autoencoder of a preprocessed table.
-
-    Parameters
-    ----------
-    column_widths : sequence of int
-        Features of x that each column takes, ``TablePreprocessor.column_widths``: first the
-        numeric columns, then the boolean ones, then the categorical ones.
-    n_numeric, n_boolean : int
-        How many columns are numeric, and boolean.
-    resolution : sequence of n_numeric floats
-        ``TablePreprocessor.resolution``. A learned variance stays above resolution^2 / 12, what
-        rounding to such steps makes (Sheppard 1898): columns of few values would otherwise be
-        reproduced exactly, and their variance would collapse. Noise of one step, and a categorical
-        likelihood, were tried instead and found worse: ``benchmarks/LOG.md``.
-    variational : bool
-        VAE or Autoencoder.
-    hidden_units, latent_dim, activation
-        As in ``networks.dense_encoder``.
-    variance
-        As in ``likelihoods.Gaussian``.
-    seed : int or None
-        Seed of the weights and of everything drawn in training.
-    **training
-        ``n_draws``, ``beta`` and ``kl_warmup_steps`` of ``VAE``.
-
-    Returns
-    -------
-    VAE or Autoencoder
-        Takes (x, observed).
-    """
-    seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=3)]
-    parts = []
-    if n_numeric:
-        rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
-        floor = np.clip(rounding, *MIN_LOG_VAR_RANGE)
-        parts.append(Gaussian(n_numeric, variance if variational else 1.0, min_log_var=floor))
-    if n_boolean:
-        parts.append(Bernoulli(n_boolean))
-    parts += [Categorical(width) for width in column_widths[n_numeric + n_boolean :]]
-    likelihood = parts[0] if len(parts) == 1 else Mixed(parts)
-    encoder = dense_encoder(
-        sum(column_widths),
-        hidden_units,
-        latent_dim,
-        activation=activation,
-        variational=variational,
-        column_widths=column_widths,
-        seed=seeds[0],
-        dtype="float32",
-    )
-    decoder = dense_decoder(
-        latent_dim,
-        hidden_units,
-        likelihood.n_outputs,
-        activation=activation,
-        seed=seeds[1],
-        dtype="float32",
-    )
-    if not variational:
-        return Autoencoder(encoder, decoder, likelihood)
-    return VAE(encoder, decoder, likelihood, seed=seeds[2], **training)
-
-
 def _target(y, sample_weight):
     # Keras drops the weights of rows that have no target; this one is ignored.
     return sample_weight if y is None else y
 
 
 def _x_and_observed(inputs):
-    return inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+    """Split inputs into x, as rows of features, and which of its cells have a value."""
+    if isinstance(inputs, (tuple, list)):
+        return inputs
+    if len(inputs.shape) > 2:
+        inputs = ops.reshape(inputs, (-1, int(np.prod(inputs.shape[1:]))))
+    return inputs, None
 
 
 def _masked(values, observed):

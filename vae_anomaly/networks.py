@@ -73,13 +73,7 @@ def dense_encoder(
             column_widths, hidden_share=hidden_share, seed=_draw_seed(rng), name="encoder_input"
         )(inputs)
     hidden = _hidden(visible, hidden_units, activation, rng, dtype)
-    latent_dim = _positive(latent_dim, "latent_dim")
-    z_mean = _dense(latent_dim, rng, name="z_mean" if variational else "z", dtype="float32")(hidden)
-    if not variational:
-        return keras.Model(inputs, z_mean, name="encoder")
-    z_log_var = _dense(latent_dim, rng, name="z_log_var_raw", dtype="float32")(hidden)
-    z_log_var = SoftBound(LOG_VAR_LIMIT, name="z_log_var", dtype="float32")(z_log_var)
-    return keras.Model(inputs, [z_mean, z_log_var], name="encoder")
+    return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
 
 
 def dense_decoder(latent_dim, hidden_units, n_outputs, *, activation="relu", seed=None, dtype=None):
@@ -112,6 +106,197 @@ def dense_decoder(latent_dim, hidden_units, n_outputs, *, activation="relu", see
     hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
     outputs = _dense(_positive(n_outputs, "n_outputs"), rng, name="outputs", dtype="float32")
     return keras.Model(inputs, outputs(hidden), name="decoder")
+
+
+def conv_encoder(
+    image_shape,
+    filters=None,
+    hidden_units=(128,),
+    latent_dim=32,
+    *,
+    activation="relu",
+    variational=True,
+    seed=None,
+    dtype=None,
+):
+    """Build a convolutional encoder, image -> (z_mean, z_log_var).
+
+    Each block halves height and width (rounded up) by a 3 x 3 convolution of stride 2.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Height and width, 8 or more each, and channels.
+    filters : sequence of int or None
+        Filters of each block, from the image towards z. None: ``default_filters``.
+    hidden_units : sequence of int
+        Units of the fully connected layers between the blocks and z.
+    latent_dim, activation, variational, seed, dtype
+        As in ``dense_encoder``.
+
+    Returns
+    -------
+    keras.Model
+        (n, height, width, channels) -> [z_mean, z_log_var], each (n, latent_dim); or z alone.
+
+    Examples
+    --------
+    >>> from vae_anomaly.networks import conv_encoder
+    >>> [tuple(output.shape) for output in conv_encoder((9, 13, 3), latent_dim=2).outputs]
+    [(None, 2), (None, 2)]
+    """
+    image_shape = _image_shape(image_shape)
+    filters = _filters(filters, image_shape)
+    rng = np.random.default_rng(seed)
+    inputs = tensor = keras.Input(image_shape, name="x")
+    for index, count in enumerate(filters):
+        tensor = keras.layers.Conv2D(
+            count,
+            3,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
+            name=f"conv_{index}",
+            dtype=dtype,
+        )(tensor)
+    tensor = keras.layers.Flatten(name="flatten")(tensor)
+    hidden = _hidden(tensor, hidden_units, activation, rng, dtype)
+    return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
+
+
+def conv_decoder(
+    latent_dim,
+    hidden_units,
+    image_shape,
+    n_maps,
+    *,
+    filters=None,
+    activation="relu",
+    seed=None,
+    dtype=None,
+):
+    """Build a convolutional decoder, z -> the parameters of p(x|z), mirror of ``conv_encoder``.
+
+    Parameters
+    ----------
+    latent_dim : int
+    hidden_units : sequence of int
+        **As given to the encoder**; used in reverse, as ``filters`` are.
+    image_shape : (int, int, int)
+    n_maps : int
+        Outputs per value of x: ``likelihood.n_outputs / likelihood.n_features``.
+    filters, activation, seed, dtype
+        As in ``conv_encoder``.
+
+    Returns
+    -------
+    keras.Model
+        (n, latent_dim) -> (n, n_maps * height * width * channels): all values of the first
+        map, then all of the second, as the likelihoods take them.
+
+    Examples
+    --------
+    >>> from vae_anomaly.networks import conv_decoder
+    >>> tuple(conv_decoder(2, (16,), (9, 13, 3), n_maps=2).output_shape)
+    (None, 702)
+    """
+    image_shape = _image_shape(image_shape)
+    filters = _filters(filters, image_shape)
+    n_maps = _positive(n_maps, "n_maps")
+    sizes = [image_shape[:2]]
+    for _ in filters:
+        sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+    height, width = sizes[-1]
+    rng = np.random.default_rng(seed)
+    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
+    hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
+    units = height * width * filters[-1]
+    tensor = _dense(units, rng, activation=activation, name="unflatten", dtype=dtype)(hidden)
+    tensor = keras.layers.Reshape((height, width, filters[-1]), name="to_image")(tensor)
+    counts = [n_maps * image_shape[2], *filters[:-1]]
+    for index in reversed(range(len(filters))):
+        tensor = keras.layers.Conv2DTranspose(
+            counts[index],
+            4,
+            strides=2,
+            padding="same",
+            activation=activation if index else None,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
+            name=f"conv_{index}",
+            dtype=dtype if index else "float32",
+        )(tensor)
+        # Twice a size that was rounded up is one too many.
+        excess = tuple((0, 2 * -(-size // 2) - size) for size in sizes[index])
+        if excess != ((0, 0), (0, 0)):
+            tensor = keras.layers.Cropping2D(excess, name=f"crop_{index}")(tensor)
+    return keras.Model(inputs, flat_maps(tensor, image_shape), name="decoder")
+
+
+def flat_maps(tensor, image_shape):
+    """Lay decoder maps (n, height, width, n_maps * channels) out as (n, n_outputs): map by map.
+
+    Parameters
+    ----------
+    tensor : KerasTensor
+    image_shape : (int, int, int)
+
+    Returns
+    -------
+    KerasTensor, (n, n_maps * height * width * channels)
+    """
+    height, width, channels = image_shape
+    n_maps = tensor.shape[-1] // channels
+    if n_maps > 1:
+        tensor = keras.layers.Reshape((height * width, n_maps, channels), name="maps")(tensor)
+        tensor = keras.layers.Permute((2, 1, 3), name="map_by_map")(tensor)
+    return keras.layers.Flatten(name="outputs")(tensor)
+
+
+def default_filters(image_shape):
+    """Return filters of as many blocks as leave 7 pixels or fewer: 16, 32, then 64 each.
+
+    Examples
+    --------
+    >>> from vae_anomaly.networks import default_filters
+    >>> default_filters((8, 8, 1)), default_filters((28, 28, 1)), default_filters((64, 96, 3))
+    ((16,), (16, 32), (16, 32, 64, 64))
+    """
+    n_blocks = 1
+    while -(-min(image_shape[:2]) // 2**n_blocks) > 7:
+        n_blocks += 1
+    return (16, 32, *[64] * n_blocks)[:n_blocks]
+
+
+def _image_shape(image_shape):
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
+        raise ValueError(
+            "Expected `image_shape` of (height, width, channels), 8 x 8 pixels or more. "
+            f"Received: image_shape={image_shape!r}"
+        )
+    return shape
+
+
+def _filters(filters, image_shape):
+    if filters is None:
+        return default_filters(image_shape)
+    filters = [_positive(count, f"filters[{index}]") for index, count in enumerate(filters)]
+    if not filters or 2 ** len(filters) > min(image_shape[:2]):
+        raise ValueError(
+            "Expected `filters` for one block or more that leave at least a pixel of "
+            f"{image_shape[0]} x {image_shape[1]}. Received: filters={filters!r}"
+        )
+    return filters
+
+
+def _latent(hidden, latent_dim, variational, rng):
+    latent_dim = _positive(latent_dim, "latent_dim")
+    z_mean = _dense(latent_dim, rng, name="z_mean" if variational else "z", dtype="float32")(hidden)
+    if not variational:
+        return z_mean
+    z_log_var = _dense(latent_dim, rng, name="z_log_var_raw", dtype="float32")(hidden)
+    return [z_mean, SoftBound(LOG_VAR_LIMIT, name="z_log_var", dtype="float32")(z_log_var)]
 
 
 def _hidden(tensor, hidden_units, activation, rng, dtype):

@@ -101,24 +101,42 @@ class AnomalyScorer(keras.Model):
         self.seed = seed
         self.noise = self._constant("noise", (self.n_draws, model.latent_dim), "float32")
         self.noise.assign(_noise_bank(self.n_draws, model.latent_dim, seed))
-        self.feature_mean = self._constant("feature_mean", (len(preprocessor.column_names),))
         self.latent_mean = self._constant("latent_mean", ())
-        if score_type == "composite":
-            self.marginals = Marginals(
-                preprocessor.column_widths, preprocessor.n_numeric, preprocessor.n_boolean
-            )
-        self.missing_shortfall = self._constant("missing_shortfall", (_N_SHARES,))
         self.offset = self._constant("offset", ())
         self.calibration_scores = self._constant("calibration_scores", (self.n_calibration,))
-        # Outputs are in the order of the columns of the input.
-        self._output_order = [preprocessor.column_names.index(name) for name in preprocessor.kinds]
         self._functions = {}
+        self._add_own_weights()
         self.built = True
+
+    def _add_own_weights(self):
+        columns = self.preprocessor.column_names
+        self.feature_mean = self._constant("feature_mean", (len(columns),))
+        if self.score_type == "composite":
+            self.marginals = Marginals(
+                self.preprocessor.column_widths,
+                self.preprocessor.n_numeric,
+                self.preprocessor.n_boolean,
+            )
+        self.missing_shortfall = self._constant("missing_shortfall", (_N_SHARES,))
+        # Outputs are in the order of the columns of the input.
+        self._output_order = [columns.index(name) for name in self.preprocessor.kinds]
+
+    @property
+    def own_weights(self):
+        """The weights to save beside those of preprocessor and model."""
+        own = (self.noise, self.feature_mean, self.latent_mean, self.offset)
+        marginals = self.marginals.weights if self.score_type == "composite" else []
+        return [*marginals, *own, self.missing_shortfall, self.calibration_scores]
 
     def _constant(self, name, shape, dtype="float64"):
         return self.add_weight(
             shape=shape, dtype=dtype, initializer="zeros", trainable=False, name=name
         )
+
+    @property
+    def chunk_rows(self):
+        """Rows in a call of the graph."""
+        return _CHUNK_ROWS
 
     @property
     def baseline(self):
@@ -144,9 +162,15 @@ class AnomalyScorer(keras.Model):
             score = sum of feature_log_prob + latent + baseline.
         """
         x, observed = self.preprocessor(inputs)
-        features, latent = self._terms(x, observed)
+        features, latent = self._terms((x, observed))
         features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
         latent = latent - self._shortfall(observed) - self.latent_mean
+        outputs = self._outputs(features, latent)
+        ordered = tf.gather(outputs["feature_log_prob"], self._output_order, axis=1)
+        return {**outputs, "feature_log_prob": ordered}
+
+    def _outputs(self, features, latent):
+        """All outputs, given what features, (n, d), and latent, (n,), add to the baseline."""
         baseline = tf.reduce_sum(self.feature_mean) + self.latent_mean
         score = tf.reduce_sum(features, axis=1) + latent + baseline
         at_or_below = tf.searchsorted(self.calibration_scores.value, score, side="right")
@@ -155,7 +179,7 @@ class AnomalyScorer(keras.Model):
             "decision": score - self.offset,
             "is_anomaly": score < self.offset,
             "p_value": (1 + tf.cast(at_or_below, tf.float64)) / (self.n_calibration + 1),
-            "feature_log_prob": tf.gather(features, self._output_order, axis=1),
+            "feature_log_prob": features,
             "latent": latent,
         }
 
@@ -167,14 +191,15 @@ class AnomalyScorer(keras.Model):
         low, high = (tf.gather(self.missing_shortfall, index + step) for step in (0, 1))
         return low + (position - below) * (high - low)
 
-    def _terms(self, x, observed):
-        """Raw score, float64, as (n, columns) of what columns own and (n,) of what none owns."""
-        inputs = (x, observed)
+    def _terms(self, inputs):
+        """Raw score, float64, as (n, features) of what each owns and (n,) of what none owns."""
         if self.score_type == "reconstruction_error":
             features = -_float64(self.model.squared_error(inputs))
             return features, tf.zeros_like(features[:, 0])
         z_mean, z_log_var = self.model.encode(inputs)
         z = z_mean[:, None, :] + ops.exp(z_log_var / 2)[:, None, :] * self.noise
+        if self.score_type == "composite":
+            return self._composite_terms(inputs, z)
         log_prob = self.model.feature_log_prob(inputs, z)
         if self.score_type == "importance_weighted":
             kl = monte_carlo_kl(z, z_mean[:, None, :], z_log_var[:, None, :])
@@ -186,8 +211,11 @@ class AnomalyScorer(keras.Model):
         features = _float64(ops.mean(log_prob, axis=1))
         if self.score_type == "elbo":
             return features, -_float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
-        if self.score_type == "composite":
-            features = (features + _float64(self.marginals(x))) / 2
+        return features, tf.zeros_like(features[:, 0])
+
+    def _composite_terms(self, inputs, z):
+        log_prob = _float64(ops.mean(self.model.feature_log_prob(inputs, z), axis=1))
+        features = (log_prob + _float64(self.marginals(inputs[0]))) / 2
         return features, tf.zeros_like(features[:, 0])
 
     def calibrate(self, arrays, is_calibration):
@@ -288,35 +316,41 @@ class AnomalyScorer(keras.Model):
 
         return self._chunked(key, function, arrays, (0,))[0]
 
-    def _chunked(self, key, function, arrays, names):
+    def _chunked(self, key, function, data, names):
+        """Call a function of raw input chunk by chunk; return the named outputs, concatenated."""
         if key not in self._functions:
-            self._functions[key] = self._compiled(function)
+            self._functions[key] = self._compiled(function, data)
         compiled = self._functions[key]
-        texts = [name for name, kind in self.preprocessor.kinds.items() if kind == "categorical"]
-        numbers = [array for name, array in arrays.items() if name not in texts]
-        n_rows = len(next(iter(arrays.values())))
+        n_rows = self._n_rows(data)
 
         def chunk(start):
-            rows = slice(start, min(start + _CHUNK_ROWS, n_rows))
-            padding = (0, _CHUNK_ROWS - (rows.stop - rows.start))
-            block = np.zeros((_CHUNK_ROWS, len(numbers)))
-            for index, array in enumerate(numbers):
-                block[: rows.stop - rows.start, index] = array[rows]
-            outputs = compiled(
-                tf.constant(block),
-                {
-                    name: tf.constant(np.pad(arrays[name][rows], padding, constant_values=""))
-                    for name in texts
-                },
-            )
+            rows = slice(start, min(start + self.chunk_rows, n_rows))
+            outputs = compiled(*self._block(data, rows))
             return [outputs[name].numpy()[: rows.stop - rows.start] for name in names]
 
         # TensorFlow lets go of the interpreter: one chunk computes while another is made ready.
         with ThreadPoolExecutor(_CHUNKS_AT_ONCE) as pool:
-            chunks = list(pool.map(chunk, range(0, max(n_rows, 1), _CHUNK_ROWS)))
+            chunks = list(pool.map(chunk, range(0, max(n_rows, 1), self.chunk_rows)))
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
-    def _compiled(self, function):
+    def _n_rows(self, arrays):
+        return len(next(iter(arrays.values())))
+
+    def _block(self, arrays, rows):
+        """The rows as ``_compiled`` takes them, filled up to ``chunk_rows``."""
+        texts = [name for name, kind in self.preprocessor.kinds.items() if kind == "categorical"]
+        numbers = [array for name, array in arrays.items() if name not in texts]
+        n_rows = rows.stop - rows.start
+        block = np.zeros((self.chunk_rows, len(numbers)))
+        for index, array in enumerate(numbers):
+            block[:n_rows, index] = array[rows]
+        padding = (0, self.chunk_rows - n_rows)
+        return tf.constant(block), {
+            name: tf.constant(np.pad(arrays[name][rows], padding, constant_values=""))
+            for name in texts
+        }
+
+    def _compiled(self, function, _):
         """Trace a function of named columns; it takes the numbers as one block, to save calls."""
         kinds = self.preprocessor.kinds
         texts = [name for name, kind in kinds.items() if kind == "categorical"]

@@ -8,16 +8,11 @@ import tensorflow as tf
 
 # The validation loss is looked at this often, at most; the best weights seen are kept.
 _N_EVALUATIONS = 40
-# One evaluation draws z at least this many times, so that few rows give a steady figure.
-_VALIDATION_DRAWS = 2000
-# More held-out rows than this are not looked at, so that large tables do not pay for them.
-_MOST_VALIDATION_ROWS = 20_000
 
 
 def train(
     model,
-    x,
-    observed,
+    inputs_of,
     is_validation,
     *,
     max_steps,
@@ -25,6 +20,8 @@ def train(
     learning_rate,
     patience,
     seed,
+    validation_draws=2000,
+    most_validation_rows=20_000,
     verbose=0,
 ):
     """Fit a model by Adam with a cosine-decayed learning rate; keep its best weights.
@@ -32,7 +29,8 @@ def train(
     Parameters
     ----------
     model : vae_anomaly.models.VAE or vae_anomaly.models.Autoencoder
-    x, observed : float32 arrays, (n, features) and (n, columns)
+    inputs_of : callable
+        Row numbers, an int64 tensor (batch,) -> the model's inputs, in TensorFlow operations.
     is_validation : bool array, (n,)
         Rows to watch and not to train on. None: training runs for ``max_steps``.
     max_steps, batch_size : int
@@ -44,6 +42,11 @@ def train(
         Steps without a better validation loss after which training stops.
     seed : int
         Seed of the order of rows.
+    validation_draws : int
+        One evaluation draws z at least so many times, so that few rows give a steady figure.
+    most_validation_rows : int
+        More held-out rows than this are not looked at, so that large data do not pay for them;
+        their inputs are kept in memory.
     verbose : int
         1: a progress bar on stderr.
 
@@ -59,22 +62,21 @@ def train(
         The loss became NaN or infinite.
     """
     rows = np.flatnonzero(~is_validation)
-    watched = np.flatnonzero(is_validation)[:_MOST_VALIDATION_ROWS]
+    watched = np.flatnonzero(is_validation)[:most_validation_rows]
     steps_per_epoch = max(1, max_steps // _N_EVALUATIONS)
     epochs = max_steps // steps_per_epoch
     max_steps = epochs * steps_per_epoch
     batches = _batches(rows, max_steps, batch_size, np.random.default_rng(seed))
 
-    x, observed = tf.constant(x), tf.constant(observed)
+    def batch(indices):
+        return (inputs_of(indices),)
 
-    def gather(indices):
-        return ((tf.gather(x, indices), tf.gather(observed, indices)),)
-
-    data = tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2)
+    data = tf.data.Dataset.from_tensor_slices(batches).map(batch).prefetch(2)
     callbacks, validation = [], None
     if len(watched):
-        repeated = np.resize(watched, len(watched) * -(-_VALIDATION_DRAWS // len(watched)))
-        validation = tf.data.Dataset.from_tensor_slices(repeated).batch(4096).map(gather).cache()
+        repeated = np.resize(watched, len(watched) * -(-validation_draws // len(watched)))
+        validation = tf.data.Dataset.from_tensor_slices(repeated)
+        validation = validation.batch(16 * batch_size).map(batch).cache()
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 "val_loss",

@@ -1,0 +1,148 @@
+"""The scorer of images: as that of tables, but for where its parts come from."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from vae_anomaly.image_likelihoods import sharpness
+from vae_anomaly.scoring import AnomalyScorer
+
+# Values decoded at once, and most images in a call of the graph: always exactly so many, as
+# results differ in their last bits with the number of rows.
+_CHUNK_VALUES = 2**19
+_MOST_CHUNK_IMAGES = 48
+# Training images from which the usual sharpness and the pixels' means are learned.
+_STATISTICS_IMAGES = 2000
+_SMALLEST_DEVIATION = 1e-3
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class ImageScorer(AnomalyScorer):
+    r"""Score raw images with a trained model, always with the same draws of z.
+
+    Score types are those of ``AnomalyScorer``, but for the composite one:
+
+    .. math:: \frac1K \sum_{k,d} \big(\log p(x_d|z_k) - E_{x' \sim p(\cdot|z_k)} \log p(x'_d|z_k)\big)
+        - \frac{\sigma}{3} \Big(\frac{h(x) - \mu_h}{\sigma_h}\Big)^2
+
+    First, how much less probable the image is than those that the model itself would draw for the
+    same z: simple images do not gain from being simple. Then whether its ``sharpness`` h is usual,
+    by mean and standard deviation of the training images; sigma is the standard deviation
+    of the first term there, so that three deviations in one count as three in the other.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.preprocessing.ImagePreprocessor
+    model, score_type, n_draws, n_calibration, seed, **kwargs
+        As in ``AnomalyScorer``.
+    """  # noqa: E501
+
+    def _add_own_weights(self):
+        self.feature_mean = self._constant(
+            "feature_mean", (int(np.prod(self.preprocessor.image_shape)),)
+        )
+        # Mean and standard deviation of the sharpness, and the weight of its deviations.
+        self.usual_sharpness = self._constant("usual_sharpness", (3,))
+        self.usual_sharpness.assign([0.0, 1.0, 0.0])
+
+    @property
+    def own_weights(self):
+        own = (self.noise, self.feature_mean, self.latent_mean, self.offset)
+        return [*own, self.usual_sharpness, self.calibration_scores]
+
+    @property
+    def chunk_rows(self):
+        """Images in a call of the graph."""
+        n_values = int(np.prod(self.preprocessor.image_shape))
+        return max(1, min(_MOST_CHUNK_IMAGES, _CHUNK_VALUES // n_values))
+
+    def call(self, images):
+        """Score raw images.
+
+        Parameters
+        ----------
+        images : tensor (n, height, width, channels)
+            As ``ImagePreprocessor.call`` takes them.
+
+        Returns
+        -------
+        dict of tensors
+            As of ``AnomalyScorer.call``, but ``feature_log_prob`` is (n, height, width): what each
+            pixel adds to the score relative to its mean over the training images.
+        """
+        features, latent = self._terms(self.preprocessor(images))
+        outputs = self._outputs(features - self.feature_mean, latent - self.latent_mean)
+        values = tf.reshape(outputs["feature_log_prob"], (-1, *self.preprocessor.image_shape))
+        return {**outputs, "feature_log_prob": tf.reduce_sum(values, axis=-1)}
+
+    def _composite_terms(self, inputs, z):
+        features = tf.cast(ops.mean(self.model.excess_log_prob(inputs, z), axis=1), tf.float64)
+        mean, deviation, weight = tf.unstack(self.usual_sharpness.value)
+        unusual = (tf.cast(sharpness(inputs), tf.float64) - mean) / deviation
+        return features, -weight * tf.square(unusual)
+
+    def calibrate(self, images, is_calibration):
+        """Learn the usual sharpness, the pixels' means, and the calibration scores.
+
+        Parameters
+        ----------
+        images : array-like (n, height, width, channels), read a chunk at a time
+            All training images.
+        is_calibration : bool array, (n,)
+            The ``n_calibration`` images that the model was not trained on.
+
+        Returns
+        -------
+        (n,) float64 array
+            Scores of all images.
+        """
+        self.feature_mean.assign(np.zeros(self.feature_mean.shape))
+        self.latent_mean.assign(0.0)
+        self.usual_sharpness.assign([0.0, 1.0, 0.0])
+
+        def statistics(raw):
+            x = self.preprocessor(raw)
+            features, latent = self._terms(x)
+            sharp = tf.cast(sharpness(x), tf.float64)
+            return [features, latent, tf.reduce_sum(features, axis=1), sharp]
+
+        rng = np.random.default_rng(self.seed)
+        chosen = np.sort(rng.permutation(len(is_calibration))[:_STATISTICS_IMAGES])
+        features, latent, total, sharp = self._chunked(
+            "statistics", statistics, images[chosen], range(4)
+        )
+        self.feature_mean.assign(features.mean(axis=0))
+        if self.score_type == "composite":
+            deviation = max(sharp.std(), _SMALLEST_DEVIATION)
+            self.usual_sharpness.assign([sharp.mean(), deviation, total.std() / 3])
+            latent = -total.std() / 3 * np.square((sharp - sharp.mean()) / deviation)
+        self.latent_mean.assign(latent.mean())
+        scores = self.run(images, ("score",))["score"]
+        self.calibration_scores.assign(np.sort(scores[is_calibration]))
+        return scores
+
+    def preprocess(self, images):
+        """Return x of images, float32 (n, *image_shape), with values from 0 to 1."""
+
+        def function(raw):
+            return [self.preprocessor(raw)]
+
+        return self._chunked("preprocess", function, images, (0,))[0]
+
+    def _n_rows(self, images):
+        return len(images)
+
+    def _block(self, images, rows):
+        block = np.asarray(images[rows], dtype=self.preprocessor.image_dtype)
+        padding = self.chunk_rows - len(block)
+        return (tf.constant(np.pad(block, [(0, padding), (0, 0), (0, 0), (0, 0)], mode="edge")),)
+
+    def _chunked(self, key, function, images, names):
+        return super()._chunked((key, *images.shape[1:]), function, images, names)
+
+    def _compiled(self, function, images):
+        spec = tf.TensorSpec([None, *images.shape[1:]], self.preprocessor.image_dtype)
+        return tf.function(
+            function, input_signature=[spec], autograph=False
+        ).get_concrete_function()
