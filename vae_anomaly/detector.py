@@ -63,7 +63,7 @@ class VAEDetector(BaseDetector):
         channels), twice the channels where the likelihood has two parameters. For tables see
         ``builders.build_table_model``.
     max_steps : int or None, default None
-        Gradient steps, whatever the number of rows. None: 6000, or 1000 for images.
+        Gradient steps, whatever the number of rows. None: 6000, or 800 for images.
     batch_size : int or None, default None
         None: 256, or 64 for images.
     learning_rate : float, default 1.5e-3
@@ -71,7 +71,7 @@ class VAEDetector(BaseDetector):
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
     patience : int or None, default None
-        Steps without improvement on the held-out rows before stopping. None: 3000, or 1000 for
+        Steps without improvement on the held-out rows before stopping. None: 3000, or 800 for
         images.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.

@@ -14,9 +14,9 @@ from vae_anomaly.preprocessing import ImagePreprocessor
 
 # What fit takes where a parameter is None, and what validation may cost.
 _DEFAULTS = {
-    "max_steps": 1000,
+    "max_steps": 800,
     "batch_size": 64,
-    "patience": 1000,
+    "patience": 800,
     "validation_draws": 400,
     "most_validation_rows": 1000,
 }
