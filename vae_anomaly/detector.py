@@ -210,6 +210,31 @@ class VAEDetector(BaseDetector):
             return arrays_frame(arrays, self.scorer_.preprocessor.kinds)
         return self._like_input(arrays, None)
 
+    def bits_per_dimension(self, X):
+        """Return how many bits a pixel value of each image takes: -log2 p(x) / number of values.
+
+        From the importance-weighted estimate of log p(x), whatever ``score_type``; a density counts
+        as the probability of a step of 1/255 of the range of values. With "roughness_gaussian" for
+        the image's given roughness.
+
+        Parameters
+        ----------
+        X : images, as in ``fit``
+
+        Returns
+        -------
+        (n,) float64 array
+
+        Raises
+        ------
+        ValueError
+            The detector was not fitted on images.
+        """
+        check_is_fitted(self, "scorer_")
+        if not self._has_images():
+            raise ValueError("Expected a detector of images. Received: one fitted on a table.")
+        return self.scorer_.bits_per_dimension(image_estimator.checked(self, X))
+
     def _auto_latent_dim(self, n_features, is_image=False):
         return min(_IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM, n_features)
 

@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from vae_anomaly.image_likelihoods import sharpness
+from vae_anomaly.image_likelihoods import DiscretizedLogistic, sharpness
+from vae_anomaly.likelihoods import Bernoulli
 from vae_anomaly.scoring import AnomalyScorer
 
 # Values decoded at once, and most images in a call of the graph: always exactly so many, as
@@ -15,6 +16,8 @@ _MOST_CHUNK_IMAGES = 48
 # Training images from which the usual sharpness and the pixels' means are learned.
 _STATISTICS_IMAGES = 2000
 _SMALLEST_DEVIATION = 1e-3
+# Steps between the lowest and the highest value, for bits per dimension: those of eight bits.
+_N_STEPS = 255
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -121,6 +124,24 @@ class ImageScorer(AnomalyScorer):
         scores = self.run(images, ("score",))["score"]
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
         return scores
+
+    def bits_per_dimension(self, images):
+        """Return -log2 p(x) per value of x, from the importance-weighted estimate, float64 (n,)."""
+        likelihood = self.model.likelihood
+        n_values = likelihood.n_features
+        # A density becomes a probability by the width of a step.
+        is_mass = isinstance(likelihood, (Bernoulli, DiscretizedLogistic))
+        width = 0.0 if is_mass else n_values * np.log(_N_STEPS)
+
+        def function(raw):
+            inputs = self.preprocessor(raw)
+            z, *posterior = self._draws(inputs)
+            log_prob = self.model.feature_log_prob(inputs, z)
+            features, rest = self._importance_weighted_terms(log_prob, z, *posterior)
+            log_p = tf.reduce_sum(features, axis=1) + rest
+            return [(width - log_p) / (n_values * np.log(2))]
+
+        return self._chunked("bits", function, images, (0,))[0]
 
     def preprocess(self, images):
         """Return x of images, float32 (n, *image_shape), with values from 0 to 1."""

@@ -196,22 +196,32 @@ class AnomalyScorer(keras.Model):
         if self.score_type == "reconstruction_error":
             features = -_float64(self.model.squared_error(inputs))
             return features, tf.zeros_like(features[:, 0])
-        z_mean, z_log_var = self.model.encode(inputs)
-        z = z_mean[:, None, :] + ops.exp(z_log_var / 2)[:, None, :] * self.noise
+        z, z_mean, z_log_var = self._draws(inputs)
         if self.score_type == "composite":
             return self._composite_terms(inputs, z)
         log_prob = self.model.feature_log_prob(inputs, z)
         if self.score_type == "importance_weighted":
-            kl = monte_carlo_kl(z, z_mean[:, None, :], z_log_var[:, None, :])
-            log_weight = _float64(ops.sum(log_prob, axis=-1) - ops.sum(kl, axis=-1))
-            share = tf.nn.softmax(log_weight, axis=1)
-            features = tf.reduce_sum(share[:, :, None] * _float64(log_prob), axis=1)
-            total = tf.reduce_logsumexp(log_weight, axis=1) - np.log(self.n_draws)
-            return features, total - tf.reduce_sum(features, axis=1)
+            return self._importance_weighted_terms(log_prob, z, z_mean, z_log_var)
         features = _float64(ops.mean(log_prob, axis=1))
         if self.score_type == "elbo":
             return features, -_float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
         return features, tf.zeros_like(features[:, 0])
+
+    def _draws(self, inputs):
+        z_mean, z_log_var = self.model.encode(inputs)
+        return (
+            z_mean[:, None, :] + ops.exp(z_log_var / 2)[:, None, :] * self.noise,
+            z_mean,
+            z_log_var,
+        )
+
+    def _importance_weighted_terms(self, log_prob, z, z_mean, z_log_var):
+        kl = monte_carlo_kl(z, z_mean[:, None, :], z_log_var[:, None, :])
+        log_weight = _float64(ops.sum(log_prob, axis=-1) - ops.sum(kl, axis=-1))
+        share = tf.nn.softmax(log_weight, axis=1)
+        features = tf.reduce_sum(share[:, :, None] * _float64(log_prob), axis=1)
+        total = tf.reduce_logsumexp(log_weight, axis=1) - np.log(self.n_draws)
+        return features, total - tf.reduce_sum(features, axis=1)
 
     def _composite_terms(self, inputs, z):
         log_prob = _float64(ops.mean(self.model.feature_log_prob(inputs, z), axis=1))
