@@ -9,19 +9,13 @@ import tensorflow as tf
 
 from vae_anomaly.builders import build_image_model
 from vae_anomaly.image_likelihoods import RoughnessGaussian, roughness
-from vae_anomaly.image_scoring import ImageScorer
+from vae_anomaly.image_scoring import ImageScorer, n_images_at_once, some_images
 from vae_anomaly.preprocessing import ImagePreprocessor
 
-# What fit takes where a parameter is None, and what validation may cost.
-_DEFAULTS = {
-    "max_steps": 800,
-    "batch_size": 64,
-    "patience": 800,
-    "validation_draws": 400,
-    "most_validation_rows": 1000,
-}
-# Images looked at to tell whether pixels are binary, and how rough images are.
-_STATISTICS_IMAGES = 2000
+# What fit takes where a parameter is None, and draws of z in a look at the held-out images.
+_DEFAULTS = {"max_steps": 800, "batch_size": 64, "patience": 800, "validation_draws": 400}
+# Most held-out images to stop early by.
+_VALIDATION_IMAGES = 1000
 # Pixel values looked at together while an array is checked.
 _CHECKED_AT_ONCE = 2**24
 
@@ -46,12 +40,13 @@ def fit(detector, X):
 
     seeds = detector._seeds()
     is_validation, is_calibration = detector._held_out(len(images), seeds[0])
-    order = np.random.default_rng(seeds[2]).permutation(len(images))
-    some = preprocessor(images[np.sort(order[:_STATISTICS_IMAGES])])
+    n_values = int(np.prod(image_shape))
+    # Of all training images: whether pixels are binary, and how rough images are.
+    some = preprocessor(images[some_images(len(images), n_values, seeds[2])])
     model_args = {
         "image_shape": [int(size) for size in image_shape],
         "filters": None if detector.filters is None else [int(n) for n in detector.filters],
-        **detector._network_args(int(np.prod(image_shape)), is_image=True),
+        **detector._network_args(n_values, is_image=True),
         **detector._own_image_model_args(bool(np.isin(some, (0.0, 1.0)).all())),
     }
     model = build_image_model(**model_args, seed=seeds[1])
@@ -65,7 +60,12 @@ def fit(detector, X):
         seed=seeds[2],
     )
     history = detector._train(
-        model, _inputs_of(images, preprocessor), is_validation, seeds[3], **_DEFAULTS
+        model,
+        _inputs_of(images, preprocessor),
+        is_validation,
+        seeds[3],
+        most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
+        **_DEFAULTS,
     )
     detector.n_features_in_ = int(np.prod(images.shape[1:]))
     if hasattr(detector, "feature_names_in_"):

@@ -13,11 +13,23 @@ from vae_anomaly.scoring import AnomalyScorer
 # results differ in their last bits with the number of rows.
 _CHUNK_VALUES = 2**19
 _MOST_CHUNK_IMAGES = 48
-# Training images from which the usual sharpness and the pixels' means are learned.
+# Training images from which statistics are learned, and values of images held at once.
 _STATISTICS_IMAGES = 2000
+_VALUES_AT_ONCE = 2**25
 _SMALLEST_DEVIATION = 1e-3
 # Steps between the lowest and the highest value, for bits per dimension: those of eight bits.
 _N_STEPS = 255
+
+
+def n_images_at_once(n_values):
+    """Return how many images of so many values may be held in memory as floats."""
+    return max(1, _VALUES_AT_ONCE // n_values)
+
+
+def some_images(n_images, n_values, seed):
+    """Draw the numbers of the training images from which statistics are learned, sorted."""
+    n_some = min(_STATISTICS_IMAGES, n_images_at_once(n_values))
+    return np.sort(np.random.default_rng(seed).permutation(n_images)[:n_some])
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -110,8 +122,8 @@ class ImageScorer(AnomalyScorer):
             sharp = tf.cast(sharpness(x), tf.float64)
             return [features, latent, tf.reduce_sum(features, axis=1), sharp]
 
-        rng = np.random.default_rng(self.seed)
-        chosen = np.sort(rng.permutation(len(is_calibration))[:_STATISTICS_IMAGES])
+        n_values = int(np.prod(self.preprocessor.image_shape))
+        chosen = some_images(len(is_calibration), n_values, self.seed)
         features, latent, total, sharp = self._chunked(
             "statistics", statistics, images[chosen], range(4)
         )
