@@ -24,6 +24,8 @@ from vae_anomaly.networks import (
 
 # Floors of the log-variance of standardised columns: of continuous ones, and of the coarsest.
 MIN_LOG_VAR_RANGE = (-6.0, 2.0)
+# Log-variance from which learned variances of pixels start: a standard deviation of 0.14.
+PIXEL_LOG_VAR = -4.0
 PIXEL_LIKELIHOODS = (
     "roughness_gaussian",
     "gaussian",
@@ -182,6 +184,9 @@ def build_image_model(
             "continuous_bernoulli": lambda: ContinuousBernoulli(n_features),
             "discretized_logistic": lambda: DiscretizedLogistic(n_features),
         }[pixel_likelihood]()
+    if pixel_likelihood == "gaussian" and isinstance(variance, str):
+        # Near the variance of pixels: the weight moves slowly.
+        likelihood.raw_log_var.assign(np.full(likelihood.raw_log_var.shape, PIXEL_LOG_VAR))
     if encoder is not None:
         shapes = [(latent_dim,)] * (2 if variational else 1)
         encoder = _own_network(encoder, "encoder", [image_shape], *shapes)

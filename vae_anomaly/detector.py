@@ -63,15 +63,15 @@ class VAEDetector(BaseDetector):
         channels), twice the channels where the likelihood has two parameters. For tables see
         ``builders.build_table_model``.
     max_steps : int or None, default None
-        Gradient steps, whatever the number of rows. None: 6000, or 800 for images.
+        Gradient steps, whatever the number of rows. None: 6000, or 1500 for images.
     batch_size : int or None, default None
-        None: 256, or 64 for images.
-    learning_rate : float, default 1.5e-3
-        Of Adam; decays to 0 over ``max_steps`` along a cosine.
+        None: 256, or 32 for images.
+    learning_rate : float or None, default None
+        Of Adam; decays to 0 over ``max_steps`` along a cosine. None: 0.0015, or 0.003 for images.
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
     patience : int or None, default None
-        Steps without improvement on the held-out rows before stopping. None: 3000, or 800 for
+        Steps without improvement on the held-out rows before stopping. None: 3000, or 1500 for
         images.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
@@ -148,7 +148,7 @@ class VAEDetector(BaseDetector):
         decoder=None,
         max_steps=None,
         batch_size=None,
-        learning_rate=1.5e-3,
+        learning_rate=None,
         validation_fraction=0.1,
         patience=None,
         max_levels=50,
@@ -196,7 +196,8 @@ class VAEDetector(BaseDetector):
         -------
         array (n_rows, d), or DataFrame if the detector was fitted on one
             In the units of X. Of images (n_rows, height, width) or, of several channels,
-            (n_rows, height, width, channels).
+            (n_rows, height, width, channels), uint8 if the training images were, and
+            within their range.
         """
         check_is_fitted(self, "scorer_")
         if not isinstance(n_rows, Integral) or n_rows < 1:
@@ -312,7 +313,7 @@ value_range, random_state, verbose
         decoder=None,
         max_steps=None,
         batch_size=None,
-        learning_rate=1.5e-3,
+        learning_rate=None,
         validation_fraction=0.1,
         patience=None,
         max_levels=50,

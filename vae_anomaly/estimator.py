@@ -32,7 +32,12 @@ from vae_anomaly.thresholds import offset_from_contamination
 from vae_anomaly.training import train
 
 # What fit takes where a parameter is None.
-_TABLE_DEFAULTS = {"max_steps": 6000, "batch_size": 256, "patience": 3000}
+_TABLE_DEFAULTS = {
+    "max_steps": 6000,
+    "batch_size": 256,
+    "learning_rate": 1.5e-3,
+    "patience": 3000,
+}
 
 
 class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -52,7 +57,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         "decoder": [HasMethods(["to_json", "get_weights"]), None],
         "max_steps": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
@@ -161,25 +166,16 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             **networks,
         }
 
-    def _train(
-        self, model, inputs_of, is_validation, seed, *, max_steps, batch_size, patience, **rest
-    ):
-        """Train by the parameters of the detector; by those given here where they are None."""
+    def _train(self, model, inputs_of, is_validation, seed, **defaults):
+        """Train by the parameters of the detector, or by defaults where they are None."""
         for network, given in ((model.encoder, self.encoder), (model.decoder, self.decoder)):
             if given is not None:
                 network.set_weights(given.get_weights())
-        return train(
-            model,
-            inputs_of,
-            is_validation,
-            max_steps=int(self.max_steps or max_steps),
-            batch_size=int(self.batch_size or batch_size),
-            learning_rate=float(self.learning_rate),
-            patience=int(self.patience or patience),
-            seed=seed,
-            verbose=self.verbose,
-            **rest,
-        )
+        for name in _TABLE_DEFAULTS:
+            given = getattr(self, name)
+            if given is not None:  # may be a number of NumPy's, which JSON cannot hold
+                defaults[name] = type(defaults[name])(given)
+        return train(model, inputs_of, is_validation, seed=seed, verbose=self.verbose, **defaults)
 
     def _finish_fit(self, model_args, scorer, history, data, is_calibration):
         scores = scorer.calibrate(data, is_calibration)

@@ -13,7 +13,13 @@ from vae_anomaly.image_scoring import ImageScorer, n_images_at_once, some_images
 from vae_anomaly.preprocessing import ImagePreprocessor
 
 # What fit takes where a parameter is None, and draws of z in a look at the held-out images.
-_DEFAULTS = {"max_steps": 800, "batch_size": 64, "patience": 800, "validation_draws": 400}
+_DEFAULTS = {
+    "max_steps": 1500,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "patience": 1500,
+    "validation_draws": 400,
+}
 # Most held-out images to stop early by.
 _VALIDATION_IMAGES = 1000
 # Pixel values looked at together while an array is checked.
@@ -122,11 +128,15 @@ def sample(detector, n_images, seed):
     """Draw images from the model; those of one channel without an axis for it."""
     scorer = detector.scorer_
     one_channel = scorer.preprocessor.image_shape[2] == 1
-    return _in_units(detector, scorer.model.sample(n_images, seed=seed), 3 if one_channel else 4)
+    images = _in_units(detector, scorer.model.sample(n_images, seed=seed), 3 if one_channel else 4)
+    # Of the type of the input, so that they can be scored.
+    dtype = scorer.preprocessor.image_dtype
+    return np.round(images).astype(dtype) if dtype == "uint8" else images
 
 
 def _in_units(detector, x, n_axes):
-    images = np.asarray(detector.scorer_.preprocessor.inverse(x), dtype=np.float32)
+    x = np.clip(np.asarray(x, dtype=np.float32), 0.0, 1.0)
+    images = detector.scorer_.preprocessor.inverse(x).astype(np.float32)
     return images[..., 0] if n_axes == 3 else images
 
 

@@ -227,7 +227,7 @@ class DiscretizedLogistic(Likelihood):
     def log_prob(self, x, outputs):
         x, log_scale = ops.cast(x, "float32"), self._log_scale(outputs)
         half = 0.5 / (self.n_levels - 1)
-        distance = x - self.mean(outputs)
+        distance = x - self._location(outputs)
         above = (distance + half) * ops.exp(-log_scale)
         below = (distance - half) * ops.exp(-log_scale)
         # log(F(above) - F(below)), without cancellation.
@@ -241,11 +241,15 @@ class DiscretizedLogistic(Likelihood):
         entropy = self._log_scale(outputs) + 2.0 + np.log(self.n_levels - 1)
         return self.log_prob(x, outputs) + ops.softplus(entropy)
 
-    def mean(self, outputs):
+    def _location(self, outputs):
         return ops.cast(outputs[..., : self.n_features], "float32")
 
+    def mean(self, outputs):
+        """The logistic's mean, or the end that is nearest to it."""
+        return ops.clip(self._location(outputs), 0.0, 1.0)
+
     def sample(self, outputs, seed):
-        mean = self.mean(outputs)
+        mean = self._location(outputs)
         u = keras.random.uniform(
             ops.shape(mean), minval=1e-6, maxval=1 - 1e-6, dtype="float32", seed=seed
         )
