@@ -9,6 +9,7 @@ _MODULE_OF = {
     "AnomalyScorer": "scoring",
     "Autoencoder": "models",
     "AutoencoderDetector": "detector",
+    "ImageExplanationDisplay": "plotting",
     "Sampling": "layers",
     "ScoreDistributionDisplay": "plotting",
     "VAE": "models",
