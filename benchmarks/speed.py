@@ -122,8 +122,12 @@ def measure_time(name, n_rows, n_steps, repeats):
 
     result["startup_s"] = seconds(lambda: fit(X[:STARTUP_ROWS], 1))
     if contender.budget:
-        defaults = cls(**contender.params)
-        batch_size = min(defaults.batch_size, n_rows)
+        defaults = vars(cls(**contender.params))
+        if contender.module == "vae_anomaly":
+            from vae_anomaly.estimator import TABLE_DEFAULTS
+
+            defaults = {**defaults, **TABLE_DEFAULTS}
+        batch_size = min(defaults["batch_size"], n_rows)
         # PyOD drops the last, smaller batch of an epoch.
         is_epochs = contender.budget == "epoch_num"
         unit = n_rows // batch_size if is_epochs else 1
@@ -131,7 +135,7 @@ def measure_time(name, n_rows, n_steps, repeats):
         budgets = (1, 1 + -(-n_steps // unit)) if is_epochs else (n_steps // 5, n_steps // 5 * 6)
         short, long = (seconds(lambda b=b: fit(X, b), repeats) for b in budgets)
         step_s = (long - short) / ((budgets[1] - budgets[0]) * unit)
-        default_steps = getattr(defaults, contender.budget) * unit
+        default_steps = defaults[contender.budget] * unit
         result["batch_size"] = batch_size
         result["s_per_1000_steps"] = 1000 * step_s
         result["train_rows_per_s"] = batch_size / step_s

@@ -32,7 +32,7 @@ from vae_anomaly.thresholds import offset_from_contamination
 from vae_anomaly.training import train
 
 # What fit takes where a parameter is None.
-_TABLE_DEFAULTS = {
+TABLE_DEFAULTS = {
     "max_steps": 6000,
     "batch_size": 256,
     "learning_rate": 1.5e-3,
@@ -132,7 +132,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         def inputs_of(indices):
             return tf.gather(x, indices), tf.gather(observed, indices)
 
-        history = self._train(model, inputs_of, is_validation, seeds[3], **_TABLE_DEFAULTS)
+        history = self._train(model, inputs_of, is_validation, seeds[3], **TABLE_DEFAULTS)
         self._finish_fit(model_args, scorer, history, arrays, is_calibration)
 
     def _seeds(self):
@@ -171,7 +171,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         for network, given in ((model.encoder, self.encoder), (model.decoder, self.decoder)):
             if given is not None:
                 network.set_weights(given.get_weights())
-        for name in _TABLE_DEFAULTS:
+        for name in TABLE_DEFAULTS:
             given = getattr(self, name)
             if given is not None:  # may be a number of NumPy's, which JSON cannot hold
                 defaults[name] = type(defaults[name])(given)
