@@ -28,13 +28,14 @@ LEAVES = {
     "thresholds",
     "plotting",
     "datasets",
+    "model_info",
 }
 LEVELS = [
     LEAVES,
-    {"models"},
+    {"models", "image_files"},
     {"builders", "training", "scoring", "signatures", "image_scoring"},
     {"artifact", "estimator", "image_estimator", "detector", "export", "serve"},
-    {"chunk_scorer", "batch"},
+    {"chunk_scorer", "batch", "image_batch"},
     {"cli"},
     {"__main__"},
 ]
@@ -126,6 +127,8 @@ def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
         "import vae_anomaly.artifact",
         "import vae_anomaly.cli",
         "import vae_anomaly.columns",
+        "import vae_anomaly.image_batch",
+        "import vae_anomaly.image_files",
         "import vae_anomaly.plotting",
         "import vae_anomaly.rest",
         "import vae_anomaly.serve",

@@ -1,4 +1,4 @@
-"""Find the unusual rows of a table with a variational autoencoder, how unusual, and why."""
+"""Find unusual rows, or images, with a variational autoencoder, how unusual, and why."""
 
 import importlib
 
@@ -10,6 +10,7 @@ _MODULE_OF = {
     "Autoencoder": "models",
     "AutoencoderDetector": "detector",
     "ImageExplanationDisplay": "plotting",
+    "ImageFolder": "image_files",
     "Sampling": "layers",
     "ScoreDistributionDisplay": "plotting",
     "VAE": "models",

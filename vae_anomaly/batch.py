@@ -1,6 +1,7 @@
 """Score files of any size: chunks of rows -> scorer -> a file that grows -> the output.
 
-Knows nothing of what is in the files; ``table_reader`` and ``table_writer`` do.
+Knows nothing of what is in the files; ``table_reader`` and ``table_writer`` do. ``image_batch``
+scores folders of images by the same ``run``.
 """
 
 import functools
@@ -27,18 +28,16 @@ from vae_anomaly.batch_places import (
     work_folder,
 )
 from vae_anomaly.chunk_scorer import ChunkScorer
-from vae_anomaly.summary import Tally
 from vae_anomaly.table_files import (
     STANDARD,
     TableError,
     open_at,
     write_whole,
 )
-from vae_anomaly.table_writer import TableWriter, csv_lines, finish, grows
+from vae_anomaly.table_writer import TableWriter, csv_lines, finish, grows, lowest_rows
 from vae_anomaly.work_folder import WorkFolder
 
 _CHUNKS_PER_COMMIT = 8
-_QUARANTINE_HEADER = ("file", "line", "column", "reason", "text")
 
 
 class TooManyBadRowsError(ValueError):
@@ -161,35 +160,97 @@ def score_files(
     to_folder = is_folder(output)
     paths = find_inputs(inputs, exclude=[p for p in (output, quarantine, summary) if p is not None])
     identities = [identity(path) for path in paths]
+    targets, quarantines = places(paths, output, format, quarantine, summary)
+    check_options(paths, output, resume=resume, top=top, max_bad_rows=max_bad_rows)
+    scoring = ChunkScorer(paths, detector, **options)
+    if not to_folder:
+        scoring.check_alike(types=targets[0].format == "parquet")
+    return run(
+        scoring,
+        identities,
+        output,
+        targets,
+        quarantines,
+        format=format,
+        only_anomalies=only_anomalies,
+        top=top,
+        max_bad_rows=max_bad_rows,
+        summary=summary,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def places(paths, output, format, quarantine, summary):
+    """Return the targets of inputs and the quarantine of each; checked, before any work."""
+    to_folder = is_folder(output)
     targets = targets_of(paths, output, to_folder, format)
     if quarantine is None:
         quarantines = [quarantine_beside(target.path) for target in targets]
     else:
         quarantines = [pathlib.Path(quarantine)] * len(targets)
     check_places(paths, [target.path for target in targets], quarantines, summary, to_folder)
-    to_stdout = str(output) == STANDARD
-    resumable = not to_stdout and STANDARD not in paths
-    if resume and not resumable:
+    return targets, quarantines
+
+
+def check_options(paths, output, *, resume, top, max_bad_rows):
+    """Raise ValueError for options of ``score_files`` that make no sense."""
+    if resume and STANDARD in (str(output), *paths):
         raise ValueError("Expected files where `resume` is given. Received: '-'.")
     for name, value, least in (("top", top, 1), ("max_bad_rows", max_bad_rows, 0)):
         if value is not None and value < least:
             raise ValueError(f"Expected `{name}` >= {least}. Received: {name}={value!r}.")
-    scoring = ChunkScorer(paths, detector, **options)
-    if not to_folder:
-        scoring.check_alike(types=targets[0].format == "parquet")
+
+
+def run(
+    scoring,
+    identities,
+    output,
+    targets,
+    quarantines,
+    *,
+    format,
+    only_anomalies,
+    top,
+    max_bad_rows,
+    summary,
+    resume,
+    progress,
+    on_top=None,
+):
+    """Do the work of ``score_files``, whatever the inputs are, once all has been checked.
+
+    Parameters
+    ----------
+    scoring : ChunkScorer, or image_batch.ImageChunkScorer
+    identities : list
+        What tells for each of ``scoring.paths`` whether it has changed.
+    output, format, only_anomalies, top, max_bad_rows, summary, resume, progress
+        As in ``score_files``.
+    targets, quarantines
+        As of ``places``.
+    on_top : callable or None
+        Called with the rows of ``top``, a pyarrow.Table, before they are written.
+
+    Returns
+    -------
+    dict
+        The summary.
+    """
+    to_stdout = str(output) == STANDARD
+    resumable = not to_stdout and STANDARD not in scoring.paths
+    decisive = scoring.job()
     job = {
-        "inputs": [[path, *known] for path, known in zip(paths, identities, strict=True)],
-        "model": scoring.fingerprint(),
-        "columns": sorted(map(list, set(map(tuple, scoring.kept.values())))),
-        "options": [str(output), format, only_anomalies, top, scoring.options],
+        "inputs": [[path, *known] for path, known in zip(scoring.paths, identities, strict=True)],
+        **decisive,
+        "options": [str(output), format, only_anomalies, top, decisive["options"]],
         "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
     }
-    if to_folder:
+    if is_folder(output):
         os.makedirs(output, exist_ok=True)
     folder = tempfile.mkdtemp() if to_stdout else work_folder(output)
     with WorkFolder(folder, job, resume=resume) as work:
-        preprocessor, calibration_scores = scoring.reference()
-        tally = Tally(preprocessor, calibration_scores, work.state["tally"])
+        tally = scoring.tally(work.state["tally"])
         try:
             if not work.state["done"]:
                 with closing(_Outputs(work, targets, quarantines, top)) as outputs:
@@ -208,12 +269,16 @@ def score_files(
             report = tally.report()
             # The outputs last: where they are, all is there.
             for index, path in enumerate(dict.fromkeys(quarantines)):
-                _write_quarantine(path, work.path(f"quarantine-{index}"))
+                rows = work.path(f"quarantine-{index}")
+                _write_quarantine(path, rows, scoring.quarantine_header)
             if summary is not None:
                 write_whole(summary, [json.dumps(report, indent=1).encode()])
             for index, target in enumerate(targets):
-                if work.path(f"rows-{index}").exists():
-                    finish(work.path(f"rows-{index}"), target.path, target.format, top=top)
+                rows = work.path(f"rows-{index}")
+                if rows.exists():
+                    if on_top:
+                        on_top(lowest_rows(rows, top))
+                    finish(rows, target.path, target.format, top=top)
         except BaseException as error:
             if not (resumable and work.is_started()) or isinstance(error, _InputChangedError):
                 work.remove()
@@ -292,8 +357,9 @@ def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, p
                 continue
             scored = scoring.scored(scoring.paths[index], chunk, arrays)
             tally.update(scored.arrays, scored.outputs, len(scored.bad))
-            _check_bad_rows(tally, max_bad_rows, scored)
-            writing.then(outputs.write, index, *selected(scored), _quarantine_lines(scored))
+            _check_bad_rows(tally, max_bad_rows, scoring, scored)
+            bad = csv_lines(scoring.quarantine_row(scored, bad) for bad in scored.bad)
+            writing.then(outputs.write, index, *selected(scored), bad)
             n_chunks += 1
             if n_chunks % _CHUNKS_PER_COMMIT == 0:
                 writing.then(outputs.commit, input=index, start=chunk.end, tally=tally.state())
@@ -301,14 +367,14 @@ def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, p
                 progress(tally.counts["scored"], tally.counts["anomalies"], share)
 
 
-def _check_bad_rows(tally, most, scored=None):
+def _check_bad_rows(tally, most, scoring=None, scored=None):
     found = tally.counts["quarantined"]
     if most is None or found <= most:
         return
     where = ""
     if scored:
         bad = scored.bad[most - found]
-        where = f"{scored.source}, line {bad.line}: {bad.reason}; "
+        where = f"{scoring.place(scored, bad)}: {bad.reason}; "
     raise TooManyBadRowsError(f"{where}expected at most {most} bad rows, received {found} so far")
 
 
@@ -325,7 +391,7 @@ def _read(scoring, inputs, first, start):
                 if total and STANDARD not in scoring.paths:
                     share = (before + sizes[index] * reader.share_read(chunk)) / total
                 yield index, chunk, arrays, share
-        if [path, *identity(path)] != inputs[index]:
+        if [path, *scoring.identity(path)] != inputs[index]:
             raise _InputChangedError(
                 f"{path}: expected a file that does not change, received one that did while it "
                 "was read; score a copy of it"
@@ -374,16 +440,10 @@ def _selected(scored, only_anomalies, top):
     return scored.raw.take(rows), {name: array[rows] for name, array in scored.outputs.items()}
 
 
-def _quarantine_lines(scored):
-    return csv_lines(
-        (scored.source, bad.line, bad.column or "", bad.reason, bad.text) for bad in scored.bad
-    )
-
-
-def _write_quarantine(path, rows):
+def _write_quarantine(path, rows, header):
     is_done = not rows.exists()  # by a run that was killed while it tidied up
     if is_done or not (rows.stat().st_size or os.path.exists(path)):
         return
     with rows.open("rb") as file:
         pieces = iter(lambda: file.read(2**20), b"")
-        write_whole(path, itertools.chain([csv_lines([_QUARANTINE_HEADER])], pieces))
+        write_whole(path, itertools.chain([csv_lines([header])], pieces))

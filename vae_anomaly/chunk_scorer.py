@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from vae_anomaly import artifact
+from vae_anomaly.batch_places import identity
 from vae_anomaly.columns import KINDS, arrays_frame, frame_arrays
+from vae_anomaly.summary import Tally
 from vae_anomaly.table_files import STANDARD, TableError
 from vae_anomaly.table_reader import CHUNK_ROWS, Chunk, TableReader, check_columns, text_schema
 from vae_anomaly.thresholds import offset_from_false_alarm_rate
 
-_OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
+OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class ChunkScorer:
         An option that makes no sense, an input that is not a table like the model's.
     """
 
+    quarantine_header = ("file", "line", "column", "reason", "text")
+
     def __init__(
         self,
         paths,
@@ -67,19 +71,23 @@ class ChunkScorer:
         is_path = isinstance(detector, (str, os.PathLike))
         if is_path:
             description = artifact.read(detector)
-            self.kinds = description["scorer"]["preprocessor"]["kinds"]
+            config = description["scorer"]["preprocessor"]
             overrides = description["params"].get("kinds") or {}
         else:
-            self.kinds, overrides = detector.scorer_.preprocessor.kinds, detector.kinds or {}
+            config = detector.scorer_.preprocessor.get_config()
+            overrides = detector.kinds or {}
+        if "kinds" not in config:
+            raise ValueError(
+                "Expected a model of tables. Received: a model of images. Score image files with "
+                "image_batch.score_image_files."
+            )
+        self.kinds = config["kinds"]
         if explain is not None and not 1 <= explain <= len(self.kinds):
             raise ValueError(
                 f"Expected `explain` from 1 to the number of modelled columns, {len(self.kinds)}. "
                 f"Received: explain={explain!r}."
             )
-        if threshold is not None and false_alarm_rate is not None:
-            raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
-        if threshold is not None and not np.isfinite(threshold):
-            raise ValueError(f"Expected a finite `threshold`. Received: threshold={threshold!r}.")
+        check_threshold(threshold, false_alarm_rate)
         if chunk_rows < 1:
             raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
         columns = list(dict.fromkeys(columns or ()))
@@ -94,10 +102,10 @@ class ChunkScorer:
             "chunk_rows": chunk_rows,
         }
         if explain is None:
-            self.output_names = [*_OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
+            self.output_names = [*OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
         else:
             reasons = [_reason_names(rank) for rank in range(1, explain + 1)]
-            self.output_names = [*_OUTPUTS, *(name for names in reasons for name in names)]
+            self.output_names = [*OUTPUTS, *(name for names in reasons for name in names)]
         self._explain, self._chunk_rows = explain, chunk_rows
         self._format = {"delimiter": delimiter, "encoding": encoding, "blank_ok": True}
         self._stdin = TableReader(STANDARD, **self._format) if STANDARD in paths else None
@@ -130,9 +138,7 @@ class ChunkScorer:
         self._scorer = fitted.scorer_
         if dict(self._scorer.preprocessor.kinds) != dict(self.kinds):
             raise ValueError(f"{detector}: the model was replaced while it was read. Run again.")
-        self._offset = fitted.offset_ if threshold is None else float(threshold)
-        if false_alarm_rate is not None:
-            self._offset = offset_from_false_alarm_rate(false_alarm_rate, self.reference()[1])
+        self._offset = chosen_offset(fitted, threshold, false_alarm_rate)
 
     def check_alike(self, *, types):
         """Check that the columns to keep are the same in all inputs, perhaps with their types."""
@@ -165,27 +171,34 @@ class ChunkScorer:
         ):
             yield chunk, frame_arrays(chunk.frame, self.kinds)
 
-    def reference(self):
-        """Return the preprocessor and the calibration scores, for ``Tally``."""
-        return self._scorer.preprocessor, self._scorer.calibration_scores.numpy()
+    def identity(self, path):
+        """Return what tells whether an input has changed."""
+        return identity(path)
 
-    def fingerprint(self):
-        """Return a hash of all that decides on the scores."""
-        config, weights = artifact.pack_scorer(self._scorer)
-        digest = hashlib.sha256(json.dumps(config).encode())
-        for weight in weights:
-            digest.update(np.ascontiguousarray(weight).tobytes())
-        return digest.hexdigest()
+    def tally(self, state):
+        """Return a ``Tally`` of what is scored, which goes on from a state."""
+        return Tally(self._scorer.preprocessor, self._scorer.calibration_scores.numpy(), state)
+
+    def job(self):
+        """Return all that decides on the outputs, as plain data."""
+        return {
+            "model": fingerprint(self._scorer),
+            "columns": sorted(map(list, set(map(tuple, self.kept.values())))),
+            "options": self.options,
+        }
+
+    def place(self, scored, bad):
+        """Return where a bad row of a chunk is, for messages."""
+        return f"{scored.source}, line {bad.line}"
+
+    def quarantine_row(self, scored, bad):
+        """Return what the quarantine says of a bad row, by ``quarantine_header``."""
+        return scored.source, bad.line, bad.column or "", bad.reason, bad.text
 
     def scored(self, path, chunk, arrays):
         """Score one of the ``chunks`` of an input."""
         found = self._scorer.run(arrays, ("score", "p_value", "feature_log_prob"))
-        outputs = {
-            "score": found["score"],
-            "decision": found["score"] - self._offset,
-            "is_anomaly": found["score"] < self._offset,
-            "p_value": found["p_value"],
-        }
+        outputs = decided(found, self._offset)
         contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
         if self._explain is None:
             for index, name in enumerate(self.kinds):
@@ -210,6 +223,41 @@ class ChunkScorer:
             reasons[contribution] = np.take_along_axis(contributions, columns[:, None], 1)[:, 0]
             reasons[expectation] = texts
         return reasons
+
+
+def check_threshold(threshold, false_alarm_rate):
+    """Raise ValueError unless a threshold is given in one way, or not."""
+    if threshold is not None and false_alarm_rate is not None:
+        raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
+    if threshold is not None and not np.isfinite(threshold):
+        raise ValueError(f"Expected a finite `threshold`. Received: threshold={threshold!r}.")
+
+
+def chosen_offset(detector, threshold, false_alarm_rate):
+    """Return the threshold as chosen, or the detector's own."""
+    if false_alarm_rate is not None:
+        scores = detector.scorer_.calibration_scores.numpy()
+        return offset_from_false_alarm_rate(false_alarm_rate, scores)
+    return detector.offset_ if threshold is None else float(threshold)
+
+
+def decided(found, offset):
+    """Return the ``OUTPUTS``, given the scorer's scores and p-values, and a threshold."""
+    return {
+        "score": found["score"],
+        "decision": found["score"] - offset,
+        "is_anomaly": found["score"] < offset,
+        "p_value": found["p_value"],
+    }
+
+
+def fingerprint(scorer):
+    """Return a hash of all that decides on the scores."""
+    config, weights = artifact.pack_scorer(scorer)
+    digest = hashlib.sha256(json.dumps(config).encode())
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def _reason_names(rank):

@@ -8,16 +8,20 @@ import errno
 import importlib
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
+import warnings
 
 import click
 import numpy as np
 
 import vae_anomaly
-from vae_anomaly import artifact, batch, table_io, table_reader
+from vae_anomaly import artifact, batch, image_batch, table_io, table_reader
 from vae_anomaly.columns import KINDS
+from vae_anomaly.image_files import printable
+from vae_anomaly.model_info import print_kinds, print_model
 from vae_anomaly.summary import summary_text
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -32,26 +36,25 @@ _SCORE_TYPES = [
 ]
 # Of the machine, not of the input: another run may do.
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOMEM)
+# Pixels on a side that the networks take.
+_SMALLEST_IMAGE = 8
+# Options that are of tables alone, or of images alone.
+_TABLE_FIT = ("numeric", "categorical", "ids", "drop", "delimiter", "encoding")
+_IMAGE_FIT = ("image_size", "color")
+_TABLE_SCORE = ("columns", "explain", "delimiter", "encoding", "chunk_rows")
+_IMAGE_SCORE = ("maps",)
 # Between lines of progress where there is no terminal.
 _LOG_SECONDS = 30
-_TREATMENTS = {
-    "numeric": "Gaussian likelihood",
-    "datetime": "seconds since 1970, Gaussian likelihood",
-    "boolean": "Bernoulli likelihood",
-    "categorical": "categorical likelihood",
-    "id": "kept, not modelled",
-    "dropped": "neither modelled nor written back",
-}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vae_anomaly.__version__)
 def main():
-    """Find the unusual rows of a table, how unusual they are, and why."""
+    """Find the unusual rows of a table, or unusual images, how unusual they are, and why."""
 
 
 @main.command()
-@click.argument("table", type=_TABLE)
+@click.argument("source", type=click.Path(path_type=pathlib.Path), metavar="TABLE|FOLDER")
 @click.option("--model", "model", type=_FOLDER, required=True, help="Folder to write the model to.")
 @click.option(
     "--contamination",
@@ -73,10 +76,12 @@ def main():
     help="Units of the encoder's layers, separated by commas.",
 )
 @click.option(
-    "--latent-dim", type=int, help="Size of z.  [default: 16, or the number of features if less]"
+    "--latent-dim",
+    type=int,
+    help="Size of z.  [default: 16, 32 for images, or the number of features if less]",
 )
 @click.option(
-    "--max-steps", type=int, default=6000, show_default=True, help="Largest number of steps."
+    "--max-steps", type=int, help="Largest number of steps.  [default: 6000; 1000 for images]"
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--numeric", multiple=True, metavar="COLUMN", help="Model the column as numbers.")
@@ -85,46 +90,77 @@ def main():
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Neither model it nor write it back.")
 @click.option("--delimiter", help="Between the fields of CSV.  [default: comma; tab in .tsv]")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of CSV.")
+@click.option(
+    "--image-size",
+    metavar="HxW",
+    help="Height and width in pixels to which images are brought.  [default: the most frequent "
+    "size, shrunk to 64 pixels on the longer side]",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "grey", "rgb"]),
+    default="auto",
+    show_default=True,
+    help="Of images; 'auto' is grey if all files are.",
+)
 @click.option("--quiet", is_flag=True, help="No kinds, no progress.")
-def fit(
-    table,
-    model,
-    hidden_units,
-    numeric,
-    categorical,
-    ids,
-    drop,
-    delimiter,
-    encoding,
-    quiet,
-    **rest,
-):
-    """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows.
+@click.pass_context
+def fit(context, source, model, hidden_units, image_size, color, quiet, **rest):
+    """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows, or a FOLDER of images.
 
     Column kinds are inferred once from the whole file; the options that name a COLUMN
     override them and can be repeated. They are shown before training starts.
+
+    Images are the PNG and JPEG files in FOLDER and its sub-folders. Files that cannot be read are
+    named and left out.
     """
+    table_options = {name: rest.pop(name) for name in _TABLE_FIT}
     with _reported():
         artifact.check_target(model)
-        text = {"delimiter": delimiter, "encoding": encoding}
-        kinds = _chosen_kinds(table, numeric, categorical, ids, drop, **text)
-        modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
-        frame = table_io.read_frame(table, modelled, **text)
+        of_images = source.is_dir()
+        _refuse(
+            context, _TABLE_FIT if of_images else _IMAGE_FIT, "tables" if of_images else "images"
+        )
         if rest["contamination"] != "auto":
             rest["contamination"] = _number(rest["contamination"], "--contamination", float)
         rest["hidden_units"] = [
             _number(units, "--hidden-units", int) for units in hidden_units.split(",") if units
         ]
-        if not quiet:
-            _print_kinds(kinds)
-        detector = _tensorflow_ready().VAEDetector(kinds=kinds, verbose=int(not quiet), **rest)
-        detector.fit(frame)
+        rest["verbose"] = int(not quiet)
+        if of_images:
+            detector, what = _fit_images(source, image_size, color, rest)
+        else:
+            detector, what = _fit_table(source, table_options, rest)
         detector.save(model)
-    click.echo(
-        f"{model}: fitted on {len(frame)} rows of {frame.shape[1]} columns, "
-        f"threshold {detector.offset_:.6g}",
-        err=True,
-    )
+    click.echo(f"{model}: fitted on {what}, threshold {detector.offset_:.6g}", err=True)
+
+
+def _fit_table(table, options, params):
+    """Return a detector fitted to a table file, and what this was."""
+    text = {name: options.pop(name) for name in ("delimiter", "encoding")}
+    kinds = _chosen_kinds(table, **options, **text)
+    modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
+    frame = table_io.read_frame(table, modelled, **text)
+    if params["verbose"]:
+        print_kinds(kinds)
+    detector = _tensorflow_ready().VAEDetector(kinds=kinds, **params).fit(frame)
+    return detector, f"{len(frame)} rows of {frame.shape[1]} columns"
+
+
+def _fit_images(folder, image_size, color, params):
+    """Return a detector fitted to a folder of images, and what these were."""
+    size = None if image_size is None else _image_size(image_size)
+    package = _tensorflow_ready()
+    with warnings.catch_warnings():  # said in its own way below
+        warnings.simplefilter("ignore")
+        images = package.ImageFolder(folder)
+    for path, reason in images.unreadable.items():
+        click.echo(f"left out: {printable(path)}: {reason}", err=True)
+    height, width, channels = images.shape[1:]
+    height, width = size or (height, width)
+    channels = {"auto": channels, "grey": 1, "rgb": 3}[color]
+    detector = package.VAEDetector(image_shape=(height, width, channels), **params).fit(images)
+    return detector, f"{len(images)} images of {height} x {width} pixels, {channels} channel(s)"
 
 
 @main.command()
@@ -180,13 +216,24 @@ def fit(
     show_default=True,
     help="Rows to score at a time.",
 )
+@click.option(
+    "--maps",
+    type=_FOLDER,
+    help="Folder for a PNG of each image written: the image, what the model expects instead, and "
+    "which pixels are less probable than usual (red: full at 10 nats), usual (white), more so "
+    "(blue).",
+)
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
-def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **options):
+@click.pass_context
+def score(context, inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **options):
     """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
     The output has the columns of the input, then score (higher is more normal), decision
     (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
     what it adds to the score relative to what is usual.
+
+    If MODEL is of images: each PNG and JPEG file, also of the sub-folders of folders. The output
+    has the columns path, score, decision, is_anomaly and p_value.
 
     Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, the disk full or
     the like: run again with --resume; 130 interrupted where standard input or output is involved.
@@ -201,16 +248,25 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
         _terminated_as_interrupted(),
         _row_counter(quiet) as progress,
     ):
-        report = batch.score_files(
-            inputs,
-            model,
-            output,
-            columns=columns or None,
+        of_images = isinstance(artifact.read(model)["schema"], dict)
+        _refuse(
+            context,
+            _TABLE_SCORE if of_images else _IMAGE_SCORE,
+            "tables" if of_images else "images",
+        )
+        options.update(
             max_bad_rows=0 if on_bad_row == "fail" else max_bad_rows,
             load=lambda folder: _tensorflow_ready().load_detector(folder),
             progress=progress,
-            **options,
         )
+        if of_images:
+            for name in set(_TABLE_SCORE) - {"columns"}:
+                del options[name]
+            report = image_batch.score_image_files(inputs, model, output, **options)
+        else:
+            del options["maps"]
+            image_batch.refuse_images(inputs, model)
+            report = batch.score_files(inputs, model, output, columns=columns or None, **options)
     if not quiet:
         for line in summary_text(report):
             click.echo(line, err=True)
@@ -287,56 +343,10 @@ def export(model, output, version):
 @main.command()
 @click.argument("model", type=_FOLDER)
 def info(model):
-    """Describe a fitted MODEL: its columns, network and threshold."""
+    """Describe a fitted MODEL: its columns or images, network and threshold."""
     with _reported():
         description = artifact.read(model)
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    # At least 120 columns, rather than cut: this is also read by grep.
-    console = Console(width=max(Console().width, 120))
-    network = description["model"]
-    console.print(f"{description['class']} in {model}", highlight=False, soft_wrap=True)
-    threshold, baseline = _short(description["offset"]), _short(description["baseline"])
-    for name, value in {
-        "score": description["scorer"]["score_type"],
-        "threshold": f"{threshold} (mean training score: {baseline})",
-        "network": f"{network['hidden_units']} -> {network['latent_dim']} latent",
-        "training steps": description["history"]["step"][-1],
-        "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
-    }.items():
-        console.print(f"{name:>15}: {value}", highlight=False, markup=False, soft_wrap=True)
-    headers = ("column", "kind", "missing", "center", "scale", "step", "levels")
-    schema = Table(*(Column(header, overflow="fold") for header in headers))
-    for column in description["schema"]:
-        schema.add_row(
-            *map(
-                Text,
-                (
-                    column["name"],
-                    column["kind"],
-                    f"{column['missing_share']:.1%}",
-                    _center(column),
-                    _short(column.get("scale")),
-                    _short(column.get("step")),
-                    _listed(column.get("levels", []), 5),
-                ),
-            )
-        )
-    # Kinds, with what is done with them; an ordered set.
-    notes = dict.fromkeys(
-        f"{column['kind']}: {column['treatment']}"
-        + (f"; units: {column['units']}" if "units" in column else "")
-        for column in description["schema"]
-    )
-    for name, kind in (description["params"].get("kinds") or {}).items():
-        if kind not in KINDS:
-            schema.add_row(Text(name), kind)
-            notes[f"{kind}: {_TREATMENTS[kind]}"] = None
-    console.print(schema)
-    for note in notes:
-        console.print(note, highlight=False, markup=False)
+    print_model(model, description)
 
 
 @main.command()
@@ -367,7 +377,7 @@ def demo(output):
         frame.iloc[train].to_csv(paths["train.csv"], index=False)
         frame.drop(index=train).to_csv(paths["test.csv"], index=False)
     context = click.get_current_context()
-    context.invoke(fit, table=paths["train.csv"], model=paths["model"], ids=("row", "diagnosis"))
+    context.invoke(fit, source=paths["train.csv"], model=paths["model"], ids=("row", "diagnosis"))
     context.invoke(
         score, inputs=[paths["test.csv"]], model=paths["model"], output=paths["scored.csv"]
     )
@@ -421,6 +431,27 @@ def _draw(scored, offset, path):
     click.echo(f"\nPicture: {path}")
 
 
+def _refuse(context, names, what):
+    """Raise ValueError if an option was given that does not apply here."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if parameter.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise ValueError(
+                f"Expected no option that is for {what}. Received: {parameter.opts[-1]}. Leave it "
+                "out."
+            )
+
+
+def _image_size(text):
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if not match or min(map(int, match.groups())) < _SMALLEST_IMAGE:
+        raise ValueError(
+            f"--image-size: expected HEIGHTxWIDTH, such as 64x48, each {_SMALLEST_IMAGE} or more. "
+            f"Received: {text!r}."
+        )
+    return tuple(map(int, match.groups()))
+
+
 def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
     """Kinds of all columns of a file: inferred, then overridden by the options."""
     options = {
@@ -437,13 +468,6 @@ def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
     overrides = {**options, **dict.fromkeys(unmodelled, "categorical")}
     inferred = table_io.infer_kinds(table, overrides, **text)
     return {**inferred, **unmodelled}
-
-
-def _print_kinds(kinds):
-    for kind, treatment in _TREATMENTS.items():
-        names = [name for name in kinds if kinds[name] == kind]
-        if names:
-            click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
 
 
 def _server():
@@ -471,26 +495,11 @@ def _tensorflow_ready():
     return vae_anomaly
 
 
-def _listed(names, most):
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _number(text, option, kind):
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
-
-
-def _center(column):
-    if column["kind"] == "datetime":
-        return f"{np.datetime64(round(column['center']), 's')}"
-    return _short(column.get("center"))
-
-
-def _short(value):
-    return "" if value is None else f"{value:.6g}"
 
 
 @contextlib.contextmanager

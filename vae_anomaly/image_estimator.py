@@ -35,6 +35,8 @@ def is_images(X):
 def fit(detector, X):
     """Fit a detector to images; the body of ``BaseDetector.fit``."""
     images = _with_channels(X)
+    if _is_streamed(images) and detector.image_shape is not None:
+        images = images.with_shape(detector.image_shape)
     value_range, image_dtype = _value_range(detector, images)
     image_shape = images.shape[1:]
     if detector.image_shape is not None:
@@ -99,6 +101,9 @@ def checked(detector, X):
         )
     images = _with_channels(X)
     height, width, channels = preprocessor.image_shape
+    if _is_streamed(images):
+        # Straight from the files, as in fit: resized twice they would be other images.
+        images = images.with_shape(preprocessor.image_shape)
     if detector.image_shape is None and images.shape[1:] != preprocessor.image_shape:
         raise ValueError(
             f"Expected images of {height} x {width} pixels and {channels} channel(s), as in fit. "
@@ -154,9 +159,14 @@ def explain(detector, X):
     }
 
 
+def _is_streamed(X):
+    """Whether X is an ``ImageFolder``, which is not to be held in memory."""
+    return hasattr(X, "read")
+
+
 def _with_channels(X):
     """X with an axis of channels; arrays as such, whatever else as it is."""
-    if not hasattr(X, "read"):
+    if not _is_streamed(X):
         X = np.asarray(X)
     if X.dtype.kind not in "buif":
         raise ValueError(f"Expected images of numbers. Received: images of {X.dtype}.")
@@ -206,7 +216,7 @@ def _check_values(images, preprocessor):
 
 def _inputs_of(images, preprocessor):
     """Return a function of row numbers that TensorFlow runs while it trains."""
-    if hasattr(images, "read"):
+    if _is_streamed(images):
         return lambda indices: preprocessor(images.read(indices))
     held = tf.constant(images.astype(preprocessor.image_dtype, copy=False))
     return lambda indices: preprocessor(tf.gather(held, indices))

@@ -169,7 +169,7 @@ class ImageScorer(AnomalyScorer):
     def _block(self, images, rows):
         block = np.asarray(images[rows], dtype=self.preprocessor.image_dtype)
         padding = self.chunk_rows - len(block)
-        return (tf.constant(np.pad(block, [(0, padding), (0, 0), (0, 0), (0, 0)], mode="edge")),)
+        return (tf.constant(np.pad(block, [(0, padding), (0, 0), (0, 0), (0, 0)])),)
 
     def _chunked(self, key, function, images, names):
         return super()._chunked((key, *images.shape[1:]), function, images, names)

@@ -297,6 +297,35 @@ class TablePreprocessor(keras.layers.Layer):
         }
 
 
+def with_shape(images, image_shape, *, is_rounded):
+    """Resize images and make them grey or coloured, as ``ImagePreprocessor`` says.
+
+    Parameters
+    ----------
+    images : tensor of numbers, (n, height, width, channels)
+    image_shape : (int, int, int)
+        Height, width and channels of the output.
+    is_rounded : bool
+        Whether to round back to whole levels.
+
+    Returns
+    -------
+    float32 tensor, (n, *image_shape)
+    """
+    images = tf.convert_to_tensor(images)
+    x = tf.cast(images, tf.float32)
+    height, width, channels = image_shape
+    # The size may be known only when the graph runs; images that have it already pass as
+    # they are, for interpolation at a scale of one is the identity.
+    if tuple(images.shape[1:3]) != (height, width):
+        x = tf.image.resize(x, (height, width), antialias=True)
+    if images.shape[-1] == 3 and channels == 1:
+        x = tf.reduce_sum(x * tf.constant([0.2989, 0.587, 0.114]), axis=-1, keepdims=True)
+    elif images.shape[-1] == 1 and channels == 3:
+        x = tf.repeat(x, 3, axis=-1)
+    return tf.round(x) if is_rounded else x
+
+
 @keras.saving.register_keras_serializable(package="vae_anomaly")
 class ImagePreprocessor(keras.layers.Layer):
     """Resize images, make them grey or coloured, and bring their values into [0, 1].
@@ -351,19 +380,7 @@ class ImagePreprocessor(keras.layers.Layer):
         -------
         float32 tensor, (n, *image_shape)
         """
-        images = tf.convert_to_tensor(images)
-        x = tf.cast(images, tf.float32)
-        height, width, channels = self.image_shape
-        # The size may be known only when the graph runs; images that have it already pass as
-        # they are, for interpolation at a scale of one is the identity.
-        if tuple(images.shape[1:3]) != (height, width):
-            x = tf.image.resize(x, (height, width), antialias=True)
-        if images.shape[-1] == 3 and channels == 1:
-            x = tf.reduce_sum(x * tf.constant([0.2989, 0.587, 0.114]), axis=-1, keepdims=True)
-        elif images.shape[-1] == 1 and channels == 3:
-            x = tf.repeat(x, 3, axis=-1)
-        if self.image_dtype == "uint8":
-            x = tf.round(x)
+        x = with_shape(images, self.image_shape, is_rounded=self.image_dtype == "uint8")
         low, high = self.value_range
         x = tf.clip_by_value((x - low) / (high - low), 0.0, 1.0)
         return tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)

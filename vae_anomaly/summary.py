@@ -23,7 +23,8 @@ class Tally:
 
     Parameters
     ----------
-    preprocessor : vae_anomaly.preprocessing.TablePreprocessor
+    preprocessor : vae_anomaly.preprocessing.TablePreprocessor or None
+        None: images, which have no columns.
     calibration_scores : (m,) array
         Ascending.
     state : dict or None
@@ -31,12 +32,11 @@ class Tally:
     """
 
     def __init__(self, preprocessor, calibration_scores, state=None):
-        self._schema = preprocessor.schema()
-        self._levels = {name: set(levels) for name, levels in preprocessor.levels.items()}
+        self._schema = preprocessor.schema() if preprocessor else []
+        all_levels = preprocessor.levels if preprocessor else {}
+        self._levels = {name: set(levels) for name, levels in all_levels.items()}
         self._truncated = {
-            name
-            for name, levels in preprocessor.levels.items()
-            if len(levels) >= preprocessor.max_levels
+            name for name, levels in all_levels.items() if len(levels) >= preprocessor.max_levels
         }
         self._calibration = np.asarray(calibration_scores)
         state = state or {}

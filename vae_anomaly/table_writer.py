@@ -136,9 +136,7 @@ def _write_whole(
 ) -> None:
     import pyarrow.parquet as pq
 
-    tables = _streams(path)
-    if top is not None:
-        tables = iter([_lowest(tables, top)])
+    tables = _streams(path) if top is None else iter([lowest_rows(path, top)])
     first = next(tables)
     tables = itertools.chain([first], tables)
     with whole.open("wb") as raw:
@@ -158,6 +156,18 @@ def grows(target: str | Path, table_format: str, top: int | None) -> bool:
     """Whether the table file itself can grow, without a `finish` that reads all of it again."""
     # Readers go on after a member of gzip, but may stop after a frame of zstd.
     return table_format != "parquet" and top is None and Path(target).suffix.lower() != ".zst"
+
+
+def lowest_rows(path: str | Path, top: int) -> pa.Table:
+    """Return the rows that `finish` will write, of a file that grew with this `top`."""
+    return _lowest(_streams(Path(path)), top)
+
+
+def text_column(name: str, values: Sequence[str]) -> pa.Table:
+    """Return a table of one column of text."""
+    import pyarrow as pa
+
+    return pa.table({name: pa.array(values, "string")})
 
 
 def csv_lines(rows: Iterable[Sequence[object]], delimiter: str = ",") -> bytes:

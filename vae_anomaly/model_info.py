@@ -1,0 +1,117 @@
+"""Text about a model, for people: the kinds of its columns, and what ``info`` shows."""
+
+import click
+import numpy as np
+
+from vae_anomaly.columns import KINDS
+
+_TREATMENTS = {
+    "numeric": "Gaussian likelihood",
+    "datetime": "seconds since 1970, Gaussian likelihood",
+    "boolean": "Bernoulli likelihood",
+    "categorical": "categorical likelihood",
+    "id": "kept, not modelled",
+    "dropped": "neither modelled nor written back",
+}
+
+
+def print_kinds(kinds):
+    """Say on stderr of which kind each column is, and what that means."""
+    for kind, treatment in _TREATMENTS.items():
+        names = [name for name in kinds if kinds[name] == kind]
+        if names:
+            click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
+
+
+def print_model(folder, description):
+    """Show a saved detector: its columns or images, network and threshold.
+
+    Parameters
+    ----------
+    folder : path
+    description : dict
+        As of ``artifact.read``.
+    """
+    from rich.console import Console
+
+    # At least 120 columns, rather than cut: this is also read by grep.
+    console = Console(width=max(Console().width, 120))
+    network = description["model"]
+    console.print(f"{description['class']} in {folder}", highlight=False, soft_wrap=True)
+    threshold, baseline = _short(description["offset"]), _short(description["baseline"])
+    is_of_images = isinstance(description["schema"], dict)
+    facts = {
+        "score": description["scorer"]["score_type"],
+        "threshold": f"{threshold} (mean training score: {baseline})",
+        "network": f"{network['hidden_units']} -> {network['latent_dim']} latent",
+        "training steps": description["history"]["step"][-1],
+        "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
+    }
+    if is_of_images:
+        facts |= _image_facts(description["schema"], network["pixel_likelihood"])
+    for name, value in facts.items():
+        console.print(f"{name:>16}: {value}", highlight=False, markup=False, soft_wrap=True)
+    if not is_of_images:
+        _print_columns(console, description)
+
+
+def _image_facts(schema, pixel_likelihood):
+    colours = {1: "grey", 3: "red, green, blue"}.get(schema["channels"], "")
+    low, high = map(_short, schema["value_range"])
+    return {
+        "images": f"{schema['height']} x {schema['width']} pixels",
+        "channels": f"{schema['channels']}" + (f" ({colours})" if colours else ""),
+        "values": f"from {low} to {high}, {schema['dtype']}",
+        "pixel likelihood": pixel_likelihood or "none: squared error",
+    }
+
+
+def _print_columns(console, description):
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    headers = ("column", "kind", "missing", "center", "scale", "step", "levels")
+    schema = Table(*(Column(header, overflow="fold") for header in headers))
+    for column in description["schema"]:
+        schema.add_row(
+            *map(
+                Text,
+                (
+                    column["name"],
+                    column["kind"],
+                    f"{column['missing_share']:.1%}",
+                    _center(column),
+                    _short(column.get("scale")),
+                    _short(column.get("step")),
+                    _listed(column.get("levels", []), 5),
+                ),
+            )
+        )
+    # Kinds, with what is done with them; an ordered set.
+    notes = dict.fromkeys(
+        f"{column['kind']}: {column['treatment']}"
+        + (f"; units: {column['units']}" if "units" in column else "")
+        for column in description["schema"]
+    )
+    for name, kind in (description["params"].get("kinds") or {}).items():
+        if kind not in KINDS:
+            schema.add_row(Text(name), kind)
+            notes[f"{kind}: {_TREATMENTS[kind]}"] = None
+    console.print(schema)
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+
+
+def _listed(names, most):
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _center(column):
+    if column["kind"] == "datetime":
+        return f"{np.datetime64(round(column['center']), 's')}"
+    return _short(column.get("center"))
+
+
+def _short(value):
+    return "" if value is None else f"{value:.6g}"
