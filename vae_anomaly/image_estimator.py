@@ -67,14 +67,22 @@ def fit(detector, X):
         n_calibration=int(is_calibration.sum()),
         seed=seeds[2],
     )
-    history = detector._train(
-        model,
-        _inputs_of(images, preprocessor),
-        is_validation,
-        seeds[3],
-        most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
-        **_DEFAULTS,
-    )
+    try:
+        history = detector._train(
+            model,
+            _inputs_of(images, preprocessor),
+            is_validation,
+            seeds[3],
+            most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
+            **_DEFAULTS,
+        )
+    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+        if not _is_streamed(images):
+            raise
+        raise ValueError(
+            "Expected image files that stay as they are while the model is trained. Received: "
+            f"{error.message.splitlines()[0]}. Fit again."
+        ) from error
     detector.n_features_in_ = int(np.prod(images.shape[1:]))
     if hasattr(detector, "feature_names_in_"):
         del detector.feature_names_in_
