@@ -71,17 +71,16 @@ class ChunkScorer:
         is_path = isinstance(detector, (str, os.PathLike))
         if is_path:
             description = artifact.read(detector)
-            config = description["scorer"]["preprocessor"]
+            self.kinds = description["scorer"]["preprocessor"].get("kinds")
             overrides = description["params"].get("kinds") or {}
         else:
-            config = detector.scorer_.preprocessor.get_config()
+            self.kinds = getattr(detector.scorer_.preprocessor, "kinds", None)
             overrides = detector.kinds or {}
-        if "kinds" not in config:
+        if self.kinds is None:
             raise ValueError(
                 "Expected a model of tables. Received: a model of images. Score image files with "
                 "image_batch.score_image_files."
             )
-        self.kinds = config["kinds"]
         if explain is not None and not 1 <= explain <= len(self.kinds):
             raise ValueError(
                 f"Expected `explain` from 1 to the number of modelled columns, {len(self.kinds)}. "

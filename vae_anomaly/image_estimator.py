@@ -76,13 +76,10 @@ def fit(detector, X):
             most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
             **_DEFAULTS,
         )
-    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-        if not _is_streamed(images):
-            raise
-        raise ValueError(
-            "Expected image files that stay as they are while the model is trained. Received: "
-            f"{error.message.splitlines()[0]}. Fit again."
-        ) from error
+    except tf.errors.OpError:
+        if _is_streamed(images):
+            images.check()
+        raise
     detector.n_features_in_ = int(np.prod(images.shape[1:]))
     if hasattr(detector, "feature_names_in_"):
         del detector.feature_names_in_

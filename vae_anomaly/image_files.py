@@ -97,8 +97,7 @@ class ImageFolder:
             paths = [os.fspath(path) for path in folder]
             if not paths:
                 raise ValueError("Expected image files. Received: none.")
-        with ThreadPoolExecutor(_DECODED_AT_ONCE) as pool:
-            found = dict(zip(paths, pool.map(_stored_shape, paths), strict=True))
+        found = _examined(paths)
         self.unreadable = {path: what for path, what in found.items() if isinstance(what, str)}
         self.paths = [path for path in paths if path not in self.unreadable]
         self._names = [os.fsencode(path) for path in self.paths]
@@ -128,6 +127,12 @@ class ImageFolder:
         images = copy.copy(self)
         images._set_shape(image_shape)
         return images
+
+    def check(self):
+        """Raise ImageFileError if a file has become unreadable."""
+        for path, what in _examined(self.paths).items():
+            if isinstance(what, str):
+                raise ImageFileError(path, what)
 
     def __len__(self):
         return len(self.paths)
@@ -273,8 +278,13 @@ def read_images(paths, image_shape):
     return images, errors
 
 
+def _examined(paths):
+    """Return by path (height, width, channels) of the image, or why it cannot be read."""
+    with ThreadPoolExecutor(_DECODED_AT_ONCE) as pool:
+        return dict(zip(paths, pool.map(_stored_shape, paths), strict=True))
+
+
 def _stored_shape(path):
-    """Return (height, width, channels) of the image in a file, or why it cannot be read."""
     import tensorflow as tf
 
     try:
