@@ -118,9 +118,7 @@ def fit(context, source, model, hidden_units, image_size, color, quiet, **rest):
     with _reported():
         artifact.check_target(model)
         of_images = source.is_dir()
-        _refuse(
-            context, _TABLE_FIT if of_images else _IMAGE_FIT, "tables" if of_images else "images"
-        )
+        _refuse_others(context, of_images, _TABLE_FIT, _IMAGE_FIT)
         if rest["contamination"] != "auto":
             rest["contamination"] = _number(rest["contamination"], "--contamination", float)
         rest["hidden_units"] = [
@@ -431,13 +429,14 @@ def _draw(scored, offset, path):
     click.echo(f"\nPicture: {path}")
 
 
-def _refuse(context, names, what):
-    """Raise ValueError if an option was given that does not apply here."""
+def _refuse_others(context, of_images, of_tables_only, of_images_only):
+    """Raise ValueError if an option was given that does not apply to images, or to tables."""
+    names, what = (of_tables_only, "tables") if of_images else (of_images_only, "images")
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name)
         if parameter.name in names and source is click.core.ParameterSource.COMMANDLINE:
             raise ValueError(
-                f"Expected no option that is for {what}. Received: {parameter.opts[-1]}. Leave it "
+                f"Expected no option that is for {what}. Received: {parameter.opts[0]}. Leave it "
                 "out."
             )
 
