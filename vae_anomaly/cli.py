@@ -247,11 +247,7 @@ def score(context, inputs, model, output, on_bad_row, max_bad_rows, columns, qui
         _row_counter(quiet) as progress,
     ):
         of_images = isinstance(artifact.read(model)["schema"], dict)
-        _refuse(
-            context,
-            _TABLE_SCORE if of_images else _IMAGE_SCORE,
-            "tables" if of_images else "images",
-        )
+        _refuse_others(context, of_images, _TABLE_SCORE, _IMAGE_SCORE)
         options.update(
             max_bad_rows=0 if on_bad_row == "fail" else max_bad_rows,
             load=lambda folder: _tensorflow_ready().load_detector(folder),

@@ -33,7 +33,7 @@ from vae_anomaly.image_files import (
     read_images,
 )
 from vae_anomaly.summary import Tally
-from vae_anomaly.table_files import TableError, is_table, write_whole
+from vae_anomaly.table_files import TableError, is_table
 from vae_anomaly.table_writer import text_column
 
 # Pixels read at a time, and images at most.
@@ -338,7 +338,10 @@ class _MapDrawer:
         for path, *parts in zip(paths, images, expected, contributions, strict=True):
             target = self._target(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, [tf.io.encode_png(_map(*parts)).numpy()])
+            # Not by ``write_whole``: to wait for the disk takes longer than all the rest.
+            part = target.with_name(f".{target.name}.tmp")
+            part.write_bytes(tf.io.encode_png(_map(*parts)).numpy())
+            part.replace(target)
 
     def _target(self, path):
         relative = os.path.relpath(os.path.abspath(path), self._root)
