@@ -319,11 +319,19 @@ def with_shape(images, image_shape, *, is_rounded):
     # they are, for interpolation at a scale of one is the identity.
     if tuple(images.shape[1:3]) != (height, width):
         x = tf.image.resize(x, (height, width), antialias=True)
-    if images.shape[-1] == 3 and channels == 1:
-        x = tf.reduce_sum(x * tf.constant([0.2989, 0.587, 0.114]), axis=-1, keepdims=True)
-    elif images.shape[-1] == 1 and channels == 3:
-        x = tf.repeat(x, 3, axis=-1)
+    # So may the number of channels.
+    if images.shape[-1] is None and channels == 1:
+        x = tf.cond(tf.equal(tf.shape(x)[-1], 3), lambda: _grey(x), lambda: x)
+    elif images.shape[-1] == 3 and channels == 1:
+        x = _grey(x)
+    elif channels == 3:
+        x = tf.broadcast_to(x, tf.concat([tf.shape(x)[:3], [3]], axis=0))
+    x = tf.ensure_shape(x, (None, *image_shape))
     return tf.round(x) if is_rounded else x
+
+
+def _grey(x):
+    return tf.reduce_sum(x * tf.constant([0.2989, 0.587, 0.114]), axis=-1, keepdims=True)
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
