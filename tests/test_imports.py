@@ -33,8 +33,9 @@ LEAVES = {
 LEVELS = [
     LEAVES,
     {"models", "image_files"},
-    {"builders", "training", "scoring", "signatures", "image_scoring"},
-    {"artifact", "estimator", "image_estimator", "detector", "export", "serve"},
+    {"builders", "training", "scoring", "signatures", "image_scoring", "image_signatures"},
+    {"artifact", "estimator", "image_estimator", "detector", "serve"}
+    | {"export", "table_export", "image_export"},
     {"chunk_scorer", "batch", "image_batch"},
     {"cli"},
     {"__main__"},

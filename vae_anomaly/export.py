@@ -4,18 +4,20 @@
 
 =============================================== ==============================================
 ``schema.json``                                 inputs and outputs: names, types, units, how a
-                                                missing cell is spelled
+                                                missing cell is spelled, sizes of images
 ``sample_request.json``                         the body of a REST request
-``sample_response.json``                        its expected answer: Python's scores
+``sample_encoded_request.json``                 the same for PNG files, where a model takes them
+``sample_response.json``                        the expected answer to both: Python's scores
 ``assets.extra/tf_serving_warmup_requests``     requests that TensorFlow Serving runs on loading
 =============================================== ==============================================
 
-``signatures`` tells what a server takes and answers.
+``signatures`` and ``image_signatures`` tell what a server takes and answers.
 
 Scores are those of Python but for the last digits: a server takes any number of rows at a time, and
 matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the difference.
 """
 
+import base64
 import contextlib
 import importlib.metadata
 import json
@@ -31,48 +33,46 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vae_anomaly.signatures import (
-    MISSING_BELOW,
-    MISSING_NUMBER,
-    SERVED_OUTPUTS,
-    input_names,
-    served_dtype,
-    trace_signatures,
-)
+from vae_anomaly.image_export import ServedImages
+from vae_anomaly.image_scoring import ImageScorer
+from vae_anomaly.signatures import SERVED_OUTPUTS
+from vae_anomaly.table_export import ServedTable
 from vae_anomaly.thresholds import p_values
 
 # Largest difference from Python, as a share of 1 + the largest absolute value of the row.
 TOLERANCE = 1e-5
 
 _LARGEST_VERSION = 2**63 - 1
-_N_TYPICAL_ROWS = 3
 _MEANINGS = {
     "score": "score_samples: higher is more normal",
     "decision": "score - threshold",
     "is_anomaly": "decision < 0",
     "p_value": "share of calibration scores at or below this one",
-    "feature_log_prob": "what each column adds to the score relative to what is usual for it; "
-    "columns in the order of this file",
-    "latent": "what no column owns of the score",
     "baseline": "mean training score: feature_log_prob, latent and baseline add up to score",
     "z_mean": "latent means",
 }
 # Run by a Python that has TensorFlow only, as a server has. Its arguments: export, file to write.
 _ANSWER = """
-import json, pathlib, sys
+import base64, json, pathlib, sys
 import numpy as np
 import tensorflow as tf
 
 folder = pathlib.Path(sys.argv[1])
-rows = json.loads((folder / "sample_request.json").read_text("utf-8"))["instances"]
+requests = {}
+for path in folder.glob("sample_*request.json"):
+    request = json.loads(path.read_text("utf-8"))
+    requests[request["signature_name"]] = request["instances"]
 model = tf.saved_model.load(str(folder))
 answers = {}
 for key, function in model.signatures.items():
+    rows = requests.get(key, requests["serving_default"])
     inputs = {}
     for name, spec in function.structured_input_signature[1].items():
         cells = [list(row.values()) for row in rows]
-        if spec.shape.rank == 1:
+        if spec.shape.rank != 2:  # no matrix
             cells = [row[name] for row in rows]
+        if name == "image_bytes":
+            cells = [base64.b64decode(cell["b64"]) for cell in cells]
         inputs[name] = tf.constant(np.array(cells, dtype=spec.dtype.as_numpy_dtype))
     answers[key] = {
         name: (np.char.decode(array.astype(bytes), "utf-8") if array.dtype == object else array)
@@ -110,7 +110,8 @@ class Exported(NamedTuple):
 def export(detector, folder, version=None):
     """Write a fitted detector for TensorFlow Serving, and check it in a process of its own.
 
-    The top of ``vae_anomaly.signatures`` says what it can be asked.
+    The tops of ``vae_anomaly.signatures`` and, for images, ``image_signatures`` say what it can be
+    asked.
 
     Parameters
     ----------
@@ -150,7 +151,8 @@ def export(detector, folder, version=None):
             f"Expected a finite threshold. Received: offset_={scorer.offset.numpy()}. Assign to "
             "`offset_`."
         )
-    _check_range(scorer.preprocessor)
+    kind = ServedImages if isinstance(scorer, ImageScorer) else ServedTable
+    served = kind(detector)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,8 +160,8 @@ def export(detector, folder, version=None):
         # A name that is no number: TensorFlow Serving does not look into it.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
             part = pathlib.Path(temporary) / "part"
-            expected = _write(scorer, part, folder.resolve().name)
-            difference = _checked(part, expected, scorer)
+            expected = _write(served, part, folder.resolve().name)
+            difference = _checked(part, expected, served)
             final = _rename(part, folder, version)
     except BaseException:
         for path in created:
@@ -168,16 +170,6 @@ def export(detector, folder, version=None):
                     path.rmdir()
         raise
     return Exported(final, len(expected["score"]), difference)
-
-
-def _check_range(preprocessor):
-    for column in preprocessor.schema():
-        if column.get("center", 0.0) - 100 * column.get("scale", 0.0) < MISSING_BELOW:
-            raise ValueError(
-                f"Column {column['name']!r}: expected numbers far above {MISSING_BELOW}, under "
-                f"which a served number is missing. Received: a column around "
-                f"{column['center']:g}. Rescale it and fit again."
-            )
 
 
 def _check_free(folder, version):
@@ -211,16 +203,14 @@ def _rename(part, folder, version):
                 raise
 
 
-def _write(scorer, part, model_name):
+def _write(served, part, model_name):
     """Write all files; return Python's answers to the sample request, by output."""
-    kinds = scorer.preprocessor.kinds
-    inputs = input_names(list(kinds))
-    functions = trace_signatures(scorer, inputs)
+    functions = served.functions()
     variables = {id(v): v for function in functions.values() for v in function.graph.variables}
     # Neither the scorer nor any other Keras object: a server needs what the graph needs.
     module = tf.Module()
     module.weights = list(variables.values())
-    module.lookup_tables = scorer.preprocessor.lookup_tables
+    module.lookup_tables = served.lookup_tables
     log = logging.getLogger("tensorflow")
     level = log.level
     log.setLevel(logging.ERROR)  # "Assets written to" a folder that is about to be renamed
@@ -228,79 +218,44 @@ def _write(scorer, part, model_name):
         tf.saved_model.save(module, str(part), signatures=functions)
     finally:
         log.setLevel(level)
-    arrays = _sample_arrays(scorer.preprocessor)
-    expected = _python_answers(scorer, arrays, inputs)
-    request, response = _sample(arrays, inputs, expected)
-    _write_json(part / "sample_request.json", request)
-    _write_json(part / "sample_response.json", response)
-    _write_json(part / "schema.json", _schema(scorer, inputs, functions))
-    _write_warmup(part, model_name, functions, request["instances"])
+    raw = served.sample()
+    expected = _python_answers(served, raw)
+    requests = served.requests(raw)
+    for name, key in (("sample_request", "serving_default"), ("sample_encoded_request", "encoded")):
+        if key in requests:
+            columns = {name: _listed(array) for name, array in requests[key].items()}
+            request = {"signature_name": key, "instances": _rows(columns)}
+            _write_json(part / f"{name}.json", request, served.indent)
+    outputs = {name: expected[name].tolist() for name in SERVED_OUTPUTS}
+    _write_json(part / "sample_response.json", {"predictions": _rows(outputs)}, served.indent)
+    _write_json(part / "schema.json", _schema(served, functions), indent=1)
+    _write_warmup(part, model_name, functions, requests)
     return expected
 
 
-def _sample_arrays(preprocessor):
-    """Rows made of the schema alone: typical ones, one that is all missing, a far one."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for column in preprocessor.schema():
-        if column["kind"] == "categorical":
-            cells = [*rng.choice(column["levels"] or [""], size=_N_TYPICAL_ROWS), "", "never seen"]
-            arrays[column["name"]] = np.array([str(cell) for cell in cells], dtype=object)
-            continue
-        if column["kind"] == "boolean":
-            cells = [*rng.integers(0, 2, size=_N_TYPICAL_ROWS), np.nan, 1]
-        else:
-            center, scale = column["center"], column["scale"]
-            near = center + scale * rng.uniform(-1, 1, size=_N_TYPICAL_ROWS)
-            cells = [*near, np.nan, min(center + 50 * scale, np.finfo(np.float64).max)]
-        exact = np.array(cells, dtype=np.float64)
-        # Digits that people can read, where they are enough.
-        rounded = np.array([float(f"{cell:.6g}") for cell in exact])
-        step = 1e-3 * column.get("scale", 1.0)
-        arrays[column["name"]] = np.where(np.abs(rounded - exact) < step, rounded, exact)
-    return arrays
-
-
-def _python_answers(scorer, arrays, inputs):
-    answers = scorer.run(arrays)
-    expected = scorer.preprocessor.inverse(scorer.reconstruct(arrays))
-    for index, name in enumerate(inputs):
-        answers[f"{inputs[name]}_contribution"] = answers["feature_log_prob"][:, index]
-        answers[f"{inputs[name]}_expected"] = expected[name]
+def _python_answers(served, raw):
+    scorer = served.scorer
+    answers = scorer.run(raw)
     answers["baseline"] = np.full(len(answers["score"]), scorer.baseline)
-    answers["z_mean"] = scorer.latent(arrays)
-    return answers
+    answers["z_mean"] = scorer.latent(raw)
+    return {**answers, **served.explained(raw, answers)}
 
 
-def _sample(arrays, inputs, expected):
-    columns = {
-        inputs[name]: [
-            MISSING_NUMBER if isinstance(cell, float) and np.isnan(cell) else cell
-            for cell in array.tolist()
-        ]
-        for name, array in arrays.items()
-    }
-    outputs = {name: expected[name].tolist() for name in SERVED_OUTPUTS}
-    request = {"signature_name": "serving_default", "instances": _rows(columns)}
-    return request, {"predictions": _rows(outputs)}
+def _listed(array):
+    """Numbers, text and bytes as a request has them; of a float32 the fewest digits that do."""
+    if array.dtype == np.float32:
+        array = array.astype(str).astype(np.float64)
+    return [
+        {"b64": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
+        for cell in array.tolist()
+    ]
 
 
 def _rows(columns):
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _schema(scorer, inputs, functions):
-    columns = []
-    for column in scorer.preprocessor.schema():
-        is_text = column["kind"] == "categorical"
-        served = {
-            "input": inputs[column["name"]],
-            "dtype": served_dtype(column["kind"]).name,
-            "missing": [""] if is_text else ["NaN", MISSING_NUMBER],
-        }
-        if column["kind"] == "boolean":
-            served["units"] = "0 or 1"
-        columns.append({"name": column["name"], **served, **column})
+def _schema(served, functions):
     signatures = {
         key: {
             "inputs": {
@@ -317,41 +272,33 @@ def _schema(scorer, inputs, functions):
     return {
         "format": "vae_anomaly export",
         "format_version": 1,
-        "score_type": scorer.score_type,
-        "threshold": float(scorer.offset.numpy()),
+        "score_type": served.scorer.score_type,
+        "threshold": float(served.scorer.offset.numpy()),
         "tolerance": TOLERANCE,
-        "columns": columns,
+        **served.schema(),
         "signatures": signatures,
-        "meanings": {
-            **_MEANINGS,
-            "<input>_contribution": "the column's part of feature_log_prob",
-            "<input>_expected": "what the model expects in place of the cell, in its units "
-            "(a boolean: the probability of 1; a category: the most probable, '' for any other)",
-        },
+        "meanings": {**_MEANINGS, **served.meanings},
         "versions": {
             name: importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")
         },
     }
 
 
-def _write_json(path, content):
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+def _write_json(path, content, indent):
+    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _write_warmup(part, model_name, functions, rows):
+def _write_warmup(part, model_name, functions, requests):
     """Write a request of one row and one of all sample rows for each signature."""
     path = part / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for key, function in functions.items():
             specs = function.structured_input_signature[0][0]
-            for size in (1, len(rows)):
-                cells = {name: [row[name] for row in rows[:size]] for name in rows[0]}
-                if key == "matrix":
-                    cells = {"rows": [list(row.values()) for row in rows[:size]]}
+            for size in (1, None):
                 tensors = {
-                    name: tf.make_tensor_proto(cells[name], dtype=spec.dtype)
+                    name: tf.make_tensor_proto(requests[key][name][:size], dtype=spec.dtype)
                     for name, spec in specs.items()
                 }
                 writer.write(_prediction_log(model_name, key, tensors))
@@ -378,7 +325,7 @@ def _field(number, content):
     return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
-def _checked(part, expected, scorer):
+def _checked(part, expected, served):
     """Ask the export in a process of its own; return the largest difference of scores."""
     answers_file = part.parent / "answers.json"
     process = subprocess.run(
@@ -398,14 +345,14 @@ def _checked(part, expected, scorer):
             "Nothing was exported."
         )
     answers = json.loads(answers_file.read_text())
-    allowed = _allowed(expected, scorer.preprocessor)
+    allowed = _allowed(expected, served)
     for key, outputs in answers.items():
         for name in sorted(outputs, key=lambda name: name != "score"):  # the rest follows it
-            served = np.array(outputs[name])
-            if not _agrees(name, served, expected, allowed, scorer):
+            answer = np.array(outputs[name])
+            if not _agrees(name, answer, expected, allowed, served.scorer):
                 difference = ""
-                if served.dtype == np.float64 and served.shape == expected[name].shape:
-                    difference = f", up to {np.abs(served - expected[name]).max():.3g} off"
+                if answer.dtype == np.float64 and answer.shape == expected[name].shape:
+                    difference = f", up to {np.abs(answer - expected[name]).max():.3g} off"
                 raise ExportError(
                     f"Expected Python's answers to a tolerance of {TOLERANCE:g}. Received: others "
                     f"of output {name!r} of signature {key!r}{difference}. Nothing was exported."
@@ -413,31 +360,25 @@ def _checked(part, expected, scorer):
     return float(np.abs(np.subtract(answers["serving_default"]["score"], expected["score"])).max())
 
 
-def _allowed(expected, preprocessor):
+def _allowed(expected, served):
     """Largest differences of the outputs that are float, as arrays that broadcast with theirs."""
-    features = np.abs(expected["feature_log_prob"]).max(axis=1)
-    of_row = TOLERANCE * (1 + np.maximum(np.abs(expected["score"]), features))
+    features = np.abs(expected["feature_log_prob"])
+    largest = features.max(axis=tuple(range(1, features.ndim)))
+    of_row = TOLERANCE * (1 + np.maximum(np.abs(expected["score"]), largest))
     allowed = dict.fromkeys(expected, of_row)
-    allowed["feature_log_prob"] = of_row[:, None]
+    allowed["feature_log_prob"] = of_row.reshape(-1, *[1] * (features.ndim - 1))
     allowed["z_mean"] = TOLERANCE * (1 + np.abs(expected["z_mean"]).max(axis=1, keepdims=True))
-    columns = preprocessor.schema()
-    inputs = input_names([column["name"] for column in columns])
-    for column in columns:
-        name = f"{inputs[column['name']]}_expected"
-        if column["kind"] == "boolean":
-            allowed[name] = TOLERANCE
-        elif column["kind"] != "categorical":
-            away = np.abs(expected[name] - column["center"])
-            allowed[name] = TOLERANCE * (column["scale"] + away)
+    for name, scale in served.scales(expected).items():
+        allowed[name] = TOLERANCE * scale
     return allowed
 
 
-def _agrees(name, served, expected, allowed, scorer):
+def _agrees(name, answer, expected, allowed, scorer):
     python = expected[name]
-    if served.shape != python.shape:
+    if answer.shape != python.shape:
         return False
     if name == "is_anomaly":
-        return np.all((served == python) | (np.abs(expected["decision"]) <= allowed["decision"]))
+        return np.all((answer == python) | (np.abs(expected["decision"]) <= allowed["decision"]))
     if name == "p_value":
         calibration = np.asarray(scorer.calibration_scores)
         low, high = (
@@ -445,7 +386,7 @@ def _agrees(name, served, expected, allowed, scorer):
             for step in (-allowed["score"], allowed["score"])
         )
         # TensorFlow multiplies by 1 / (m + 1): other last digits than a division.
-        return np.all((low - TOLERANCE <= served) & (served <= high + TOLERANCE))
+        return np.all((low - TOLERANCE <= answer) & (answer <= high + TOLERANCE))
     if python.dtype == object:
-        return np.all(served == python)
-    return np.all(np.abs(served - python) <= allowed[name])
+        return np.all(answer == python)
+    return np.all(np.abs(answer - python) <= allowed[name])

@@ -146,7 +146,7 @@ def trace_signatures(scorer, inputs):
         def served(tensors):
             return function(raw_columns({name: tensors[inputs[name]] for name in kinds}, kinds))
 
-        return _traced(served, columns)
+        return traced(served, columns)
 
     signatures = {
         "serving_default": of_columns(serving_default),
@@ -161,12 +161,13 @@ def trace_signatures(scorer, inputs):
 
         dtype = next(iter(dtypes.values()))
         spec = tf.TensorSpec([None, len(kinds)], dtype, name="rows")
-        signatures["matrix"] = _traced(matrix, {"rows": spec})
+        signatures["matrix"] = traced(matrix, {"rows": spec})
     return signatures
 
 
-def _traced(function, columns):
-    return tf.function(function, input_signature=[columns], autograph=False).get_concrete_function()
+def traced(function, specs):
+    """Trace a function of a dict of tensors, given a dict of their ``tf.TensorSpec``."""
+    return tf.function(function, input_signature=[specs], autograph=False).get_concrete_function()
 
 
 def served_dtype(kind):
