@@ -80,6 +80,46 @@ def table_autoencoder(table):
     return AutoencoderDetector(hidden_units=(16,), max_steps=40, random_state=0).fit(table)
 
 
+@pytest.fixture(scope="session")
+def digits():
+    """400 handwritten digits, uint8 (n, 8, 8)."""
+    from sklearn.datasets import load_digits
+
+    return (load_digits().images[:400] * 15.9).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def stripes():
+    """60 images of coloured stripes, uint8 (n, 9, 13, 3): odd sizes, not square."""
+    rng = np.random.default_rng(9)
+    images = rng.integers(0, 40, size=(60, 9, 13, 3))
+    first, colour = rng.integers(0, 3, size=60), rng.integers(80, 215, size=(60, 3))
+    for image, start, rgb in zip(images, first, colour, strict=True):
+        image[:, start::3] += rgb
+    return images.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def image_detector(digits):
+    from vae_anomaly import VAEDetector
+
+    return VAEDetector(hidden_units=(16,), max_steps=30, random_state=0).fit(digits)
+
+
+@pytest.fixture(scope="session")
+def colour_image_detector(stripes):
+    from vae_anomaly import VAEDetector
+
+    return VAEDetector(hidden_units=(16,), max_steps=30, random_state=0).fit(stripes)
+
+
+@pytest.fixture(scope="session")
+def image_autoencoder(digits):
+    from vae_anomaly import AutoencoderDetector
+
+    return AutoencoderDetector(hidden_units=(16,), max_steps=30, random_state=0).fit(digits)
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """Skip training; the arguments it was called with, one dict per fit.

@@ -199,14 +199,24 @@ def load_detector(folder):
     for name in ("hidden_units", "filters", "image_shape", "value_range"):
         if params.get(name) is not None:
             params[name] = tuple(params[name])
-    detector.set_params(**params)
+    networks = {name: params[name] for name in ("encoder", "decoder") if params.get(name)}
+    detector.set_params(**{**params, **_networks(networks)})
     detector.n_features_in_ = content["n_features_in"]
     if content["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)
     detector.history_ = content["history"]
     detector._model_args = content["model"]
     detector.scorer_ = unpack_scorer(content["model"], content["scorer"], weights)
+    for name in networks:
+        trained = getattr(detector.scorer_.model, name).get_weights()
+        getattr(detector, name).set_weights(trained)
     return detector
+
+
+def _networks(texts):
+    import keras
+
+    return {name: keras.models.model_from_json(text) for name, text in texts.items()}
 
 
 def pack_scorer(scorer):
@@ -261,7 +271,12 @@ def _weights(scorer):
 
 
 def _plain(value):
-    """Parameters as JSON can hold them; a RandomState cannot be kept and becomes None."""
+    """Parameters as JSON can hold them; a RandomState cannot be kept and becomes None.
+
+    Of a network what ``to_json`` tells: weights are stored apart, as they are after training.
+    """
+    if hasattr(value, "to_json"):
+        return value.to_json()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
