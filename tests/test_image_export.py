@@ -76,9 +76,8 @@ def load(folder):
 
 
 def ask(folder, signature="serving_default", **inputs):
-    outputs = load(folder).signatures[signature](
-        **{name: tf.constant(array) for name, array in inputs.items()}
-    )
+    function = load(folder).signatures[signature]
+    outputs = function(**{name: tf.constant(array) for name, array in inputs.items()})
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

@@ -199,24 +199,26 @@ def load_detector(folder):
     for name in ("hidden_units", "filters", "image_shape", "value_range"):
         if params.get(name) is not None:
             params[name] = tuple(params[name])
-    networks = {name: params[name] for name in ("encoder", "decoder") if params.get(name)}
-    detector.set_params(**{**params, **_networks(networks)})
+    detector.set_params(**params)
     detector.n_features_in_ = content["n_features_in"]
     if content["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)
     detector.history_ = content["history"]
     detector._model_args = content["model"]
     detector.scorer_ = unpack_scorer(content["model"], content["scorer"], weights)
-    for name in networks:
-        trained = getattr(detector.scorer_.model, name).get_weights()
-        getattr(detector, name).set_weights(trained)
+    for name in ("encoder", "decoder"):
+        if params.get(name) is not None:
+            setattr(detector, name, _network(params[name], getattr(detector.scorer_.model, name)))
     return detector
 
 
-def _networks(texts):
+def _network(text, trained):
+    """A network that was given to the detector, with the weights that training gave it."""
     import keras
 
-    return {name: keras.models.model_from_json(text) for name, text in texts.items()}
+    network = keras.models.model_from_json(text)
+    network.set_weights(trained.get_weights())
+    return network
 
 
 def pack_scorer(scorer):
