@@ -275,7 +275,8 @@ def test_images_unlike_those_of_fit_are_refused(image_detector, digits, change, 
             getattr(image_detector, method)(change(digits[:3]))
 
 
-def test_a_detector_of_tables_refuses_images(detector, digits):
+def test_a_detector_of_tables_refuses_images(rows, digits, trainings):
+    detector = AutoencoderDetector(random_state=0).fit(rows)
     with pytest.raises(ValueError, match="Expected a table, as in fit"):
         detector.score_samples(digits)
 
@@ -291,7 +292,8 @@ def test_a_detector_of_tables_refuses_images(detector, digits):
         (np.full((9, 8, 8), np.nan), "Expected pixels from 0 to 1. Received: nan"),
         (np.full((9, 8, 8), np.inf), "Received: inf"),
         (np.zeros((9, 8, 8), complex), "Expected images of numbers"),
-        (np.zeros((9, 8, 8, 0), np.uint8), "image_shape"),
+        (np.zeros((9, 8, 8, 0), np.uint8), r"Expected images with pixels. Received: shape \(9, 8"),
+        (np.zeros((9, 0, 8)), "Expected images with pixels"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_and_leaves_the_detector_as_it_was(images, words):

@@ -175,6 +175,8 @@ def _with_channels(X):
         X = np.asarray(X)
     if X.dtype.kind not in "buif":
         raise ValueError(f"Expected images of numbers. Received: images of {X.dtype}.")
+    if 0 in X.shape[1:]:
+        raise ValueError(f"Expected images with pixels. Received: shape {tuple(X.shape)}.")
     return X[..., None] if len(X.shape) == 3 else X
 
 

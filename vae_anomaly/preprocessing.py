@@ -369,7 +369,10 @@ class ImagePreprocessor(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.image_shape = tuple(int(size) for size in image_shape)
         self.value_range = tuple(float(value) for value in value_range)
-        if not (np.isfinite(self.value_range).all() and self.value_range[0] < self.value_range[1]):
+        if (
+            len(self.value_range) != 2
+            or not -np.inf < self.value_range[0] < self.value_range[1] < np.inf
+        ):
             raise ValueError(
                 "Expected `value_range` of two finite numbers, the lower one first. "
                 f"Received: value_range={value_range!r}"
