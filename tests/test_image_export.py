@@ -103,7 +103,8 @@ def assert_answers_as_python(answer, detector, images):
     scores = detector.score_samples(images)
     explanation = detector.explain(images)
     parts = explanation["contribution"]
-    size = TOLERANCE * (1 + np.maximum(np.abs(scores), np.abs(parts).max(axis=(1, 2))))
+    largest = np.maximum(np.abs(parts).max(axis=(1, 2)), np.abs(explanation["latent"]))
+    size = TOLERANCE * (1 + np.maximum(np.abs(scores), largest))
     assert (np.abs(answer["score"] - scores) <= size).all()
     assert (np.abs(answer["decision"] - detector.decision_function(images)) <= size).all()
     assert (np.abs(answer["feature_log_prob"] - parts) <= size[:, None, None]).all()
