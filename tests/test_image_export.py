@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli, export
 from vae_anomaly.export import TOLERANCE
-from vae_anomaly.preprocessing import decode_image
+from vae_anomaly.image_files import decode
 from vae_anomaly.signatures import SERVED_OUTPUTS
 from vae_anomaly.thresholds import p_values
 
@@ -154,7 +154,7 @@ def test_files_in_colour_and_of_other_sizes_are_brought_to_the_models(served, di
     files = [png(digits[0]), png(large), png(coloured), tf.io.encode_jpeg(coloured).numpy()]
     scores = ask(served, "encoded", image_bytes=np.array(files, dtype=object))["score"]
     assert scores[1] == pytest.approx(scores[2], abs=0.05 * abs(scores[1]))
-    shown = [decode_image(file, (8, 8, 1)).numpy() for file in files]
+    shown = [decode(file, (8, 8, 1)).numpy() for file in files]
     np.testing.assert_allclose(ask(served, images=np.array(shown))["score"], scores, rtol=TOLERANCE)
     np.testing.assert_array_equal(shown[0][..., 0], digits[0])
 

@@ -56,7 +56,8 @@ class ServedImages:
 
     def explained(self, images, _):
         """Return what only ``explain`` answers, beside ``latent`` and ``baseline``."""
-        expected = self._preprocessor.inverse(self.scorer.reconstruct(images))
+        x = np.clip(self.scorer.reconstruct(images), 0, 1)
+        expected = self._preprocessor.inverse(x)
         return {"expected": np.asarray(expected, dtype=np.float32)}
 
     def requests(self, images):

@@ -20,7 +20,7 @@ fitted with ``image_shape`` resize images of any size, and take grey for colour 
 
 import tensorflow as tf
 
-from vae_anomaly.preprocessing import decode_image
+from vae_anomaly.image_files import decode
 from vae_anomaly.signatures import SERVED_OUTPUTS, traced
 
 
@@ -50,7 +50,7 @@ def trace_image_signatures(scorer, input_shape):
         baseline = tf.reduce_sum(scorer.feature_mean) + scorer.latent_mean
         outputs["baseline"] = tf.fill(tf.shape(outputs["score"]), baseline)
         x = model.reconstruct(preprocessor.call(tensors["images"]))
-        outputs["expected"] = preprocessor.inverse(x)
+        outputs["expected"] = preprocessor.inverse(tf.clip_by_value(x, 0.0, 1.0))
         return outputs
 
     def latent(tensors):
@@ -58,7 +58,7 @@ def trace_image_signatures(scorer, input_shape):
 
     def encoded(tensors):
         images = tf.map_fn(
-            lambda content: decode_image(content, image_shape),
+            lambda content: decode(content, image_shape),
             tensors["image_bytes"],
             fn_output_signature=tf.TensorSpec(image_shape, tf.uint8),
         )
