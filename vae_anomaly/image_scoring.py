@@ -39,12 +39,13 @@ class ImageScorer(AnomalyScorer):
     Score types are those of ``AnomalyScorer``, but for the composite one:
 
     .. math:: \frac1K \sum_{k,d} \big(\log p(x_d|z_k) - E_{x' \sim p(\cdot|z_k)} \log p(x'_d|z_k)\big)
-        - \frac{\sigma}{3} \Big(\frac{h(x) - \mu_h}{\sigma_h}\Big)^2
+        - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2), \quad t = (h(x) - \mu_h) / \sigma_h
 
     First, how much less probable the image is than those that the model itself would draw for the
-    same z: simple images do not gain from being simple. Then whether its ``sharpness`` h is usual,
-    by mean and standard deviation of the training images; sigma is the standard deviation
-    of the first term there, so that three deviations in one count as three in the other.
+    same z: simple images do not gain from being simple. Then how far its ``sharpness`` h is out of
+    the usual, by mean, standard deviation and 99% quantile of the training images; sigma is
+    the standard deviation of the first term there, so that three deviations in one count about as
+    much as three in the other.
 
     Parameters
     ----------
@@ -57,9 +58,10 @@ class ImageScorer(AnomalyScorer):
         self.feature_mean = self._constant(
             "feature_mean", (int(np.prod(self.preprocessor.image_shape)),)
         )
-        # Mean and standard deviation of the sharpness, and the weight of its deviations.
-        self.usual_sharpness = self._constant("usual_sharpness", (3,))
-        self.usual_sharpness.assign([0.0, 1.0, 0.0])
+        # Of the sharpness: mean, standard deviation, square of the largest usual deviation from
+        # the mean (in standard deviations), and the weight of what is beyond that.
+        self.usual_sharpness = self._constant("usual_sharpness", (4,))
+        self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
 
     @property
     def own_weights(self):
@@ -93,9 +95,9 @@ class ImageScorer(AnomalyScorer):
 
     def _composite_terms(self, inputs, z):
         features = tf.cast(ops.mean(self.model.excess_log_prob(inputs, z), axis=1), tf.float64)
-        mean, deviation, weight = tf.unstack(self.usual_sharpness.value)
-        unusual = (tf.cast(sharpness(inputs), tf.float64) - mean) / deviation
-        return features, -weight * tf.square(unusual)
+        mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
+        squared = tf.square((tf.cast(sharpness(inputs), tf.float64) - mean) / deviation)
+        return features, -weight * tf.nn.relu(squared - usual)
 
     def calibrate(self, images, is_calibration):
         """Learn the usual sharpness, the pixels' means, and the calibration scores.
@@ -114,7 +116,7 @@ class ImageScorer(AnomalyScorer):
         """
         self.feature_mean.assign(np.zeros(self.feature_mean.shape))
         self.latent_mean.assign(0.0)
-        self.usual_sharpness.assign([0.0, 1.0, 0.0])
+        self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
 
         def statistics(raw):
             x = self.preprocessor(raw)
@@ -130,8 +132,10 @@ class ImageScorer(AnomalyScorer):
         self.feature_mean.assign(features.mean(axis=0))
         if self.score_type == "composite":
             deviation = max(sharp.std(), _SMALLEST_DEVIATION)
-            self.usual_sharpness.assign([sharp.mean(), deviation, total.std() / 3])
-            latent = -total.std() / 3 * np.square((sharp - sharp.mean()) / deviation)
+            squared = np.square((sharp - sharp.mean()) / deviation)
+            usual, weight = np.quantile(squared, 0.99), total.std() / 3
+            self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
+            latent = -weight * np.maximum(squared - usual, 0.0)
         self.latent_mean.assign(latent.mean())
         scores = self.run(images, ("score",))["score"]
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
