@@ -1,4 +1,4 @@
-"""Find unusual rows, or images, with a variational autoencoder, how unusual, and why."""
+"""Find unusual rows of tables, or unusual images, with a variational autoencoder, and say why."""
 
 import importlib
 
