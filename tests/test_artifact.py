@@ -264,3 +264,10 @@ def test_the_schema_can_be_read_without_tensorflow(saved):
     assert columns["day"]["units"].startswith("seconds")
     assert 0.05 < columns["city"]["missing_share"] < 0.15
     assert all(column["treatment"] for column in columns.values())
+
+
+def test_the_thousandth_weight_comes_after_the_hundredth():
+    from vae_anomaly.artifact import _number
+
+    names = [f"w{index:03d}" for index in (1000, 101, 7)]
+    assert sorted(names, key=_number) == ["w007", "w101", "w1000"]

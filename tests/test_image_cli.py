@@ -190,27 +190,50 @@ def test_a_folder_of_which_nothing_can_be_read_has_no_rows(workspace, tmp_path):
     assert list(pd.read_csv(output).columns) == COLUMNS and len(pd.read_csv(output)) == 0
 
 
-def test_a_terminated_run_is_resumed_and_gives_the_same_bytes(
-    workspace, tmp_path, monkeypatch, few_at_once
-):
-    output = tmp_path / "o.csv"
-    scored, read = ImageChunkScorer.scored, []
+@pytest.fixture
+def scored_ends(monkeypatch, few_at_once):
+    """Record where the chunks end that are scored; the third ends the first run."""
+    scored, ends, running = ImageChunkScorer.scored, [], ["first"]
 
-    def terminating(self, source, chunk, images):
-        read.append(chunk.end)
-        if chunk.end == (15,):
+    def recording(self, source, chunk, images):
+        ends.append(chunk.end)
+        if chunk.end == (15,) and running:
+            running.clear()
             os.kill(os.getpid(), signal.SIGTERM)
         return scored(self, source, chunk, images)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageChunkScorer, "scored", terminating)
-        result = score_new(workspace, "--output", output)
+    monkeypatch.setattr(ImageChunkScorer, "scored", recording)
+    return ends
+
+
+def test_a_terminated_run_is_resumed_and_gives_the_same_bytes(workspace, tmp_path, scored_ends):
+    output = tmp_path / "o.csv"
+    result = score_new(workspace, "--output", output)
     assert result.exit_code == 4, result.output
-    assert not output.exists()
-    read.clear()
+    assert not output.exists() and batch.work_folder(output).is_dir()
+    assert scored_ends == [(5,), (10,), (15,)]
+    scored_ends.clear()
     result = score_new(workspace, "--output", output, "--resume")
     assert result.exit_code == 0, result.output
+    assert (5,) not in scored_ends and scored_ends[-2:] == [(20,), (24,)]
     assert output.read_bytes() == (workspace / "scored.csv").read_bytes()
+    assert not batch.work_folder(output).exists()
+
+
+def test_a_run_is_resumed_only_with_its_own_maps(workspace, tmp_path, monkeypatch, scored_ends):
+    monkeypatch.chdir(tmp_path)
+    assert score_new(workspace, "--output", "o.csv", "--maps", "maps").exit_code == 4
+    scored_ends.clear()
+    for option in ((), ("--maps", "others")):
+        result = score_new(workspace, "--output", "o.csv", "--resume", *option)
+        assert_one_line_error(result, "The options changed", "without --resume")
+    assert scored_ends == []
+    result = score_new(workspace, "--output", "o.csv", "--resume", "--maps", tmp_path / "maps")
+    assert result.exit_code == 0, result.output
+    assert (5,) not in scored_ends
+    expected = {path.relative_to(workspace) for path in (workspace / "maps").rglob("*.png")}
+    assert len(expected) == 22
+    assert set(pathlib.Path("maps").rglob("*.png")) == expected
 
 
 def test_no_more_than_a_few_images_are_decoded_at_once(
@@ -330,6 +353,31 @@ def test_an_earlier_runs_maps_are_no_images_to_score(workspace, tmp_path):
         )
         assert result.exit_code == 0, result.output
         assert len(pd.read_csv(tmp_path / "o.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["maps/00.png", "maps/notes.txt"])
+def test_maps_never_overwrite_files_that_are_none(workspace, tmp_path, name):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    result = run(
+        *("score", workspace / "train", "--model", workspace / "m"),
+        *("--output", tmp_path / "o.csv", "--maps", tmp_path / "maps"),
+    )
+    words = ("Expected a new or empty folder for the maps", str(tmp_path / "maps"), "Name another")
+    assert_one_line_error(result, *words)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / name).read_text() == "mine"
+
+
+def test_maps_go_to_an_empty_folder_and_there_again(workspace, tmp_path):
+    (tmp_path / "maps").mkdir()
+    for source in (workspace / "new" / "odd.png", workspace / "train"):
+        result = run(
+            *("score", source, "--model", workspace / "m"),
+            *("--output", tmp_path / "o.csv", "--maps", tmp_path / "maps"),
+        )
+        assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 1 + 40
 
 
 def test_two_images_never_share_a_map(workspace, tmp_path):

@@ -314,3 +314,44 @@ def test_a_detector_can_be_fitted_to_images_after_a_table_and_the_reverse(rows, 
     assert not hasattr(detector, "feature_names_in_")
     assert detector.score_samples(digits[:2]).shape == (2,)
     assert detector.fit(rows).score_samples(rows[:2]).shape == (2,)
+
+
+def test_bytes_cannot_wrap_around(digits):
+    with pytest.raises(ValueError, match="`value_range` within 0 and 255 for images of uint8"):
+        VAEDetector(value_range=(0, 1023)).fit(digits)
+
+
+@pytest.mark.parametrize(
+    ("of_images", "params", "words"),
+    [
+        (True, {"kinds": {"a": "numeric"}}, "`kinds` for columns of a DataFrame only"),
+        (False, {"image_shape": (8, 8, 1)}, "`image_shape` for images only"),
+        (False, {"value_range": (0, 1)}, "`value_range` for images only"),
+        (False, {"filters": (4,)}, "`filters` for images only"),
+    ],
+)
+def test_a_parameter_of_the_other_kind_of_input_is_refused(rows, digits, of_images, params, words):
+    with pytest.raises(ValueError, match=words):
+        VAEDetector(**params).fit(digits if of_images else rows)
+
+
+def test_grey_images_are_explained_in_the_colours_of_the_model(stripes, digits, trainings):
+    detector = VAEDetector(image_shape=(9, 13, 3), random_state=0).fit(stripes)
+    assert detector.reconstruct(digits[:2]).shape == (2, 9, 13, 3)
+    assert detector.explain(digits[:2])["value"].shape == (2, 9, 13, 3)
+
+
+def test_large_images_are_resized_a_few_at_a_time(digits, trainings, monkeypatch):
+    detector = VAEDetector(image_shape=(8, 8, 1), random_state=0).fit(digits[:20])
+    large = np.kron(digits[:5], np.ones((1, 4, 4), np.uint8))
+    whole = detector.score_samples(large)
+    monkeypatch.setattr("vae_anomaly.image_scoring._VALUES_AT_ONCE", 2 * 32 * 32)
+    seen = []
+    call = type(detector.scorer_.preprocessor).call
+    monkeypatch.setattr(
+        type(detector.scorer_.preprocessor),
+        "call",
+        lambda self, images: seen.append(len(images)) or call(self, images),
+    )
+    np.testing.assert_array_equal(detector.score_samples(large), whole)
+    assert seen == [2, 2, 1]

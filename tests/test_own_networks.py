@@ -156,3 +156,32 @@ def test_networks_that_do_not_fit_are_refused(rows, digits, image_networks, trai
         VAEDetector(encoder=encoder).fit(rows)
     with pytest.raises(ValueError, match="encoder"):
         VAEDetector(encoder="dense").fit(rows)
+
+
+def test_both_networks_know_when_they_train(rows):
+    def network(width, *outputs):
+        inputs = keras.Input((width,))
+        hidden = keras.layers.BatchNormalization()(inputs)
+        return keras.Model(inputs, [keras.layers.Dense(size)(hidden) for size in outputs])
+
+    encoder, decoder = network(4, 2, 2), network(2, 8)
+    detector = VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(rows)
+    for part in (detector.scorer_.model.encoder, detector.scorer_.model.decoder):
+        started = {"moving_mean": 0.0, "moving_variance": 1.0}
+        moved = [w for w in part.weights if w.name in started]
+        assert len(moved) == 2
+        assert all(np.any(w.numpy() != started[w.name]) for w in moved)
+
+
+def test_layers_that_hold_code_are_refused(digits):
+    image = keras.Input((8, 8, 1))
+    hidden = keras.layers.Lambda(lambda x: 2 * x)(keras.layers.Flatten()(image))
+    encoder = keras.Model(image, [keras.layers.Dense(3)(hidden), keras.layers.Dense(3)(hidden)])
+    with pytest.raises(ValueError, match=r"none of Lambda, TFSMLayer. Received: keras\S*Lambda"):
+        VAEDetector(encoder=encoder, **SMALL).fit(digits)
+
+
+def test_a_network_without_inputs_is_refused(digits):
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"`encoder` to be a keras.Model whose inputs are known"):
+        VAEDetector(encoder=encoder, **SMALL).fit(digits)

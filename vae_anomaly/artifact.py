@@ -6,7 +6,8 @@
 ``weights.npz``     the weights, in order, as plain arrays
 ==================  ==================================================================
 
-No pickle and no code: networks are built by this package from numbers and names.
+No pickle and no code: networks are built by this package from numbers and names, networks of
+one's own from their Keras configuration, whose layers are Keras' or registered with it.
 """
 
 import hashlib
@@ -166,7 +167,8 @@ def load_detector(folder):
     Returns
     -------
     VAEDetector or AutoencoderDetector
-        Scores bit for bit as before saving, on the same machine and library versions.
+        Scores bit for bit as before saving, on the same machine and library versions. ``encoder``
+        and ``decoder``, where they were given, have the weights that training gave them.
 
     Raises
     ------
@@ -188,7 +190,7 @@ def load_detector(folder):
     content = read(folder)
     try:
         with np.load(pathlib.Path(folder) / _WEIGHTS, allow_pickle=False) as archive:
-            weights = [archive[name] for name in sorted(archive.files)]
+            weights = [archive[name] for name in sorted(archive.files, key=_number)]
     except (ValueError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{folder}: {_WEIGHTS} cannot be read ({error}).") from error
 
@@ -214,9 +216,9 @@ def load_detector(folder):
 
 def _network(text, trained):
     """A network that was given to the detector, with the weights that training gave it."""
-    import keras
+    from vae_anomaly.builders import network_from_json
 
-    network = keras.models.model_from_json(text)
+    network = network_from_json(text)
     network.set_weights(trained.get_weights())
     return network
 
@@ -270,6 +272,11 @@ def _weights(scorer):
     parts = (scorer.preprocessor, scorer.model.encoder, scorer.model.decoder)
     variables = [weight for part in parts for weight in part.weights]
     return [*variables, *scorer.model.likelihood.weights, *scorer.own_weights]
+
+
+def _number(name):
+    """What a weight's name is sorted by: w2 comes before w10."""
+    return int(name[1:]) if name[1:].isdecimal() else -1
 
 
 def _plain(value):

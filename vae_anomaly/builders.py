@@ -3,6 +3,8 @@
 Arguments are plain numbers and names, so that a saved detector can be built again from JSON.
 """
 
+import json
+
 import keras
 import numpy as np
 
@@ -15,6 +17,7 @@ from vae_anomaly.layers import EncoderInput
 from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
 from vae_anomaly.models import VAE, Autoencoder
 from vae_anomaly.networks import (
+    check_image_shape,
     conv_decoder,
     conv_encoder,
     dense_decoder,
@@ -26,6 +29,7 @@ from vae_anomaly.networks import (
 MIN_LOG_VAR_RANGE = (-6.0, 2.0)
 # Log-variance from which learned variances of pixels start: a standard deviation of 0.14.
 PIXEL_LOG_VAR = -4.0
+_LAYERS_WITH_CODE = ("Lambda", "TFSMLayer")
 PIXEL_LIKELIHOODS = (
     "roughness_gaussian",
     "gaussian",
@@ -173,7 +177,7 @@ def build_image_model(
         The networks given do not fit the images, each other or the likelihood.
     """
     seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=3)]
-    image_shape = tuple(image_shape)
+    image_shape = check_image_shape(image_shape)
     n_features = int(np.prod(image_shape))
     likelihood = Gaussian(n_features, variance=1.0)
     if variational:
@@ -227,7 +231,7 @@ def _table_encoder(text, column_widths, seed, output_shapes):
     """Put ``EncoderInput`` before an encoder that was given."""
     n_features, n_columns = sum(column_widths), len(column_widths)
     width = n_features
-    if keras.models.model_from_json(text).input_shape == (None, n_features + n_columns):
+    if network_from_json(text).input_shape == (None, n_features + n_columns):
         width += n_columns
     network = _own_network(text, "encoder", [(width,)], *output_shapes)
     inputs = [
@@ -238,9 +242,46 @@ def _table_encoder(text, column_widths, seed, output_shapes):
     return keras.Model(inputs, network(visible[:, :width]), name="encoder")
 
 
+def network_from_json(text):
+    """Build a network from its Keras configuration, without running code that came with it.
+
+    Parameters
+    ----------
+    text : str
+        As ``keras.Model.to_json`` makes it.
+
+    Raises
+    ------
+    ValueError
+        It has layers that hold code, or that are neither Keras' nor registered with it.
+    """
+    _check_known(json.loads(text))
+    return keras.models.model_from_json(text)
+
+
+def _check_known(config):
+    if isinstance(config, list):
+        for part in config:
+            _check_known(part)
+    if not isinstance(config, dict):
+        return
+    name, module = config.get("class_name"), config.get("module") or "keras"
+    if isinstance(name, str):
+        registered = keras.saving.get_registered_object(config.get("registered_name") or name)
+        is_known = module.split(".")[0] in ("keras", "builtins") or registered is not None
+        if name in _LAYERS_WITH_CODE or not is_known:
+            raise ValueError(
+                "Expected networks of Keras' layers, or of layers registered with "
+                "keras.saving.register_keras_serializable, and none of "
+                f"{', '.join(_LAYERS_WITH_CODE)}. Received: {module}.{name}"
+            )
+    for part in config.values():
+        _check_known(part)
+
+
 def _own_network(text, name, input_shapes, *output_shapes):
     """Build a network that was given, and check what goes in and out."""
-    network = keras.models.model_from_json(text)
+    network = network_from_json(text)
     received = [
         [tuple(tensor.shape[1:]) for tensor in tensors]
         for tensors in (network.inputs, network.outputs)

@@ -103,6 +103,12 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         if image_estimator.is_images(X):
             image_estimator.fit(self, X)
             return
+        for name in ("image_shape", "value_range", "filters"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"Expected `{name}` for images only. Received: {name}="
+                    f"{getattr(self, name)!r} for a table. Leave it out."
+                )
         kinds, arrays = self._start(X)
         preprocessor = TablePreprocessor(kinds, max_levels=self.max_levels)
         preprocessor.adapt(arrays)
@@ -148,6 +154,12 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         return is_validation, is_validation if is_validation.any() else ~is_validation
 
     def _network_args(self, n_features, *, is_image=False):
+        for name, network in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if network is not None and not (network.built and hasattr(network, "input_shape")):
+                raise ValueError(
+                    f"Expected `{name}` to be a keras.Model whose inputs are known. Received: one "
+                    "that is not built. Give it a keras.Input."
+                )
         networks = {
             name: None if network is None else network.to_json()
             for name, network in (("encoder", self.encoder), ("decoder", self.decoder))
@@ -232,7 +244,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         -------
         array (n, d), or DataFrame if X is one
             Booleans as the probability of True, categories as the most probable level. Of
-            images a float32 array shaped as X.
+            images a float32 array of the model's size.
         """
         check_is_fitted(self, "scorer_")
         if self._has_images():

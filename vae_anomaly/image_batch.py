@@ -43,6 +43,8 @@ _MOST_CHUNK_IMAGES = 512
 FULL_COLOUR = 10.0
 # Small images are enlarged to about so many pixels in a map.
 _MAP_SIDE = 128
+# Says of a folder that maps were written to it, so may be again.
+_OURS = ".vae_anomaly_maps"
 
 
 class _Files(NamedTuple):
@@ -88,7 +90,8 @@ def score_image_files(
     max_bad_rows, quarantine, summary
         As there, for files that cannot be read: their file and reason.
     maps : path or None
-        Folder that gets a PNG file for each row written, under the sub-folders of the inputs:
+        Folder, empty unless an earlier run wrote maps to it, which are overwritten. It gets a PNG
+        file for each row written, under the sub-folders of the inputs:
         side by side the image as the model sees it, what it expects instead, and what each pixel
         adds to the score. White is usual; red is less probable than usual, blue is more, in full
         colour from ``FULL_COLOUR`` nats.
@@ -101,7 +104,8 @@ def score_image_files(
     Raises
     ------
     batch.TooManyBadRowsError, ValueError
-        As ``batch.score_files``; the detector is not one of such images.
+        As ``batch.score_files``; the detector is not one of such images; the folder of the maps
+        has other files in it.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
@@ -109,10 +113,18 @@ def score_image_files(
     if is_folder(output):
         raise ValueError(f"Expected a file for the output. Received: {output}, a folder.")
     paths = find_images(inputs, maps)
+    if maps is not None:
+        _check_maps(maps)
     targets, quarantines = batch.places(paths, output, format, quarantine, summary)
     batch.check_options(inputs, output, resume=resume, top=top, max_bad_rows=max_bad_rows)
     scoring = ImageChunkScorer(
-        inputs, paths, detector, threshold=threshold, false_alarm_rate=false_alarm_rate, load=load
+        inputs,
+        paths,
+        detector,
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        maps=maps,
+        load=load,
     )
     on_top = None
     if maps is not None:
@@ -207,7 +219,7 @@ class ImageChunkScorer:
     inputs : sequence of str
     paths : sequence of str
         The files that these stand for: to ``batch.run`` all of them are one input.
-    detector, threshold, false_alarm_rate, load
+    detector, threshold, false_alarm_rate, maps, load
         As of ``score_image_files``.
 
     Attributes
@@ -218,7 +230,7 @@ class ImageChunkScorer:
 
     quarantine_header = ("file", "reason")
 
-    def __init__(self, inputs, paths, detector, *, threshold, false_alarm_rate, load):
+    def __init__(self, inputs, paths, detector, *, threshold, false_alarm_rate, maps, load):
         is_path = isinstance(detector, (str, os.PathLike))
         if is_path:
             schema = artifact.read(detector)["schema"]
@@ -234,7 +246,11 @@ class ImageChunkScorer:
             )
         check_threshold(threshold, false_alarm_rate)
         self._files = paths
-        self._options = {"threshold": threshold, "false_alarm_rate": false_alarm_rate}
+        self._options = {
+            "threshold": threshold,
+            "false_alarm_rate": false_alarm_rate,
+            "maps": None if maps is None else os.path.realpath(maps),
+        }
         self.paths = [", ".join(map(printable, inputs))]
         known = [[path, *_status(path)] for path in paths]
         digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
@@ -311,6 +327,7 @@ class _MapDrawer:
                 "Rename one of them."
             )
         os.makedirs(folder, exist_ok=True)
+        (self._folder / _OURS).touch()
 
     def draw(self, paths, images, contributions, outputs, *, only_anomalies):
         """Write the maps of a chunk, or of its anomalies."""
@@ -346,6 +363,16 @@ class _MapDrawer:
     def _target(self, path):
         relative = os.path.relpath(os.path.abspath(path), self._root)
         return self._folder / (relative if relative.lower().endswith(".png") else relative + ".png")
+
+
+def _check_maps(folder):
+    """Raise ValueError if maps could overwrite what is not one."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if names and _OURS not in names:
+        raise ValueError(
+            "Expected a new or empty folder for the maps, or one of earlier maps. Received: "
+            f"{printable(folder)}, which has {printable(min(names))} in it. Name another folder."
+        )
 
 
 def _map(image, expected, contribution):

@@ -1,7 +1,6 @@
 """What the detectors do with images: checks, the fit, and answers in the units of the input.
 
-Images are arrays, or anything that has ``shape`` and ``dtype`` and gives an array for a slice or an
-array of numbers, such as ``image_files.ImageFolder``.
+Images are arrays, or an ``image_files.ImageFolder``, which is read as it is needed.
 """
 
 import numpy as np
@@ -9,7 +8,12 @@ import tensorflow as tf
 
 from vae_anomaly.builders import build_image_model
 from vae_anomaly.image_likelihoods import RoughnessGaussian, roughness
-from vae_anomaly.image_scoring import ImageScorer, n_images_at_once, some_images
+from vae_anomaly.image_scoring import (
+    ImageScorer,
+    n_images_at_once,
+    preprocessed,
+    some_images,
+)
 from vae_anomaly.preprocessing import ImagePreprocessor
 
 # What fit takes where a parameter is None, and draws of z in a look at the held-out images.
@@ -18,10 +22,10 @@ _DEFAULTS = {
     "batch_size": 32,
     "learning_rate": 3e-3,
     "patience": 1500,
-    "validation_draws": 400,
 }
-# Most held-out images to stop early by.
+# Most held-out images to stop early by, and draws of z in a look at them.
 _VALIDATION_IMAGES = 1000
+_VALIDATION_DRAWS = 400
 # Pixel values looked at together while an array is checked.
 _CHECKED_AT_ONCE = 2**24
 
@@ -34,6 +38,11 @@ def is_images(X):
 
 def fit(detector, X):
     """Fit a detector to images; the body of ``BaseDetector.fit``."""
+    if detector.kinds is not None:
+        raise ValueError(
+            "Expected `kinds` for columns of a DataFrame only. Received: "
+            f"kinds={detector.kinds!r} for images. Leave it out."
+        )
     images = _with_channels(X)
     if _is_streamed(images) and detector.image_shape is not None:
         images = images.with_shape(detector.image_shape)
@@ -50,7 +59,7 @@ def fit(detector, X):
     is_validation, is_calibration = detector._held_out(len(images), seeds[0])
     n_values = int(np.prod(image_shape))
     # Of all training images: whether pixels are binary, and how rough images are.
-    some = preprocessor(images[some_images(len(images), n_values, seeds[2])])
+    some = preprocessed(preprocessor, images, some_images(len(images), n_values, seeds[2]))
     model_args = {
         "image_shape": [int(size) for size in image_shape],
         "filters": None if detector.filters is None else [int(n) for n in detector.filters],
@@ -74,6 +83,7 @@ def fit(detector, X):
             is_validation,
             seeds[3],
             most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
+            validation_draws=min(_VALIDATION_DRAWS, n_images_at_once(n_values)),
             **_DEFAULTS,
         )
     except tf.errors.OpError:
@@ -129,7 +139,7 @@ def checked(detector, X):
 
 
 def reconstruct(detector, X):
-    """Return what the model expects in place of the images: float32, shaped as X."""
+    """Return what the model expects in place of the images, float32, of the model's size."""
     images = checked(detector, X)
     return _in_units(detector, detector.scorer_.reconstruct(images), len(X.shape))
 
@@ -147,7 +157,7 @@ def sample(detector, n_images, seed):
 def _in_units(detector, x, n_axes):
     x = np.clip(np.asarray(x, dtype=np.float32), 0.0, 1.0)
     images = detector.scorer_.preprocessor.inverse(x).astype(np.float32)
-    return images[..., 0] if n_axes == 3 else images
+    return images[..., 0] if n_axes == 3 and images.shape[-1] == 1 else images
 
 
 def explain(detector, X):
@@ -160,7 +170,7 @@ def explain(detector, X):
         "latent": outputs["latent"],
         "baseline": scorer.baseline,
         "value": _in_units(detector, scorer.preprocess(images), len(X.shape)),
-        "expected": reconstruct(detector, X),
+        "expected": _in_units(detector, scorer.reconstruct(images), len(X.shape)),
     }
 
 
@@ -184,6 +194,11 @@ def _value_range(detector, images):
     """Return the range of values, and the type that the model takes."""
     given = detector.value_range
     if images.dtype == np.uint8:
+        if given is not None and not 0 <= min(given) <= max(given) <= 255:
+            raise ValueError(
+                "Expected `value_range` within 0 and 255 for images of uint8. Received: "
+                f"value_range={given!r}"
+            )
         return (0, 255) if given is None else tuple(given), "uint8"
     if given is None and images.dtype.kind not in "bf":
         raise ValueError(

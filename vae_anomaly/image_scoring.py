@@ -7,7 +7,7 @@ from keras import ops
 
 from vae_anomaly.image_likelihoods import DiscretizedLogistic, sharpness
 from vae_anomaly.likelihoods import Bernoulli
-from vae_anomaly.scoring import AnomalyScorer
+from vae_anomaly.scoring import OUTPUTS, AnomalyScorer
 
 # Values decoded at once, and most images in a call of the graph: always exactly so many, as
 # results differ in their last bits with the number of rows.
@@ -24,6 +24,23 @@ _N_STEPS = 255
 def n_images_at_once(n_values):
     """Return how many images of so many values may be held in memory as floats."""
     return max(1, _VALUES_AT_ONCE // n_values)
+
+
+def preprocessed(preprocessor, images, rows):
+    """Return x of some images, float32 (n, *image_shape): a bounded number of raw ones at a time.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.preprocessing.ImagePreprocessor
+    images : array (n, height, width, channels) or vae_anomaly.image_files.ImageFolder
+    rows : int array
+    """
+    step = n_images_at_once(int(np.prod(images.shape[1:])))
+    parts = [
+        preprocessor(np.asarray(images[rows[start : start + step]], preprocessor.image_dtype))
+        for start in range(0, max(len(rows), 1), step)
+    ]
+    return np.concatenate(parts)
 
 
 def some_images(n_images, n_values, seed):
@@ -88,7 +105,10 @@ class ImageScorer(AnomalyScorer):
             As of ``AnomalyScorer.call``, but ``feature_log_prob`` is (n, height, width): what each
             pixel adds to the score relative to its mean over the training images.
         """
-        features, latent = self._terms(self.preprocessor(images))
+        return self._scored(self.preprocessor(images))
+
+    def _scored(self, x):
+        features, latent = self._terms(x)
         outputs = self._outputs(features - self.feature_mean, latent - self.latent_mean)
         values = tf.reshape(outputs["feature_log_prob"], (-1, *self.preprocessor.image_shape))
         return {**outputs, "feature_log_prob": tf.reduce_sum(values, axis=-1)}
@@ -105,7 +125,7 @@ class ImageScorer(AnomalyScorer):
         Parameters
         ----------
         images : array-like (n, height, width, channels), read a chunk at a time
-            All training images.
+            All training images; means and usual values are those of at most 2,000 of them.
         is_calibration : bool array, (n,)
             The ``n_calibration`` images that the model was not trained on.
 
@@ -118,16 +138,16 @@ class ImageScorer(AnomalyScorer):
         self.latent_mean.assign(0.0)
         self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
 
-        def statistics(raw):
-            x = self.preprocessor(raw)
+        def statistics(x):
             features, latent = self._terms(x)
             sharp = tf.cast(sharpness(x), tf.float64)
             return [features, latent, tf.reduce_sum(features, axis=1), sharp]
 
         n_values = int(np.prod(self.preprocessor.image_shape))
         chosen = some_images(len(is_calibration), n_values, self.seed)
-        features, latent, total, sharp = self._chunked(
-            "statistics", statistics, images[chosen], range(4)
+        x = preprocessed(self.preprocessor, images, chosen)
+        features, latent, total, sharp = super()._chunked(
+            "statistics", statistics, (len(x), x.__getitem__), range(4)
         )
         self.feature_mean.assign(features.mean(axis=0))
         if self.score_type == "composite":
@@ -149,10 +169,9 @@ class ImageScorer(AnomalyScorer):
         is_mass = isinstance(likelihood, (Bernoulli, DiscretizedLogistic))
         width = 0.0 if is_mass else n_values * np.log(_N_STEPS)
 
-        def function(raw):
-            inputs = self.preprocessor(raw)
-            z, *posterior = self._draws(inputs)
-            log_prob = self.model.feature_log_prob(inputs, z)
+        def function(x):
+            z, *posterior = self._draws(x)
+            log_prob = self.model.feature_log_prob(x, z)
             features, rest = self._importance_weighted_terms(log_prob, z, *posterior)
             log_p = tf.reduce_sum(features, axis=1) + rest
             return [(width - log_p) / (n_values * np.log(2))]
@@ -161,25 +180,31 @@ class ImageScorer(AnomalyScorer):
 
     def preprocess(self, images):
         """Return x of images, float32 (n, *image_shape), with values from 0 to 1."""
+        return preprocessed(self.preprocessor, images, np.arange(len(images)))
 
-        def function(raw):
-            return [self.preprocessor(raw)]
+    def run(self, images, names=OUTPUTS):
+        """Compute the named outputs of ``call`` for raw images, a chunk of them at a time."""
+        return dict(zip(names, self._chunked("outputs", self._scored, images, names), strict=True))
 
-        return self._chunked("preprocess", function, images, (0,))[0]
-
-    def _n_rows(self, images):
-        return len(images)
-
-    def _block(self, images, rows):
-        block = np.asarray(images[rows], dtype=self.preprocessor.image_dtype)
-        padding = self.chunk_rows - len(block)
-        return (tf.constant(np.pad(block, [(0, padding), (0, 0), (0, 0), (0, 0)])),)
+    def _apply(self, key, method, images):
+        return self._chunked(key, lambda x: [method(x)], images, (0,))[0]
 
     def _chunked(self, key, function, images, names):
-        return super()._chunked((key, *images.shape[1:]), function, images, names)
+        def x_of(rows):
+            return preprocessed(self.preprocessor, images, np.arange(rows.start, rows.stop))
 
-    def _compiled(self, function, images):
-        spec = tf.TensorSpec([None, *images.shape[1:]], self.preprocessor.image_dtype)
+        return super()._chunked(key, function, (len(images), x_of), names)
+
+    def _n_rows(self, data):
+        return data[0]
+
+    def _block(self, data, rows):
+        x = data[1](rows)
+        padding = self.chunk_rows - len(x)
+        return (tf.constant(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)])),)
+
+    def _compiled(self, function, _):
+        spec = tf.TensorSpec([None, *self.preprocessor.image_shape], tf.float32)
         return tf.function(
             function, input_signature=[spec], autograph=False
         ).get_concrete_function()

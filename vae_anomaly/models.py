@@ -110,7 +110,7 @@ class _RowLossModel(keras.Model):
     def squared_error(self, inputs, training=False):
         """Return (x - reconstruction)^2 per column, (n, n_columns); 0 where not observed."""
         x, observed = _x_and_observed(inputs)
-        outputs = self.decoder(self.latent_mean(inputs, training))
+        outputs = self.decoder(self.latent_mean(inputs, training), training=training)
         return _masked(self.likelihood.squared_error(x, outputs), observed)
 
     def train_step(self, data):
@@ -282,10 +282,10 @@ class VAE(_RowLossModel):
         """As ``feature_log_prob``, less its average over x drawn from p(x|z)."""
         return self._per_draw(self.likelihood.excess_log_prob, inputs, z)
 
-    def _per_draw(self, function, inputs, z):
+    def _per_draw(self, function, inputs, z, training=False):
         x, observed = _x_and_observed(inputs)
         n_draws = z.shape[1]
-        outputs = self.decoder(ops.reshape(z, (-1, self.latent_dim)))
+        outputs = self.decoder(ops.reshape(z, (-1, self.latent_dim)), training=training)
         outputs = ops.reshape(outputs, (-1, n_draws, self.likelihood.n_outputs))
         return _masked(function(x[:, None, :], outputs), observed)
 
@@ -308,7 +308,8 @@ class VAE(_RowLossModel):
         z = self.sampling(
             [ops.repeat(t[:, None, :], self.n_draws, axis=1) for t in (z_mean, z_log_var)]
         )
-        log_prob = ops.sum(self.feature_log_prob(inputs, z), axis=-1)
+        log_prob = self._per_draw(self.likelihood.log_prob, inputs, z, training)
+        log_prob = ops.sum(log_prob, axis=-1)
         log_prob = ops.mean(log_prob, axis=1)
         kl = ops.sum(kl_divergence(z_mean, z_log_var), axis=-1)
         return {"elbo": log_prob - self.beta * kl, "log_prob": log_prob, "kl": kl}

@@ -145,7 +145,7 @@ def conv_encoder(
     >>> [tuple(output.shape) for output in conv_encoder((9, 13, 3), latent_dim=2).outputs]
     [(None, 2), (None, 2)]
     """
-    image_shape = _image_shape(image_shape)
+    image_shape = check_image_shape(image_shape)
     filters = _filters(filters, image_shape)
     rng = np.random.default_rng(seed)
     inputs = tensor = keras.Input(image_shape, name="x")
@@ -201,7 +201,7 @@ def conv_decoder(
     >>> tuple(conv_decoder(2, (16,), (9, 13, 3), n_maps=2).output_shape)
     (None, 702)
     """
-    image_shape = _image_shape(image_shape)
+    image_shape = check_image_shape(image_shape)
     filters = _filters(filters, image_shape)
     n_maps = _positive(n_maps, "n_maps")
     sizes = [image_shape[:2]]
@@ -268,7 +268,8 @@ def default_filters(image_shape):
     return (16, 32, *[64] * n_blocks)[:n_blocks]
 
 
-def _image_shape(image_shape):
+def check_image_shape(image_shape):
+    """Return (height, width, channels) as ints; ValueError if images are under 8 x 8 pixels."""
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
         raise ValueError(
