@@ -361,7 +361,7 @@ class ImagePreprocessor(keras.layers.Layer):
     >>> import numpy as np
     >>> layer = ImagePreprocessor((8, 8, 1), (0, 255), "uint8")
     >>> x = layer(np.full((2, 16, 16, 3), 51, dtype=np.uint8))
-    >>> tuple(x.shape), float(np.max(x).round(6))
+    >>> tuple(x.shape), round(float(np.max(x)), 6)
     ((2, 8, 8, 1), 0.2)
     """
 
