@@ -115,9 +115,11 @@ class ImageScorer(AnomalyScorer):
 
     def _composite_terms(self, inputs, z):
         features = tf.cast(ops.mean(self.model.excess_log_prob(inputs, z), axis=1), tf.float64)
+        return features, self._sharpness_term(tf.cast(sharpness(inputs), tf.float64))
+
+    def _sharpness_term(self, sharp):
         mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
-        squared = tf.square((tf.cast(sharpness(inputs), tf.float64) - mean) / deviation)
-        return features, -weight * tf.nn.relu(squared - usual)
+        return -weight * tf.nn.relu(tf.square((sharp - mean) / deviation) - usual)
 
     def calibrate(self, images, is_calibration):
         """Learn the usual sharpness, the pixels' means, and the calibration scores.
@@ -155,7 +157,7 @@ class ImageScorer(AnomalyScorer):
             squared = np.square((sharp - sharp.mean()) / deviation)
             usual, weight = np.quantile(squared, 0.99), total.std() / 3
             self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
-            latent = -weight * np.maximum(squared - usual, 0.0)
+            latent = self._sharpness_term(sharp).numpy()
         self.latent_mean.assign(latent.mean())
         scores = self.run(images, ("score",))["score"]
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
