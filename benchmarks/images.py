@@ -191,7 +191,7 @@ def own_scores(task, train, tests) -> Iterator[tuple[str, str, np.ndarray, dict]
     fitted = detector.scorer_
     score_types = [fitted.score_type]
     if task.detector == "VAEDetector":
-        score_types += ["reconstruction_probability", "importance_weighted", "elbo"]
+        score_types.append("reconstruction_probability")
     for score_type in dict.fromkeys(score_types):
         scorer = fitted
         if score_type != fitted.score_type:

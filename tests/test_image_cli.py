@@ -400,7 +400,9 @@ def test_a_model_of_the_other_kind_is_refused_in_python_too(workspace):
 
 
 def test_a_model_of_images_of_another_range_cannot_score_files(workspace, trainings):
-    detector = VAEDetector(hidden_units=(8,), filters=(4,)).fit(np.full((4, 8, 8), 0.5))
+    detector = VAEDetector(hidden_units=(8,), filters=(4,), max_steps=2).fit(
+        np.full((4, 8, 8), 0.5)
+    )
     with pytest.raises(ValueError, match="images of uint8, from 0 to 255"):
         score_image_files(workspace / "new", detector, workspace / "o.csv")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from vae_anomaly import AutoencoderDetector, VAEDetector, load_detector
+from vae_anomaly import AutoencoderDetector, VAEDetector, artifact, load_detector, model_info
 
 # Keras copies and saves its models with an older way of making arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -122,6 +122,16 @@ def test_a_loaded_detector_has_them_as_they_were_trained(own_images, tmp_path):
     trained = weights_of(model.encoder, model.decoder)
     for ours, right in zip(weights_of(twin.encoder, twin.decoder), trained, strict=True):
         np.testing.assert_array_equal(ours, right)
+
+
+def test_info_says_which_networks_are_ones_own(own_images, tmp_path, capsys):
+    own_images.save(tmp_path / "m")
+    description = artifact.read(tmp_path / "m")
+    model_info.print_model(tmp_path / "m", description)
+    assert "network: encoder and decoder of your own -> 3 latent" in capsys.readouterr().out
+    description["model"]["decoder"] = None
+    model_info.print_model(tmp_path / "m", description)
+    assert "network: [128, 128], encoder of your own -> 3 latent" in capsys.readouterr().out
 
 
 def test_a_clone_has_the_same_networks_with_the_same_weights(own_images):

@@ -81,7 +81,9 @@ def main():
     help="Size of z.  [default: 16, 32 for images, or the number of features if less]",
 )
 @click.option(
-    "--max-steps", type=int, help="Largest number of steps.  [default: 6000; 1500 for images]"
+    "--max-steps",
+    type=int,
+    help="Largest number of steps.  [default: 6000; 1500 for images, 4000 for small ones]",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--numeric", multiple=True, metavar="COLUMN", help="Model the column as numbers.")

@@ -55,7 +55,7 @@ class VAEDetector(BaseDetector):
     n_train_draws : int, default 1
         Fresh draws of z per row and step in training.
     filters : sequence of int or None, default None
-        Of images: filters of the convolutions, each of which halves height and width. None:
+        Of images: filters of the convolutions, as in ``networks.conv_encoder``. None:
         ``networks.default_filters``.
     encoder, decoder : keras.Model or None, default None
         Networks to train instead, from the weights they have; they are not changed. For images
@@ -63,7 +63,8 @@ class VAEDetector(BaseDetector):
         channels), twice the channels where the likelihood has two parameters. For tables see
         ``builders.build_table_model``.
     max_steps : int or None, default None
-        Gradient steps, whatever the number of rows. None: 6000, or 1500 for images.
+        Gradient steps, whatever the number of rows. None: 6000, or 1500 for images; 4000 for
+        those under 16 x 16 pixels.
     batch_size : int or None, default None
         None: 256, or 32 for images.
     learning_rate : float or None, default None
@@ -71,8 +72,8 @@ class VAEDetector(BaseDetector):
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
     patience : int or None, default None
-        Steps without improvement on the held-out rows before stopping. None: 3000, or 1500 for
-        images.
+        Steps without improvement on the held-out rows before stopping. None: 3000, or as many
+        as ``max_steps`` by default for images.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
     kinds : dict or None, default None

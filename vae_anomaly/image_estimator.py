@@ -14,15 +14,12 @@ from vae_anomaly.image_scoring import (
     preprocessed,
     some_images,
 )
+from vae_anomaly.networks import is_large
 from vae_anomaly.preprocessing import ImagePreprocessor
 
-# What fit takes where a parameter is None, and draws of z in a look at the held-out images.
-_DEFAULTS = {
-    "max_steps": 1500,
-    "batch_size": 32,
-    "learning_rate": 3e-3,
-    "patience": 1500,
-}
+# Steps where `max_steps` is None: small images cost little each, and gain by more.
+_LARGE_IMAGE_STEPS = 1500
+_SMALL_IMAGE_STEPS = 4000
 # Most held-out images to stop early by, and draws of z in a look at them.
 _VALIDATION_IMAGES = 1000
 _VALIDATION_DRAWS = 400
@@ -76,6 +73,7 @@ def fit(detector, X):
         n_calibration=int(is_calibration.sum()),
         seed=seeds[2],
     )
+    steps = _LARGE_IMAGE_STEPS if is_large(image_shape) else _SMALL_IMAGE_STEPS
     try:
         history = detector._train(
             model,
@@ -84,7 +82,10 @@ def fit(detector, X):
             seeds[3],
             most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
             validation_draws=min(_VALIDATION_DRAWS, n_images_at_once(n_values)),
-            **_DEFAULTS,
+            max_steps=steps,
+            batch_size=32,
+            learning_rate=3e-3,
+            patience=steps,
         )
     except tf.errors.OpError:
         if _is_streamed(images):

@@ -43,7 +43,7 @@ def print_model(folder, description):
     facts = {
         "score": description["scorer"]["score_type"],
         "threshold": f"{threshold} (mean training score: {baseline})",
-        "network": f"{network['hidden_units']} -> {network['latent_dim']} latent",
+        "network": _network(network),
         "training steps": description["history"]["step"][-1],
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }
@@ -53,6 +53,13 @@ def print_model(folder, description):
         console.print(f"{name:>16}: {value}", highlight=False, markup=False, soft_wrap=True)
     if not is_of_images:
         _print_columns(console, description)
+
+
+def _network(model_args):
+    own = [name for name in ("encoder", "decoder") if model_args.get(name)]
+    layers = "" if len(own) == 2 else f"{model_args['hidden_units']}"
+    parts = [layers, f"{' and '.join(own)} of your own" if own else ""]
+    return f"{', '.join(filter(None, parts))} -> {model_args['latent_dim']} latent"
 
 
 def _image_facts(schema, pixel_likelihood):

@@ -10,6 +10,7 @@ from vae_anomaly.layers import EncoderInput, SoftBound
 
 # exp(LOG_VAR_LIMIT) is far from overflow in float32, and no posterior needs more.
 LOG_VAR_LIMIT = 10.0
+_SMALLEST_LARGE_IMAGE = 16
 
 
 def dense_encoder(
@@ -121,7 +122,8 @@ def conv_encoder(
 ):
     """Build a convolutional encoder, image -> (z_mean, z_log_var).
 
-    Each block halves height and width (rounded up) by a 3 x 3 convolution of stride 2.
+    Each block is a convolution that makes height and width smaller by its stride (rounded up):
+    4 for the first block of images from 16 x 16 up, otherwise 2. Kernels are twice as wide.
 
     Parameters
     ----------
@@ -149,11 +151,13 @@ def conv_encoder(
     filters = _filters(filters, image_shape)
     rng = np.random.default_rng(seed)
     inputs = tensor = keras.Input(image_shape, name="x")
-    for index, count in enumerate(filters):
+    for index, (count, stride) in enumerate(
+        zip(filters, _strides(filters, image_shape), strict=True)
+    ):
         tensor = keras.layers.Conv2D(
             count,
-            3,
-            strides=2,
+            2 * stride,
+            strides=stride,
             padding="same",
             activation=activation,
             kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
@@ -204,9 +208,10 @@ def conv_decoder(
     image_shape = check_image_shape(image_shape)
     filters = _filters(filters, image_shape)
     n_maps = _positive(n_maps, "n_maps")
+    strides = _strides(filters, image_shape)
     sizes = [image_shape[:2]]
-    for _ in filters:
-        sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+    for stride in strides:
+        sizes.append(tuple(-(-size // stride) for size in sizes[-1]))
     height, width = sizes[-1]
     rng = np.random.default_rng(seed)
     inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
@@ -216,18 +221,19 @@ def conv_decoder(
     tensor = keras.layers.Reshape((height, width, filters[-1]), name="to_image")(tensor)
     counts = [n_maps * image_shape[2], *filters[:-1]]
     for index in reversed(range(len(filters))):
+        stride = strides[index]
         tensor = keras.layers.Conv2DTranspose(
             counts[index],
-            4,
-            strides=2,
+            2 * stride,
+            strides=stride,
             padding="same",
             activation=activation if index else None,
             kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
             name=f"conv_{index}",
             dtype=dtype if index else "float32",
         )(tensor)
-        # Twice a size that was rounded up is one too many.
-        excess = tuple((0, 2 * -(-size // 2) - size) for size in sizes[index])
+        # What was rounded up comes back too large.
+        excess = tuple((0, stride * -(-size // stride) - size) for size in sizes[index])
         if excess != ((0, 0), (0, 0)):
             tensor = keras.layers.Cropping2D(excess, name=f"crop_{index}")(tensor)
     return keras.Model(inputs, flat_maps(tensor, image_shape), name="decoder")
@@ -260,12 +266,21 @@ def default_filters(image_shape):
     --------
     >>> from vae_anomaly.networks import default_filters
     >>> default_filters((8, 8, 1)), default_filters((28, 28, 1)), default_filters((64, 96, 3))
-    ((16,), (16, 32), (16, 32, 64, 64))
+    ((16,), (16,), (16, 32, 64))
     """
-    n_blocks = 1
-    while -(-min(image_shape[:2]) // 2**n_blocks) > 7:
-        n_blocks += 1
-    return (16, 32, *[64] * n_blocks)[:n_blocks]
+    filters = (16,)
+    while -(-min(image_shape[:2]) // int(np.prod(_strides(filters, image_shape)))) > 7:
+        filters = (*filters, 2 * filters[-1] if len(filters) < 3 else 64)
+    return filters
+
+
+def is_large(image_shape):
+    """Whether images are 16 x 16 pixels or more.
+
+    Their first convolution has stride 4: as good as two of stride 2 on MNIST
+    (``benchmarks/LOG.md``), for half of the time.
+    """
+    return min(image_shape[:2]) >= _SMALLEST_LARGE_IMAGE
 
 
 def check_image_shape(image_shape):
@@ -283,12 +298,17 @@ def _filters(filters, image_shape):
     if filters is None:
         return default_filters(image_shape)
     filters = [_positive(count, f"filters[{index}]") for index, count in enumerate(filters)]
-    if not filters or 2 ** len(filters) > min(image_shape[:2]):
+    if not filters or np.prod(_strides(filters, image_shape)) > min(image_shape[:2]):
         raise ValueError(
             "Expected `filters` for one block or more that leave at least a pixel of "
             f"{image_shape[0]} x {image_shape[1]}. Received: filters={filters!r}"
         )
     return filters
+
+
+def _strides(filters, image_shape):
+    """By how much each block makes the image smaller."""
+    return (4 if is_large(image_shape) else 2, *[2] * (len(filters) - 1))
 
 
 def _latent(hidden, latent_dim, variational, rng):
