@@ -268,10 +268,10 @@ def default_filters(image_shape):
     >>> default_filters((8, 8, 1)), default_filters((28, 28, 1)), default_filters((64, 96, 3))
     ((16,), (16,), (16, 32, 64))
     """
-    filters = (16,)
+    filters = [16]
     while -(-min(image_shape[:2]) // int(np.prod(_strides(filters, image_shape)))) > 7:
-        filters = (*filters, 2 * filters[-1] if len(filters) < 3 else 64)
-    return filters
+        filters.append(min(2 * filters[-1], 64))
+    return tuple(filters)
 
 
 def is_large(image_shape):
