@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.utils import check_random_state
 
 from vae_anomaly.builders import build_table_model
 from vae_anomaly.columns import frame_arrays
@@ -173,15 +174,37 @@ def test_reconstruction_probability_is_the_mean_log_probability_over_the_draws(d
     )
 
 
-def test_the_composite_is_the_mean_of_that_and_of_the_columns_marginals(detectors, rows):
-    detector = detectors["composite"]
+def two_views(detector, x):
+    """Each row's elbo, and its sum of marginals."""
     scorer = detector.scorer_
-    *_, log_prob = draws(detector, rows)
-    x, _ = scorer.preprocess({f"x{i}": column for i, column in enumerate(rows.T)})
-    marginals = np.asarray(scorer.marginals(x), np.float64).sum(axis=1)
+    z_mean, z_scale, _, log_prob = draws(detector, x)
+    kl = 0.5 * (z_mean**2 + z_scale**2 - 1 - 2 * np.log(z_scale)).sum(axis=1)
+    prepared, _ = scorer.preprocess({f"x{i}": column for i, column in enumerate(x.T)})
+    marginals = np.asarray(scorer.marginals(prepared), np.float64).sum(axis=1)
+    return log_prob.sum(axis=2).mean(axis=1), kl, marginals
+
+
+def test_the_composite_is_mostly_the_view_that_is_further_below_its_median(detectors, rows):
+    log_prob, kl, alone = two_views(detectors["composite"], rows)
+    scorer = detectors["composite"].scorer_
+    together, usual = log_prob - kl, scorer.usual_features.numpy().sum(axis=1)
+    usual[0] -= scorer.usual_divergence.numpy()
+    excess = np.stack([together - usual[0], alone - usual[1]])
+    assert 0.1 < (excess[0] < excess[1]).mean() < 0.9
+    expected = usual.mean() + 0.75 * excess.min(axis=0) + 0.25 * excess.max(axis=0)
     np.testing.assert_allclose(
-        detector.score_samples(rows), (log_prob.sum(axis=2).mean(axis=1) + marginals) / 2, rtol=1e-4
+        detectors["composite"].score_samples(rows), expected, rtol=1e-4, atol=1e-4
     )
+
+
+def test_the_views_are_compared_with_their_medians_over_held_out_rows(detectors, rows):
+    scorer = detectors["composite"].scorer_
+    seeds = check_random_state(0).randint(2**31 - 1, size=4)
+    held_out = np.random.default_rng(int(seeds[0])).permutation(len(rows))[: len(rows) // 10]
+    log_prob, kl, alone = two_views(detectors["composite"], rows[held_out])
+    usual = scorer.usual_features.numpy().sum(axis=1)
+    np.testing.assert_allclose(usual, [np.median(log_prob), np.median(alone)], rtol=1e-4)
+    assert scorer.usual_divergence.numpy() == pytest.approx(np.median(kl), rel=1e-4)
 
 
 def test_the_elbo_is_the_reconstruction_probability_minus_the_divergence(detectors, rows):

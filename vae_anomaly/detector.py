@@ -26,10 +26,10 @@ class VAEDetector(BaseDetector):
     Parameters
     ----------
     score_type : str, default "composite"
-        "composite" (the mean of the reconstruction probability and of the columns' marginal
-        log-probabilities), "reconstruction_probability" (An & Cho 2015), "importance_weighted" (an
-        estimate of log p(x), Burda et al. 2016), "elbo" or "reconstruction_error"; see
-        ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
+        "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
+        mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
+        "importance_weighted" (an estimate of log p(x), Burda et al. 2016), "elbo" or
+        "reconstruction_error"; see ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
         rows is, judged by the held-out rows.

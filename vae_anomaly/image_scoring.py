@@ -113,7 +113,7 @@ class ImageScorer(AnomalyScorer):
         values = tf.reshape(outputs["feature_log_prob"], (-1, *self.preprocessor.image_shape))
         return {**outputs, "feature_log_prob": tf.reduce_sum(values, axis=-1)}
 
-    def _composite_terms(self, inputs, z):
+    def _composite_terms(self, inputs, z, *_):
         features = tf.cast(ops.mean(self.model.excess_log_prob(inputs, z), axis=1), tf.float64)
         return features, self._sharpness_term(tf.cast(sharpness(inputs), tf.float64))
 

@@ -34,6 +34,8 @@ _N_SHARES = 11
 _SHORTFALL_ROWS = 512
 # Training rows whose reconstructions make up the columns' marginals.
 _MARGINAL_ROWS = 512
+# What the odder view of a row counts in the composite score; the other view has the rest.
+_ODDER_SHARE = 0.75
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -57,9 +59,11 @@ class AnomalyScorer(keras.Model):
         - importance weighted: log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2016,
           equation 8), an estimate of log p(x);
         - elbo: reconstruction probability - KL(q(z|x) || p(z));
-        - composite: the mean of reconstruction probability and sum_d log p(x_d), the columns'
-          marginals (``marginals.Marginals``): how well a row goes together and how common its
-          values are by themselves. A composite log-likelihood (Varin, Reid & Firth 2011);
+        - composite: a weighted mean of two views of a row, the elbo (how well it goes together)
+          and sum_d log p(x_d), the columns' marginals (``marginals.Marginals``: how common its
+          values are by themselves). The view that is further below its median over held-out rows
+          has weight 3/4: what is odd in one view need not be odd in the other. Medians are made
+          equal, to their mean. A composite log-likelihood (Varin, Reid & Firth 2011);
         - reconstruction error: -(x - reconstruction)^2, summed.
     n_draws : int
         K >= 1.
@@ -117,6 +121,9 @@ class AnomalyScorer(keras.Model):
                 self.preprocessor.n_numeric,
                 self.preprocessor.n_boolean,
             )
+            # Of the two views: what each column usually has, and the usual divergence.
+            self.usual_features = self._constant("usual_features", (2, len(columns)))
+            self.usual_divergence = self._constant("usual_divergence", ())
         self.missing_shortfall = self._constant("missing_shortfall", (_N_SHARES,))
         # Outputs are in the order of the columns of the input.
         self._output_order = [columns.index(name) for name in self.preprocessor.kinds]
@@ -125,8 +132,10 @@ class AnomalyScorer(keras.Model):
     def own_weights(self):
         """The weights to save beside those of preprocessor and model."""
         own = (self.noise, self.feature_mean, self.latent_mean, self.offset)
-        marginals = self.marginals.weights if self.score_type == "composite" else []
-        return [*marginals, *own, self.missing_shortfall, self.calibration_scores]
+        composite = []
+        if self.score_type == "composite":
+            composite = [*self.marginals.weights, self.usual_features, self.usual_divergence]
+        return [*composite, *own, self.missing_shortfall, self.calibration_scores]
 
     def _constant(self, name, shape, dtype="float64"):
         return self.add_weight(
@@ -198,7 +207,7 @@ class AnomalyScorer(keras.Model):
             return features, tf.zeros_like(features[:, 0])
         z, z_mean, z_log_var = self._draws(inputs)
         if self.score_type == "composite":
-            return self._composite_terms(inputs, z)
+            return self._composite_terms(inputs, z, z_mean, z_log_var)
         log_prob = self.model.feature_log_prob(inputs, z)
         if self.score_type == "importance_weighted":
             return self._importance_weighted_terms(log_prob, z, z_mean, z_log_var)
@@ -223,13 +232,25 @@ class AnomalyScorer(keras.Model):
         total = tf.reduce_logsumexp(log_weight, axis=1) - np.log(self.n_draws)
         return features, total - tf.reduce_sum(features, axis=1)
 
-    def _composite_terms(self, inputs, z):
-        log_prob = _float64(ops.mean(self.model.feature_log_prob(inputs, z), axis=1))
-        features = (log_prob + _float64(self.marginals(inputs[0]))) / 2
-        return features, tf.zeros_like(features[:, 0])
+    def _composite_terms(self, inputs, *draws):
+        views, divergence = self._views(inputs, *draws)
+        excess = (views - self.usual_features) * _float64(inputs[1])[:, None, :]
+        rest = self.usual_divergence - divergence
+        together, alone = tf.unstack(tf.reduce_sum(excess, axis=2), axis=1)
+        share = tf.where(together + rest < alone, _float64(_ODDER_SHARE), 1 - _ODDER_SHARE)
+        shares = tf.stack([share, 1 - share], axis=1)[:, :, None]
+        features = tf.reduce_mean(self.usual_features, axis=0)
+        features += tf.reduce_sum(shares * excess, axis=1)
+        return features, share * rest - self.usual_divergence / 2
+
+    def _views(self, inputs, z, z_mean, z_log_var):
+        """Log-probabilities of columns together and alone, (n, 2, columns), and the KL, (n,)."""
+        log_prob = ops.mean(self.model.feature_log_prob(inputs, z), axis=1)
+        views = tf.stack([log_prob, self.marginals(inputs[0])], axis=1)
+        return _float64(views), _float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
 
     def calibrate(self, arrays, is_calibration):
-        """Learn the columns' marginals and means, what missing cells cost, calibration scores.
+        """Learn the columns' marginals, usual values, cost of missing cells, calibration scores.
 
         A row that lacks cells is reconstructed worse, or has less of a prior term, for that
         alone. What this costs is measured by hiding cells of the calibration rows, and made up
@@ -252,6 +273,7 @@ class AnomalyScorer(keras.Model):
         self.missing_shortfall.assign(np.zeros(_N_SHARES))
         if self.score_type == "composite":
             self._adapt_marginals(arrays)
+            self._adapt_views({name: array[is_calibration] for name, array in arrays.items()})
         outputs = self.run(arrays, ("feature_log_prob", "latent"))
         features = outputs["feature_log_prob"][:, np.argsort(self._output_order)]
         observed = self.preprocess(arrays)[1]
@@ -274,6 +296,22 @@ class AnomalyScorer(keras.Model):
             len(rows), self.model.latent_dim, self.seed
         )
         self.marginals.adapt(self.model.likelihood, self.model.decoder(z))
+
+    def _adapt_views(self, arrays):
+        """Learn the usual values of both views: they add up to medians over the rows given."""
+
+        def views_of(inputs):
+            x, observed = self.preprocessor(inputs)
+            return [*self._views((x, observed), *self._draws((x, observed))), observed]
+
+        views, divergence, observed = self._chunked("views", views_of, arrays, range(3))
+        observed = observed[:, None, :]
+        means = (views * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+        totals = ((views - means) * observed).sum(axis=2)
+        # Rows with missing cells lack their columns' part of the median, too.
+        shift = np.median(totals, axis=0)[:, None] / means.shape[1]
+        self.usual_features.assign(means + shift)
+        self.usual_divergence.assign(np.median(divergence))
 
     def _measured_shortfall(self, arrays, is_calibration):
         """Mean score of calibration rows, less the mean with a share of cells hidden, per knot."""
