@@ -29,7 +29,8 @@ class VAEDetector(BaseDetector):
         "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
         mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
         "importance_weighted" (an estimate of log p(x), Burda et al. 2016), "elbo" or
-        "reconstruction_error"; see ``scoring.AnomalyScorer``. Measured in the preprocessed (standardised) space.
+        "reconstruction_error"; see ``scoring.AnomalyScorer``. Measured in the
+        preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
         rows is, judged by the held-out rows.
