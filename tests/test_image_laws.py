@@ -212,6 +212,15 @@ def test_images_of_two_values_get_the_likelihood_of_coins(digits, trainings):
     )
 
 
+def test_small_images_train_for_more_steps(digits, trainings):
+    VAEDetector().fit(digits)
+    VAEDetector().fit(np.kron(digits[:20], np.ones((1, 2, 2), np.uint8)))
+    assert [(call["max_steps"], call["patience"]) for call in trainings] == [
+        (4000, 4000),
+        (1500, 1500),
+    ]
+
+
 def test_a_range_of_values_can_be_told(digits, trainings):
     floats = digits / 255 * 16
     detector = AutoencoderDetector(value_range=(0, 16), random_state=0).fit(floats)

@@ -1,4 +1,4 @@
-"""The dense builders: what they build, refuse and leave alone."""
+"""The builders of networks: what they build, refuse and leave alone."""
 
 import random
 import shutil
@@ -10,7 +10,14 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.models import VAE
-from vae_anomaly.networks import LOG_VAR_LIMIT, dense_decoder, dense_encoder
+from vae_anomaly.networks import (
+    LOG_VAR_LIMIT,
+    conv_decoder,
+    conv_encoder,
+    default_filters,
+    dense_decoder,
+    dense_encoder,
+)
 
 TUTORIAL = (5, 5, 4)
 
@@ -218,3 +225,30 @@ def test_a_numpy_integer_is_a_size():
 def test_columns_that_do_not_add_up_to_the_features_are_refused():
     with pytest.raises(ValueError, match=r"Expected `column_widths` to add up to n_features=5"):
         dense_encoder(5, (4,), 2, column_widths=[1, 3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "strides"),
+    [
+        ((8, 300, 1), None, (2,)),
+        ((15, 17, 3), None, (2, 2)),
+        ((16, 16, 1), None, (4,)),
+        ((17, 40, 2), (3, 5), (4, 2)),
+        ((33, 33, 1), None, (4, 2)),
+        ((16, 18, 1), (3, 5, 4), (4, 2, 2)),
+    ],
+)
+def test_convolutions_come_back_to_the_size_of_the_image(shape, filters, strides):
+    filters = default_filters(shape) if filters is None else filters
+    encoder = conv_encoder(shape, filters, (5,), 2)
+    decoder = conv_decoder(2, (5,), shape, 2, filters=filters)
+    assert tuple(encoder.get_layer(f"conv_{i}").strides[0] for i in range(len(filters))) == strides
+    assert decoder(encoder(np.zeros((1, *shape), "float32"))[0]).shape == (1, 2 * np.prod(shape))
+
+
+@pytest.mark.parametrize(("shape", "most"), [((8, 9, 1), 3), ((16, 16, 1), 3), ((33, 34, 1), 4)])
+def test_more_convolutions_than_halve_the_image_to_a_pixel_are_refused(shape, most):
+    assert conv_encoder(shape, (2,) * most).get_layer(f"conv_{most - 1}").output.shape[1] <= 2
+    for count in (most + 1, 64):
+        with pytest.raises(ValueError, match="leave at least a pixel"):
+            conv_encoder(shape, (2,) * count)

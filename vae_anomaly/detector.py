@@ -65,7 +65,7 @@ class VAEDetector(BaseDetector):
         ``builders.build_table_model``.
     max_steps : int or None, default None
         Gradient steps, whatever the number of rows. None: 6000, or 1500 for images; 4000 for
-        those under 16 x 16 pixels.
+        those whose shorter side is under 16 pixels.
     batch_size : int or None, default None
         None: 256, or 32 for images.
     learning_rate : float or None, default None
@@ -73,8 +73,8 @@ class VAEDetector(BaseDetector):
     validation_fraction : float in [0, 1), default 0.1
         Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
     patience : int or None, default None
-        Steps without improvement on the held-out rows before stopping. None: 3000, or as many
-        as ``max_steps`` by default for images.
+        Steps without improvement on the held-out rows before stopping. None: 3000, or for
+        images the default of ``max_steps``.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
     kinds : dict or None, default None

@@ -14,7 +14,7 @@ from vae_anomaly.image_scoring import (
     preprocessed,
     some_images,
 )
-from vae_anomaly.networks import is_large
+from vae_anomaly.networks import default_filters, is_large
 from vae_anomaly.preprocessing import ImagePreprocessor
 
 # Steps where `max_steps` is None: small images cost little each, and gain by more.
@@ -57,9 +57,10 @@ def fit(detector, X):
     n_values = int(np.prod(image_shape))
     # Of all training images: whether pixels are binary, and how rough images are.
     some = preprocessed(preprocessor, images, some_images(len(images), n_values, seeds[2]))
+    filters = default_filters(image_shape) if detector.filters is None else detector.filters
     model_args = {
         "image_shape": [int(size) for size in image_shape],
-        "filters": None if detector.filters is None else [int(n) for n in detector.filters],
+        "filters": [int(n) for n in filters],
         **detector._network_args(n_values, is_image=True),
         **detector._own_image_model_args(bool(np.isin(some, (0.0, 1.0)).all())),
     }

@@ -3,6 +3,8 @@
 Anything with the same inputs and outputs can take their place in ``models.VAE``.
 """
 
+import math
+
 import keras
 import numpy as np
 
@@ -269,13 +271,13 @@ def default_filters(image_shape):
     ((16,), (16,), (16, 32, 64))
     """
     filters = [16]
-    while -(-min(image_shape[:2]) // int(np.prod(_strides(filters, image_shape)))) > 7:
+    while -(-min(image_shape[:2]) // math.prod(_strides(filters, image_shape))) > 7:
         filters.append(min(2 * filters[-1], 64))
     return tuple(filters)
 
 
 def is_large(image_shape):
-    """Whether images are 16 x 16 pixels or more.
+    """Whether the shorter side of images is 16 pixels or more.
 
     Their first convolution has stride 4: as good as two of stride 2 on MNIST
     (``benchmarks/LOG.md``), for half of the time.
@@ -298,7 +300,7 @@ def _filters(filters, image_shape):
     if filters is None:
         return default_filters(image_shape)
     filters = [_positive(count, f"filters[{index}]") for index, count in enumerate(filters)]
-    if not filters or np.prod(_strides(filters, image_shape)) > min(image_shape[:2]):
+    if not filters or math.prod(_strides(filters, image_shape)) > min(image_shape[:2]):
         raise ValueError(
             "Expected `filters` for one block or more that leave at least a pixel of "
             f"{image_shape[0]} x {image_shape[1]}. Received: filters={filters!r}"

@@ -62,8 +62,9 @@ class AnomalyScorer(keras.Model):
         - composite: a weighted mean of two views of a row, the elbo (how well it goes together)
           and sum_d log p(x_d), the columns' marginals (``marginals.Marginals``: how common its
           values are by themselves). The view that is further below its median over held-out rows
-          has weight 3/4: what is odd in one view need not be odd in the other. Medians are made
-          equal, to their mean. A composite log-likelihood (Varin, Reid & Firth 2011);
+          (with as many missing cells) has weight 3/4: what is odd in one view need not be odd in
+          the other. Medians are made equal, to their mean. Made of parts, as the composite
+          log-likelihoods of Varin, Reid & Firth (2011);
         - reconstruction error: -(x - reconstruction)^2, summed.
     n_draws : int
         K >= 1.
@@ -121,9 +122,10 @@ class AnomalyScorer(keras.Model):
                 self.preprocessor.n_numeric,
                 self.preprocessor.n_boolean,
             )
-            # Of the two views: what each column usually has, and the usual divergence.
+            # Of the two views: what each column usually has, and what rows usually have beyond
+            # that, by share of missing cells.
             self.usual_features = self._constant("usual_features", (2, len(columns)))
-            self.usual_divergence = self._constant("usual_divergence", ())
+            self.usual_excess = self._constant("usual_excess", (2, _N_SHARES))
         self.missing_shortfall = self._constant("missing_shortfall", (_N_SHARES,))
         # Outputs are in the order of the columns of the input.
         self._output_order = [columns.index(name) for name in self.preprocessor.kinds]
@@ -134,7 +136,7 @@ class AnomalyScorer(keras.Model):
         own = (self.noise, self.feature_mean, self.latent_mean, self.offset)
         composite = []
         if self.score_type == "composite":
-            composite = [*self.marginals.weights, self.usual_features, self.usual_divergence]
+            composite = [*self.marginals.weights, self.usual_features, self.usual_excess]
         return [*composite, *own, self.missing_shortfall, self.calibration_scores]
 
     def _constant(self, name, shape, dtype="float64"):
@@ -173,7 +175,7 @@ class AnomalyScorer(keras.Model):
         x, observed = self.preprocessor(inputs)
         features, latent = self._terms((x, observed))
         features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
-        latent = latent - self._shortfall(observed) - self.latent_mean
+        latent = latent - self._at_share(self.missing_shortfall, observed) - self.latent_mean
         outputs = self._outputs(features, latent)
         ordered = tf.gather(outputs["feature_log_prob"], self._output_order, axis=1)
         return {**outputs, "feature_log_prob": ordered}
@@ -192,12 +194,12 @@ class AnomalyScorer(keras.Model):
             "latent": latent,
         }
 
-    def _shortfall(self, observed):
-        """Mean loss of score, (n,), of rows that lack as many cells: linear between the knots."""
+    def _at_share(self, knots, observed):
+        """Values, (n,), at the rows' shares of missing cells: linear between knots, (n_shares,)."""
         position = (1 - tf.reduce_mean(tf.cast(observed, tf.float64), axis=1)) * (_N_SHARES - 1)
         below = tf.minimum(tf.floor(position), _N_SHARES - 2)
         index = tf.cast(below, tf.int32)
-        low, high = (tf.gather(self.missing_shortfall, index + step) for step in (0, 1))
+        low, high = (tf.gather(knots, index + step) for step in (0, 1))
         return low + (position - below) * (high - low)
 
     def _terms(self, inputs):
@@ -232,22 +234,26 @@ class AnomalyScorer(keras.Model):
         total = tf.reduce_logsumexp(log_weight, axis=1) - np.log(self.n_draws)
         return features, total - tf.reduce_sum(features, axis=1)
 
-    def _composite_terms(self, inputs, *draws):
-        views, divergence = self._views(inputs, *draws)
-        excess = (views - self.usual_features) * _float64(inputs[1])[:, None, :]
-        rest = self.usual_divergence - divergence
-        together, alone = tf.unstack(tf.reduce_sum(excess, axis=2), axis=1)
-        share = tf.where(together + rest < alone, _float64(_ODDER_SHARE), 1 - _ODDER_SHARE)
-        shares = tf.stack([share, 1 - share], axis=1)[:, :, None]
-        features = tf.reduce_mean(self.usual_features, axis=0)
-        features += tf.reduce_sum(shares * excess, axis=1)
-        return features, share * rest - self.usual_divergence / 2
+    def _composite_terms(self, inputs, z, z_mean, z_log_var):
+        columns, rest = self._views(inputs, z, z_mean, z_log_var)
+        usual = [self._at_share(knots, inputs[1]) for knots in tf.unstack(self.usual_excess.value)]
+        rest -= tf.stack(usual, axis=1)
+        together, alone = tf.unstack(tf.reduce_sum(columns, axis=2) + rest, axis=1)
+        odder = tf.constant(_ODDER_SHARE, tf.float64)
+        share = tf.where(together < alone, odder, 1 - odder)
+        shares = tf.stack([share, 1 - share], axis=1)
+        features = tf.reduce_sum(shares[:, :, None] * columns, axis=1)
+        features += tf.reduce_mean(self.usual_features, axis=0)
+        level = tf.reduce_mean(self.usual_excess[:, 0])
+        return features, tf.reduce_sum(shares * rest, axis=1) + level
 
     def _views(self, inputs, z, z_mean, z_log_var):
-        """Log-probabilities of columns together and alone, (n, 2, columns), and the KL, (n,)."""
+        """ELBO and marginals: (n, 2, columns) above the usual, and (n, 2) that no column owns."""
         log_prob = ops.mean(self.model.feature_log_prob(inputs, z), axis=1)
-        views = tf.stack([log_prob, self.marginals(inputs[0])], axis=1)
-        return _float64(views), _float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
+        views = _float64(tf.stack([log_prob, self.marginals(inputs[0])], axis=1))
+        divergence = _float64(ops.sum(kl_divergence(z_mean, z_log_var), axis=-1))
+        columns = (views - self.usual_features) * _float64(inputs[1])[:, None, :]
+        return columns, tf.stack([-divergence, tf.zeros_like(divergence)], axis=1)
 
     def calibrate(self, arrays, is_calibration):
         """Learn the columns' marginals, usual values, cost of missing cells, calibration scores.
@@ -273,7 +279,7 @@ class AnomalyScorer(keras.Model):
         self.missing_shortfall.assign(np.zeros(_N_SHARES))
         if self.score_type == "composite":
             self._adapt_marginals(arrays)
-            self._adapt_views({name: array[is_calibration] for name, array in arrays.items()})
+            self._adapt_views(arrays, is_calibration)
         outputs = self.run(arrays, ("feature_log_prob", "latent"))
         features = outputs["feature_log_prob"][:, np.argsort(self._output_order)]
         observed = self.preprocess(arrays)[1]
@@ -297,40 +303,49 @@ class AnomalyScorer(keras.Model):
         )
         self.marginals.adapt(self.model.likelihood, self.model.decoder(z))
 
-    def _adapt_views(self, arrays):
-        """Learn the usual values of both views: they add up to medians over the rows given."""
+    def _adapt_views(self, arrays, is_calibration):
+        """Learn what is usual of calibration rows: means of columns, then medians of both views."""
 
-        def views_of(inputs):
+        def views(inputs):
             x, observed = self.preprocessor(inputs)
             return [*self._views((x, observed), *self._draws((x, observed))), observed]
 
-        views, divergence, observed = self._chunked("views", views_of, arrays, range(3))
-        observed = observed[:, None, :]
-        means = (views * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-        totals = ((views - means) * observed).sum(axis=2)
-        # Rows with missing cells lack their columns' part of the median, too.
-        shift = np.median(totals, axis=0)[:, None] / means.shape[1]
-        self.usual_features.assign(means + shift)
-        self.usual_divergence.assign(np.median(divergence))
+        self.usual_features.assign(np.zeros(self.usual_features.shape))
+        shares, medians = [], []
+        for index, partial in enumerate(self._with_holes(arrays, is_calibration)):
+            columns, rest, observed = self._chunked("views", views, partial, range(3))
+            if index == 0:
+                n_observed = np.maximum(observed.sum(axis=0), 1)
+                self.usual_features.assign(columns.sum(axis=0) / n_observed)
+                columns -= self.usual_features.numpy() * observed[:, None, :]
+            shares.append(1 - observed.mean())
+            medians.append(np.median(columns.sum(axis=2) + rest, axis=0))
+        knots = np.linspace(0, 1, _N_SHARES)
+        self.usual_excess.assign([np.interp(knots, shares, view) for view in np.transpose(medians)])
 
     def _measured_shortfall(self, arrays, is_calibration):
         """Mean score of calibration rows, less the mean with a share of cells hidden, per knot."""
-        rng = np.random.default_rng(self.seed)
-        rows = np.flatnonzero(is_calibration)
-        # Few rows are hidden in many ways, many rows in one.
-        rows = np.resize(rng.permutation(rows), _SHORTFALL_ROWS)
-        whole = {name: array[rows] for name, array in arrays.items()}
         shares, means = [], []
+        for partial in self._with_holes(arrays, is_calibration):
+            shares.append(1 - self.preprocess(partial)[1].mean())
+            means.append(self.run(partial, ("score",))["score"].mean())
+        knots = np.linspace(0, 1, _N_SHARES)
+        return np.interp(knots, shares, np.subtract(means, means[0]))
+
+    def _with_holes(self, arrays, is_calibration):
+        """Yield calibration rows, at first as they are, then with ever more cells hidden."""
+        rng = np.random.default_rng(self.seed)
+        rows = rng.permutation(np.flatnonzero(is_calibration))[:_SHORTFALL_ROWS]
+        # Few rows are hidden in many ways, many rows in one.
+        rows = np.tile(rows, -(-_SHORTFALL_ROWS // len(rows)))
+        whole = {name: array[rows] for name, array in arrays.items()}
         for share in np.linspace(0, 1, _N_SHARES):
             partial = {}
             for name, array in whole.items():
                 hidden = rng.uniform(size=len(array)) < share
                 missing = "" if self.preprocessor.kinds[name] == "categorical" else np.nan
                 partial[name] = np.where(hidden, missing, array)
-            shares.append(1 - self.preprocess(partial)[1].mean())
-            means.append(self.run(partial, ("score",))["score"].mean())
-        knots = np.linspace(0, 1, _N_SHARES)
-        return np.interp(knots, shares, np.subtract(means, means[0]))
+            yield partial
 
     def run(self, arrays, names=OUTPUTS):
         """Compute the named outputs of ``call`` for NumPy columns, a chunk of rows at a time.
