@@ -26,11 +26,11 @@ from protocol import (
     load_split,
     measures,
     parameter,
+    results_of,
     standardised,
     table_paths,
     write_sklearn_tables,
 )
-from sklearn.utils.parallel import Parallel, delayed
 
 OWN = ("VAEDetector", "AutoencoderDetector")
 KEY = ["dataset", "setting", "seed", "detector", "params"]
@@ -289,8 +289,7 @@ def main() -> None:
         print(f"{n_there} of {len(asked)} fits are taken from {args.output}, whatever code made it")
 
     n_failed = 0
-    parallel = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-    done = parallel(delayed(run)(task) for task in tasks)
+    done = results_of(run, tasks, args.jobs)
     for count, (task, rows, failure) in enumerate(done, start=1):
         # A fit that was there in part was repeated for the rest.
         rows = [row for row in rows if tuple(row[name] for name in KEY) not in there]

@@ -20,12 +20,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 from adbench import has_pyod, timed
-from protocol import OTHERS, parameter
+from protocol import OTHERS, parameter, results_of
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
-from sklearn.utils.parallel import Parallel, delayed
 
 MNIST = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 SETTINGS = ("one digit normal", "one digit held out", "no digit")
@@ -316,8 +315,7 @@ def main() -> None:
 
     tasks = [task for task in tasks if not is_there(task)]
     start, n_failed = time.monotonic(), 0
-    parallel = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-    done = parallel(delayed(run)(task) for task in tasks)
+    done = results_of(run, tasks, args.jobs)
     for count, (task, rows, failure) in enumerate(done, start=1):
         with open(args.output, "a", newline="") as file:
             csv.DictWriter(file, FIELDS, lineterminator="\n").writerows(rows)

@@ -1,9 +1,11 @@
 """The ADBench protocol of the reference data: tables, splits, other detectors and measures."""
 
 import ast
+import multiprocessing
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -153,3 +155,20 @@ def parameter(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return name, value  # a word, such as score_type=elbo
+
+
+def results_of(function: Callable, tasks: Sequence, n_jobs: int) -> Iterator:
+    """Yield ``function(task)`` of each task as it is done, in processes if these are several.
+
+    Not joblib's, which starts a process anew when its memory has grown, as TensorFlow's import
+    makes it grow: it is then imported again for nearly every fit.
+    """
+    if n_jobs == 1:
+        yield from map(function, tasks)
+        return
+    pool = ProcessPoolExecutor(n_jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for done in as_completed([pool.submit(function, task) for task in tasks]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
