@@ -12,9 +12,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from protocol import DATA, isolation_forest, load_split, measures, parameter, table_paths
+from protocol import (
+    DATA,
+    isolation_forest,
+    load_split,
+    measures,
+    parameter,
+    results_of,
+    table_paths,
+)
 from sklearn.impute import SimpleImputer
-from sklearn.utils.parallel import Parallel, delayed
 
 _N_CATEGORIES = 5
 
@@ -58,12 +65,13 @@ def categories(train: np.ndarray, test: np.ndarray, names: np.ndarray | None = N
     return frames[0], frames[1]
 
 
-def auroc_of_splits(path, seed, args) -> dict[str, float]:
-    """Return AUROC of each detector on each variant of one table: "detector | variant"."""
+def auroc_of_split(task) -> tuple[pathlib.Path, int, dict[str, float]]:
+    """Return path, seed, and AUROC of each detector on each variant: "detector | variant"."""
+    path, seed, args = task
     train, test, y = load_split(path, "one-class", seed)
     rng = np.random.default_rng(seed)
     params = dict(args.param)
-    result = {}
+    result: dict[str, float] = {}
 
     def add(name: str, scores: np.ndarray) -> None:
         result[name] = measures(y, scores)["auroc"]
@@ -100,7 +108,7 @@ def auroc_of_splits(path, seed, args) -> dict[str, float]:
         add("VAE, categories | as they are", vae(plain, seed, params))
         add("VAE, categories | names permuted", vae(renamed, seed, params))
         add("VAE, categories | another seed", vae(plain, seed + 1000, params))
-    return result
+    return path, seed, result
 
 
 def print_means(results: pd.DataFrame, n_tables: int) -> None:
@@ -141,11 +149,9 @@ def main() -> None:
     args = parser.parse_args()
     paths = table_paths(args.data, args.datasets)
 
-    tasks = [(path, seed) for seed in args.seeds for path in paths]
-    parallel = Parallel(n_jobs=args.jobs, return_as="generator")
-    done = parallel(delayed(auroc_of_splits)(*task, args) for task in tasks)
+    tasks = [(path, seed, args) for seed in args.seeds for path in paths]
     results: dict[tuple[str, int], dict[str, float]] = {}
-    for (path, seed), row in zip(tasks, done, strict=True):
+    for path, seed, row in results_of(auroc_of_split, tasks, args.jobs):
         results[path.stem, seed] = row
         frame = pd.DataFrame.from_dict(results, orient="index")
         frame.to_csv(args.output, index_label=["dataset", "seed"])

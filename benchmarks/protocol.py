@@ -1,4 +1,4 @@
-"""The ADBench protocol of the reference data: tables, splits, other detectors and measures."""
+"""What the benchmarks share: ADBench's protocol, other detectors, measures and processes."""
 
 import ast
 import multiprocessing
