@@ -158,10 +158,10 @@ def parameter(text: str) -> tuple[str, Any]:
 
 
 def results_of(function: Callable, tasks: Sequence, n_jobs: int) -> Iterator:
-    """Yield ``function(task)`` of each task as it is done, in processes if these are several.
+    """Yield ``function(task)`` of each task as it is done, in ``n_jobs`` processes if over 1.
 
-    Not joblib's, which starts a process anew when its memory has grown, as TensorFlow's import
-    makes it grow: it is then imported again for nearly every fit.
+    Not joblib's, which starts a process anew when its memory has grown, as TensorFlow makes it
+    grow: in ``images.py`` that was for nearly every fit, and each imports TensorFlow again.
     """
     if n_jobs == 1:
         yield from map(function, tasks)
