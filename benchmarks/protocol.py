@@ -161,7 +161,7 @@ def results_of(function: Callable, tasks: Sequence, n_jobs: int) -> Iterator:
     """Yield ``function(task)`` of each task as it is done, in ``n_jobs`` processes if over 1.
 
     Not joblib's, which starts a process anew when its memory has grown, as TensorFlow makes it
-    grow: in ``images.py`` that was for nearly every fit, and each imports TensorFlow again.
+    grow: in ``images.py`` that was for about every second fit, and each imports it again.
     """
     if n_jobs == 1:
         yield from map(function, tasks)
