@@ -20,7 +20,7 @@ import zipfile
 
 import numpy as np
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FORMAT = "vae_anomaly detector"
 _DETECTOR, _WEIGHTS, _MANIFEST = "detector.json", "weights.npz", "manifest.json"
 _CLASSES = ("VAEDetector", "AutoencoderDetector")

@@ -64,11 +64,12 @@ def build_table_model(
         numeric columns, then the boolean ones, then the categorical ones.
     n_numeric, n_boolean : int
         How many columns are numeric, and boolean.
-    resolution : sequence of n_numeric floats
-        ``TablePreprocessor.resolution``. A learned variance stays above resolution^2 / 12, what
-        rounding to such steps makes (Sheppard 1898): columns of few values would otherwise be
-        reproduced exactly, and their variance would collapse. Noise of one step, and a categorical
-        likelihood, were tried instead and found worse: ``benchmarks/LOG.md``.
+    resolution : sequence of floats
+        ``TablePreprocessor.resolution``: of each feature of the numeric columns. A learned variance
+        stays above resolution^2 / 12, what rounding to such steps makes (Sheppard 1898): columns of
+        few values would otherwise be reproduced exactly, and their variance would collapse. Noise
+        of one step, and a categorical likelihood, were tried instead and found worse:
+        ``benchmarks/LOG.md``.
     variational : bool
         VAE or Autoencoder.
     hidden_units, latent_dim, activation
@@ -93,7 +94,14 @@ def build_table_model(
     if n_numeric:
         rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
         floor = np.clip(rounding, *MIN_LOG_VAR_RANGE)
-        parts.append(Gaussian(n_numeric, variance if variational else 1.0, min_log_var=floor))
+        parts.append(
+            Gaussian(
+                len(floor),
+                variance if variational else 1.0,
+                min_log_var=floor,
+                column_widths=column_widths[:n_numeric],
+            )
+        )
     if n_boolean:
         parts.append(Bernoulli(n_boolean))
     parts += [Categorical(width) for width in column_widths[n_numeric + n_boolean :]]

@@ -177,6 +177,19 @@ class EncoderInput(keras.layers.Layer):
         }
 
 
+def sum_of_columns(values, column_widths):
+    """Add up the features of each column: (..., sum(column_widths)) to (..., columns)."""
+    if max(column_widths) == 1:
+        return values
+    ends = np.cumsum(column_widths)
+    padded = ops.concatenate([values, ops.zeros_like(values[..., :1])], axis=-1)
+    total = 0.0
+    for place in range(max(column_widths)):
+        index = np.where(np.less(place, column_widths), ends - column_widths + place, ends[-1])
+        total = total + ops.take(padded, index, axis=-1)
+    return total
+
+
 def normal_log_prob(z, mean=0.0, log_var=0.0):
     """Log-density of N(mean, exp(log_var)) at z, in nats, per dimension.
 

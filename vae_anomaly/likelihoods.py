@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from vae_anomaly.layers import normal_log_prob
+from vae_anomaly.layers import normal_log_prob, sum_of_columns
 
 _VARIANCES = ("row", "column", "shared")
 
@@ -101,6 +101,10 @@ class Gaussian(Likelihood):
         Of several, "shared" takes the lowest.
     row_bound : float
         How far (nats of log-variance) a row can be from its column, > 0. For "row" only.
+    column_widths : sequence of int or None
+        How many features each column takes that is given in several ways, as it is and as normal
+        scores; what they add is its log-probability, a composite one (Varin, Reid & Firth 2011).
+        None: a feature each.
 
     Examples
     --------
@@ -110,7 +114,15 @@ class Gaussian(Likelihood):
     array([[-0.9189, -0.9189]], dtype=float32)
     """
 
-    def __init__(self, n_features, variance="row", min_log_var=-6.0, row_bound=1.5, **kwargs):
+    def __init__(
+        self,
+        n_features,
+        variance="row",
+        min_log_var=-6.0,
+        row_bound=1.5,
+        column_widths=None,
+        **kwargs,
+    ):
         fixed = isinstance(variance, (int, float)) and not isinstance(variance, bool)
         if not (variance in _VARIANCES or (fixed and variance > 0)):
             raise ValueError(
@@ -125,6 +137,13 @@ class Gaussian(Likelihood):
             np.asarray(min_log_var, dtype="float32"), (n_features,)
         ).tolist()
         self.row_bound = float(row_bound)
+        widths = [1] * n_features if column_widths is None else [int(n) for n in column_widths]
+        if sum(widths) != n_features or min(widths) < 1:
+            raise ValueError(
+                f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
+                f"Received: column_widths={column_widths!r}"
+            )
+        self.column_widths = widths
         self.n_outputs = 2 * n_features if variance == "row" else n_features
         if not fixed:
             self.raw_log_var = self.add_weight(
@@ -150,13 +169,20 @@ class Gaussian(Likelihood):
         return log_var
 
     def log_prob(self, x, outputs):
+        return sum_of_columns(self.feature_log_prob(x, outputs), self.column_widths)
+
+    def feature_log_prob(self, x, outputs):
+        """Log-density per feature, (..., n_features), also where columns take several."""
         x, outputs = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return normal_log_prob(x, self.mean(outputs), self.log_var(outputs))
 
     def excess_log_prob(self, x, outputs):
         outputs = ops.cast(outputs, "float32")
-        log_var = self.log_var(outputs)
-        return 0.5 * (1.0 - self.squared_error(x, outputs) * ops.exp(-log_var))
+        scaled = super().squared_error(x, outputs) * ops.exp(-self.log_var(outputs))
+        return sum_of_columns(0.5 * (1.0 - scaled), self.column_widths)
+
+    def squared_error(self, x, outputs):
+        return sum_of_columns(super().squared_error(x, outputs), self.column_widths)
 
     def mean(self, outputs):
         return ops.cast(outputs[..., : self.n_features], "float32")
@@ -173,6 +199,7 @@ class Gaussian(Likelihood):
             "variance": self.variance,
             "min_log_var": list(self.min_log_var),
             "row_bound": self.row_bound,
+            "column_widths": self.column_widths,
         }
 
 

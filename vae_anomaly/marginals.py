@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from vae_anomaly.layers import sum_of_columns
 from vae_anomaly.likelihoods import Mixed
 
 # Densities of numbers are tabulated at these standardised values: denser near the centre, and out
@@ -31,7 +32,8 @@ class Marginals(keras.layers.Layer):
     Parameters
     ----------
     column_widths : sequence of int
-        Features of x that each column takes: numeric columns, then boolean, then categorical.
+        Features of x that each column takes: numeric columns, then boolean, then categorical. Those
+        of a numeric column are numbers each, whose log-probabilities are added.
     n_numeric, n_boolean : int
         How many columns are numeric, and boolean.
     **kwargs
@@ -54,8 +56,9 @@ class Marginals(keras.layers.Layer):
         self.n_numeric = int(n_numeric)
         self.n_boolean = int(n_boolean)
         rest = self.column_widths[self.n_numeric :]
+        self._n_numbers = sum(self.column_widths[: self.n_numeric])
         self._column_of_feature = np.repeat(np.arange(len(rest)), rest)
-        self.table = self._weight("table", (_N_KNOTS, self.n_numeric))
+        self.table = self._weight("table", (_N_KNOTS, self._n_numbers))
         self.intercept = self._weight("intercept", (sum(rest),))
         self.slope = self._weight("slope", (sum(rest),))
         self.built = True
@@ -75,32 +78,35 @@ class Marginals(keras.layers.Layer):
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
             numbers = likelihood.parts[0] if isinstance(likelihood, Mixed) else likelihood
-            n_blocks = -(-_N_KNOTS * outputs.shape[0] * self.n_numeric // _BLOCK)
+            n_blocks = -(-_N_KNOTS * outputs.shape[0] * self._n_numbers // _BLOCK)
             blocks = np.array_split(_KNOTS.astype("float32"), min(n_blocks, _N_KNOTS))
             own = outputs[:, : numbers.n_outputs]
             self.table.assign(np.concatenate([self._densities(numbers, own, b) for b in blocks]))
-        share = np.mean(likelihood.mean(outputs), axis=0)[self.n_numeric :]
+        share = np.mean(likelihood.mean(outputs), axis=0)[self._n_numbers :]
         share = np.clip(share, _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
         boolean = np.arange(len(share)) < self.n_boolean
         self.intercept.assign(np.where(boolean, np.log1p(-share), 0.0))
         self.slope.assign(np.log(share) - self.intercept.numpy())
 
     def _densities(self, numbers, outputs, knots):
-        x = np.repeat(knots[:, None, None], self.n_numeric, axis=2)
-        return ops.logsumexp(numbers.log_prob(x, outputs), axis=1) - np.log(outputs.shape[0])
+        x = np.repeat(knots[:, None, None], self._n_numbers, axis=2)
+        log_prob = numbers.feature_log_prob(x, outputs)
+        return ops.logsumexp(log_prob, axis=1) - np.log(outputs.shape[0])
 
     def call(self, x):
         """Return log p(x_d) in nats, (n, columns), for x of shape (n, features)."""
-        numeric, rest = x[:, : self.n_numeric], x[:, self.n_numeric :]
+        numeric, rest = x[:, : self._n_numbers], x[:, self._n_numbers :]
         spread = ops.arcsinh(numeric / _DENSE) / np.arcsinh(_FARTHEST / _DENSE)
         below = ops.cast(ops.floor((spread + 1) * ((_N_KNOTS - 1) / 2)), "int32")
         below = ops.clip(below, 0, _N_KNOTS - 2)
         knots = ops.convert_to_tensor(_KNOTS, "float32")
         start, end = ops.take(knots, below), ops.take(knots, below + 1)
-        index = below * self.n_numeric + ops.arange(self.n_numeric)
+        index = below * self._n_numbers + ops.arange(self._n_numbers)
         table = ops.reshape(self.table, (-1,))
-        low, high = ops.take(table, index), ops.take(table, index + self.n_numeric)
+        low, high = ops.take(table, index), ops.take(table, index + self._n_numbers)
         log_prob = low + (numeric - start) / (end - start) * (high - low)
+        if self.n_numeric:
+            log_prob = sum_of_columns(log_prob, self.column_widths[: self.n_numeric])
         if not len(self._column_of_feature):
             return log_prob
         features = ops.transpose(rest * self.slope + self.intercept)

@@ -7,6 +7,7 @@ server preprocess alike.
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.stats import norm, skew
 
 from vae_anomaly.columns import KINDS
 
@@ -16,6 +17,11 @@ SOFT_CLIP = 15.0
 _LARGEST = 1e300
 # A spread below this counts as none: TensorFlow takes numbers not far from it for zeros.
 _SMALLEST_SCALE = 1e-300
+# A column of a larger skewness than this, and of more values, is given as normal scores besides.
+_LARGEST_SKEWNESS = 2.0
+_FEW_VALUES = 20
+# Its normal scores are tabulated at so many of them, equally far apart.
+_N_KNOTS = 257
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -33,6 +39,11 @@ class TablePreprocessor(keras.layers.Layer):
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
 
+    A numeric column whose skewness is over 2 takes two features: the value, standardised, and its
+    normal score, the normal quantile of its rank among the training rows (van der Waerden 1952).
+    The first keeps how far out a value is, the second tells the many small ones apart. Beyond the
+    training rows normal scores go on with the mean slope of the outermost tenth.
+
     Center and scale are mean and standard deviation of the column after values beyond 10
     interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
     a few gross outliers among the training rows do not hide the others. The step is the median
@@ -45,6 +56,8 @@ class TablePreprocessor(keras.layers.Layer):
         In input order; kinds as in ``vae_anomaly.columns``.
     levels : mapping of categorical column name to list of str, or None
         Filled in by ``adapt``.
+    skewed : sequence of column names
+        Numeric columns that are given as normal scores besides; found by ``adapt``.
     max_levels : int
         Most frequent levels kept of a categorical column.
     **kwargs
@@ -67,7 +80,7 @@ class TablePreprocessor(keras.layers.Layer):
     ([[0.0], [0.0]], [[1.0], [0.0]])
     """
 
-    def __init__(self, kinds, levels=None, max_levels=50, **kwargs):
+    def __init__(self, kinds, levels=None, skewed=(), max_levels=50, **kwargs):
         unknown = sorted(set(kinds.values()) - set(KINDS))
         if unknown or not kinds:
             raise ValueError(f"Expected columns of the kinds {KINDS}. Received: kinds={kinds!r}")
@@ -87,6 +100,13 @@ class TablePreprocessor(keras.layers.Layer):
         self.center = self._weight("center", len(self._number_names), "zeros")
         self.scale = self._weight("scale", len(self._number_names), "ones")
         self.step = self._weight("step", len(self._number_names), "zeros")
+        # Per numeric column: where its normal scores have their knots, in scales from the center;
+        # the first and the last score; slopes below and above; the step of the scores.
+        self.knots = self._weight("knots", (len(numeric), _N_KNOTS), "zeros")
+        self.score_range = self._weight("score_range", (len(numeric), 2), "zeros")
+        self.score_slope = self._weight("score_slope", (len(numeric), 2), "zeros")
+        self.score_step = self._weight("score_step", len(numeric), "zeros")
+        self.skewed = list(skewed)
         self.missing_share = self._weight("missing_share", len(self.column_names), "zeros")
         if levels or not self._category_names:
             self._set_levels(levels or {})
@@ -94,7 +114,11 @@ class TablePreprocessor(keras.layers.Layer):
 
     def _weight(self, name, size, initializer):
         return self.add_weight(
-            shape=(size,), dtype="float64", initializer=initializer, trainable=False, name=name
+            shape=np.atleast_1d(size),
+            dtype="float64",
+            initializer=initializer,
+            trainable=False,
+            name=name,
         )
 
     def _set_levels(self, levels):
@@ -114,14 +138,18 @@ class TablePreprocessor(keras.layers.Layer):
     def column_widths(self):
         if set(self._category_names) != set(self.levels):
             raise ValueError("Expected `adapt` (or levels) before the layer is used.")
-        return [1] * len(self._number_names) + [
-            1 + max(1, len(self.levels[name])) for name in self._category_names
-        ]
+        numbers = [1 + (name in self.skewed) for name in self._number_names]
+        return numbers + [1 + max(1, len(self.levels[name])) for name in self._category_names]
 
     @property
     def resolution(self):
-        """Step between neighbouring values of each numeric column, in scales: 0 if continuous."""
-        return np.minimum((self.step / self.scale).numpy()[: self.n_numeric], 1e6)
+        """Step between neighbouring values of each numeric feature, in scales: 0 if continuous."""
+        steps = []
+        for index, name in enumerate(self._number_names[: self.n_numeric]):
+            steps.append(min(self.step[index] / self.scale[index], 1e6))
+            if name in self.skewed:
+                steps.append(self.score_step[index])
+        return np.array(steps, dtype=np.float64)
 
     def adapt(self, arrays):
         """Learn center, scale, step and levels from training columns.
@@ -138,7 +166,8 @@ class TablePreprocessor(keras.layers.Layer):
         """
         center, scale, step = np.zeros((3, len(self._number_names)))
         scale += 1.0
-        missing = []
+        scores = [np.zeros(weight.shape) for weight in self._score_weights]
+        missing, skewed = [], []
         for index, name in enumerate(self._number_names):
             values = np.asarray(arrays[name], dtype=np.float64)
             if np.isinf(values).any():
@@ -151,6 +180,11 @@ class TablePreprocessor(keras.layers.Layer):
             if self.kinds[name] != "boolean" and values.size:
                 center[index], scale[index] = _center_and_scale(values)
                 step[index] = _step(values)
+                values = (values - center[index]) / scale[index]
+                if len(np.unique(values)) > _FEW_VALUES and abs(skew(values)) > _LARGEST_SKEWNESS:
+                    skewed.append(name)
+                    for array, learned in zip(scores, _normal_scores(values), strict=True):
+                        array[index] = learned
         levels = {}
         for name in self._category_names:
             texts = np.asarray(arrays[name], dtype=object)
@@ -161,6 +195,9 @@ class TablePreprocessor(keras.layers.Layer):
         self.center.assign(center)
         self.scale.assign(scale)
         self.step.assign(step)
+        for weight, array in zip(self._score_weights, scores, strict=True):
+            weight.assign(array)
+        self.skewed = skewed
         self.missing_share.assign(missing)
         self._set_levels(levels)
 
@@ -187,9 +224,22 @@ class TablePreprocessor(keras.layers.Layer):
             boolean = tf.clip_by_value(raw[:, self.n_numeric :], 0.0, 1.0)
             raw = tf.concat([raw[:, : self.n_numeric], boolean], axis=1)
             values = tf.clip_by_value((raw - self.center) / self.scale, -_LARGEST, _LARGEST)
+            values = tf.where(present, values, tf.zeros_like(values))
+            number_widths = self.column_widths[: len(self._number_names)]
+            first = np.cumsum(number_widths) - number_widths
+            features = tf.transpose(values)
+            if self.skewed:
+                columns = [self._number_names.index(name) for name in self.skewed]
+                features = tf.concat([features, self._scores(features, columns)], axis=0)
+                order = np.zeros(sum(number_widths), dtype=int)
+                order[first] = np.arange(len(first))
+                order[first[columns] + 1] = len(first) + np.arange(len(columns))
+                features = tf.gather(features, order)
+            values = tf.transpose(features)
             excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
-            x.append(tf.where(present, values, tf.zeros_like(values)))
+            is_known = tf.repeat(present, number_widths, axis=1)
+            x.append(tf.where(is_known, values, tf.zeros_like(values)))
             observed.append(present)
         for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
             text = inputs[name]
@@ -201,6 +251,23 @@ class TablePreprocessor(keras.layers.Layer):
             tf.cast(tf.concat(x, axis=1), tf.float32),
             tf.cast(tf.concat(observed, axis=1), tf.float32),
         )
+
+    @property
+    def _score_weights(self):
+        return self.knots, self.score_range, self.score_slope, self.score_step
+
+    def _scores(self, values, columns):
+        """Normal scores of the columns of these numbers; (columns, n) of (all columns, n)."""
+        values = tf.gather(values, columns)
+        knots, ends, slopes = (tf.gather(w, columns) for w in self._score_weights[:3])
+        below = tf.searchsorted(knots, values, side="right") - 1
+        below = tf.clip_by_value(below, 0, _N_KNOTS - 2)
+        start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
+        share = tf.clip_by_value((values - start) / (end - start), 0.0, 1.0)
+        low, high = ends[:, :1], ends[:, 1:]
+        scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (_N_KNOTS - 1))
+        scores += tf.minimum(values - knots[:, :1], 0.0) * slopes[:, :1]
+        return scores + tf.maximum(values - knots[:, -1:], 0.0) * slopes[:, 1:]
 
     def inverse(self, x):
         """Turn model means back into columns in the units of the input.
@@ -238,14 +305,16 @@ class TablePreprocessor(keras.layers.Layer):
         x = tf.cast(x, tf.float64)
         n_numbers = len(self._number_names)
         tensors: dict[str, tf.Tensor] = {}
+        widths = self.column_widths
         if n_numbers:
-            values = x[:, :n_numbers]
+            first = np.cumsum(widths[:n_numbers]) - widths[:n_numbers]
+            values = tf.gather(x, first, axis=1)
             excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
             columns = tf.unstack(values * self.scale + self.center, num=n_numbers, axis=1)
             tensors.update(zip(self._number_names, columns, strict=True))
-        start = n_numbers
-        for name, width in zip(self._category_names, self.column_widths[n_numbers:], strict=True):
+        start = sum(widths[:n_numbers])
+        for name, width in zip(self._category_names, widths[n_numbers:], strict=True):
             tensors[name] = tf.argmax(x[:, start : start + width], axis=1)
             start += width
         return {name: tensors[name] for name in self.kinds}
@@ -285,6 +354,8 @@ class TablePreprocessor(keras.layers.Layer):
                     "seconds since 1970-01-01 UTC" if kind == "datetime" else "as given"
                 )
                 column["treatment"] = "Gaussian likelihood of (value - center) / scale"
+                if name in self.skewed:
+                    column["treatment"] += ", and of its normal score"
             columns.append(column)
         return columns
 
@@ -293,6 +364,7 @@ class TablePreprocessor(keras.layers.Layer):
             "name": self.name,
             "kinds": dict(self.kinds),
             "levels": {name: list(levels) for name, levels in self.levels.items()},
+            "skewed": list(self.skewed),
             "max_levels": self.max_levels,
         }
 
@@ -440,6 +512,24 @@ def _center_and_scale(values):
         if scale > 1e-14 * abs(center) and np.ldexp(scale, exponent) > _SMALLEST_SCALE:
             return np.ldexp(center, exponent), np.ldexp(scale, exponent)
     return np.ldexp(values.mean(), exponent), 1.0
+
+
+def _normal_scores(values):
+    """Knots, range, slopes and step of the normal scores of a column, for ``TablePreprocessor``."""
+    distinct, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
+    share = (np.cumsum(counts) - counts / 2) / len(values)
+    scores = norm.ppf(share)
+    center, scale = _center_and_scale(scores[rank])
+    scores = (scores - center) / scale
+    # Secants of the outermost tenth of the rows, though not of fewer than two values.
+    low = max(1, np.searchsorted(share, share[0] + 0.1))
+    high = min(len(share) - 2, np.searchsorted(share, share[-1] - 0.1) - 1)
+    slopes = [
+        (scores[j] - scores[i]) / (distinct[j] - distinct[i]) for i, j in ((0, low), (high, -1))
+    ]
+    low_end, high_end = scores[0], scores[-1]
+    knots = np.interp(np.linspace(low_end, high_end, _N_KNOTS), scores, distinct)
+    return knots, (low_end, high_end), slopes, _step(scores)
 
 
 def _step(values):
