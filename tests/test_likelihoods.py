@@ -141,6 +141,26 @@ def test_gaussian_draws_have_the_mean_and_the_variance_claimed(variance):
     assert np.all(np.abs(draws.var(axis=0) / deviation**2 - 1) < 4 * np.sqrt(2 / n))
 
 
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_a_column_of_several_features_has_the_sum_of_their_log_probabilities(variance):
+    likelihood = gaussian(variance, 4, column_widths=[1, 2, 1])
+    plain = gaussian(variance, 4)
+    outputs, x = random_outputs(likelihood, 5), np.random.default_rng(2).normal(size=(5, 4))
+    for method in ("log_prob", "excess_log_prob", "squared_error"):
+        a, b, c, d = np.transpose(getattr(plain, method)(x, outputs))
+        ours = getattr(likelihood, method)(x, outputs)
+        np.testing.assert_allclose(ours, np.stack([a, b + c, d], axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(
+        likelihood.feature_log_prob(x, outputs), plain.log_prob(x, outputs)
+    )
+
+
+@pytest.mark.parametrize("widths", [[1, 1], [4], [3, 0]])
+def test_column_widths_must_add_up_to_the_features(widths):
+    with pytest.raises(ValueError, match="Expected `column_widths` >= 1 that add up to"):
+        Gaussian(3, column_widths=widths)
+
+
 @pytest.mark.parametrize("variance", [0, -1.0, "rows", None, True, float("nan")])
 def test_an_unknown_variance_is_refused(variance):
     with pytest.raises(ValueError, match=r"Expected `variance` .* Received: variance="):

@@ -30,6 +30,16 @@ def test_those_of_numbers_are_mixtures_of_the_rows_normal_distributions():
     np.testing.assert_allclose(marginals(x), expected, atol=2e-3)
 
 
+def test_those_of_a_column_of_several_numbers_are_added():
+    x = np.random.default_rng(1).normal(size=(20, 4)).astype("float32")
+    likelihood = Mixed([Gaussian(3, column_widths=[1, 2]), Bernoulli(1)])
+    single = Mixed([Gaussian(3), Bernoulli(1)])
+    x[:, 3] = x[:, 3] > 0
+    a, b, c, d = np.transpose(adapted(single, [1, 1, 1, 1], n_numeric=3, n_boolean=1)(x))
+    ours = adapted(likelihood, [1, 2, 1], n_numeric=2, n_boolean=1)(x)
+    np.testing.assert_allclose(ours, np.stack([a, b + c, d], axis=1), rtol=1e-6)
+
+
 def test_those_of_the_narrowest_normal_distribution_are_near_its_own():
     likelihood = Gaussian(1, variance="column")
     likelihood.raw_log_var.assign([-30.0])

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from vae_anomaly.columns import frame_arrays, frame_kinds
 from vae_anomaly.preprocessing import SOFT_CLIP, TablePreprocessor
@@ -124,6 +125,88 @@ def test_counts_have_a_resolution_and_continuous_columns_almost_none():
     assert layer.resolution[0] == pytest.approx(1 / layer.scale[0].numpy())
     assert adapted(rng.normal(size=1000)).resolution[0] < 0.01
     assert adapted(np.ones(10)).resolution[0] == 0.0
+
+
+def skewed_values(n_rows=500):
+    return np.random.default_rng(0).lognormal(sigma=1.5, size=n_rows)
+
+
+def test_a_very_skewed_column_is_given_as_normal_scores_besides():
+    values = skewed_values()
+    layer = adapted(values)
+    assert (layer.skewed, layer.column_widths) == (["c"], [2])
+    x = features(layer, values)
+    scores = stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values))
+    np.testing.assert_allclose(x[:, 1], stats.zscore(scores), atol=0.05)
+    standardised = np.asarray((values - layer.center) / layer.scale)
+    near = standardised < SOFT_CLIP
+    np.testing.assert_allclose(x[near, 0], standardised[near], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(size=500),
+        np.random.default_rng(0).lognormal(sigma=0.3, size=500),
+        np.r_[np.zeros(490), np.arange(10)],  # skewed, but of few values
+        np.full(500, 7.0),
+        np.full(5, np.nan),
+    ],
+)
+def test_other_columns_take_one_feature(values):
+    layer = adapted(values)
+    assert (layer.skewed, layer.column_widths) == ([], [1])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_normal_scores_rise_with_the_value_within_the_training_rows_and_beyond(sign):
+    values = sign * skewed_values()
+    span = np.ptp(values)
+    grid = np.linspace(values.min() - 3 * span, values.max() + 3 * span, 20_001)
+    assert (np.diff(features(adapted(values), grid)[:, 1]) > 0).all()
+
+
+def test_a_normal_score_does_not_depend_on_units_or_on_what_else_the_column_is_measured_in():
+    values = skewed_values()
+    scores = features(adapted(values), values)[:, 1]
+    np.testing.assert_allclose(
+        features(adapted(7 - 3 * values), 7 - 3 * values)[:, 1], -scores, atol=1e-4
+    )
+    cubes = features(adapted(values**3), values**3)[:, 1]
+    np.testing.assert_allclose(cubes, scores, atol=0.1)
+
+
+def test_equal_values_have_the_score_of_their_mean_rank():
+    values = np.r_[np.zeros(300), skewed_values(200)]
+    x = features(adapted(values), values)
+    scores = stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values))
+    np.testing.assert_allclose(x[:, 1], stats.zscore(scores), atol=0.05)
+
+
+def test_the_inverse_of_a_very_skewed_column_is_that_of_its_value():
+    values = skewed_values()
+    layer = adapted(values)
+    x = features(layer, values)
+    x[:, 1] = 0.0
+    np.testing.assert_allclose(layer.inverse(x)["c"], values, rtol=1e-4)
+
+
+def test_a_very_skewed_column_survives_config_and_weights():
+    layer = TablePreprocessor({"a": "numeric", "b": "numeric", "c": "boolean"})
+    layer.adapt({"a": np.arange(500.0), "b": skewed_values(), "c": np.arange(500) % 2.0})
+    again = TablePreprocessor.from_config(layer.get_config())
+    again.set_weights(layer.get_weights())
+    assert again.column_widths == layer.column_widths == [1, 2, 1]
+    columns = {
+        "a": np.array([3.0, np.nan]),
+        "b": np.array([np.nan, 2.0]),
+        "c": np.array([1.0, 0.0]),
+    }
+    for ours, theirs in zip(layer(columns), again(columns), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    x, observed = layer(columns)
+    np.testing.assert_array_equal(observed, [[1, 0, 1], [0, 1, 1]])
+    np.testing.assert_array_equal(x[0, 1:], [0, 0, 1])
 
 
 def test_a_missing_cell_is_zero_and_not_observed():
