@@ -183,6 +183,25 @@ def test_equal_values_have_the_score_of_their_mean_rank():
     np.testing.assert_allclose(x[:, 1], stats.zscore(scores), atol=0.05)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.r_[np.random.default_rng(0).normal(size=2000), 1e17, 1e17 + 16],
+        np.r_[skewed_values(2000) * 1e-309, 0.1, 1.0],
+        np.r_[np.full(1_000_000, 3.0), 3 + 1e-12 * skewed_values(25)],
+        np.r_[skewed_values(), 1.7e308, -1.7e308],
+        1e15 + np.floor(10 * skewed_values()),
+        1e-310 * skewed_values(),
+    ],
+)
+def test_features_are_finite_and_rise_with_the_value_at_the_limits_of_float64(values):
+    layer = adapted(values)
+    span = np.linspace(values.min() / 2, values.max() / 2, 1001) * 2
+    x = features(layer, np.sort(np.r_[values, span, -1.7e308, 0, 1e-300, 1.7e308]))
+    assert np.isfinite(x).all()
+    assert (np.diff(x, axis=0) >= 0).all()
+
+
 def test_the_inverse_of_a_very_skewed_column_is_that_of_its_value():
     values = skewed_values()
     layer = adapted(values)

@@ -22,6 +22,8 @@ _LARGEST_SKEWNESS = 2.0
 _FEW_VALUES = 20
 # Its normal scores are tabulated at so many of them, equally far apart.
 _N_KNOTS = 257
+# Training values that are farther out (in scales), and steps that are larger, count as this far.
+_FARTHEST = 1e6
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -146,7 +148,7 @@ class TablePreprocessor(keras.layers.Layer):
         """Step between neighbouring values of each numeric feature, in scales: 0 if continuous."""
         steps = []
         for index, name in enumerate(self._number_names[: self.n_numeric]):
-            steps.append(min(self.step[index] / self.scale[index], 1e6))
+            steps.append(min(self.step[index] / self.scale[index], _FARTHEST))
             if name in self.skewed:
                 steps.append(self.score_step[index])
         return np.array(steps, dtype=np.float64)
@@ -180,8 +182,10 @@ class TablePreprocessor(keras.layers.Layer):
             if self.kinds[name] != "boolean" and values.size:
                 center[index], scale[index] = _center_and_scale(values)
                 step[index] = _step(values)
-                values = (values - center[index]) / scale[index]
-                if len(np.unique(values)) > _FEW_VALUES and abs(skew(values)) > _LARGEST_SKEWNESS:
+                with np.errstate(over="ignore"):
+                    values = (values - center[index]) / scale[index]
+                values = np.clip(values, -_FARTHEST, _FARTHEST)
+                if _is_very_skewed(values):
                     skewed.append(name)
                     for array, learned in zip(scores, _normal_scores(values), strict=True):
                         array[index] = learned
@@ -263,11 +267,13 @@ class TablePreprocessor(keras.layers.Layer):
         below = tf.searchsorted(knots, values, side="right") - 1
         below = tf.clip_by_value(below, 0, _N_KNOTS - 2)
         start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
-        share = tf.clip_by_value((values - start) / (end - start), 0.0, 1.0)
+        width = tf.maximum(end - start, _SMALLEST_SCALE)
+        share = tf.clip_by_value((values - start) / width, 0.0, 1.0)
         low, high = ends[:, :1], ends[:, 1:]
         scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (_N_KNOTS - 1))
         scores += tf.minimum(values - knots[:, :1], 0.0) * slopes[:, :1]
-        return scores + tf.maximum(values - knots[:, -1:], 0.0) * slopes[:, 1:]
+        scores += tf.maximum(values - knots[:, -1:], 0.0) * slopes[:, 1:]
+        return tf.clip_by_value(scores, -_LARGEST, _LARGEST)
 
     def inverse(self, x):
         """Turn model means back into columns in the units of the input.
@@ -514,6 +520,13 @@ def _center_and_scale(values):
     return np.ldexp(values.mean(), exponent), 1.0
 
 
+def _is_very_skewed(values):
+    if len(np.unique(values)) <= _FEW_VALUES:
+        return False
+    with np.errstate(over="ignore"):
+        return abs(skew(values)) > _LARGEST_SKEWNESS
+
+
 def _normal_scores(values):
     """Knots, range, slopes and step of the normal scores of a column, for ``TablePreprocessor``."""
     distinct, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -525,7 +538,8 @@ def _normal_scores(values):
     low = max(1, np.searchsorted(share, share[0] + 0.1))
     high = min(len(share) - 2, np.searchsorted(share, share[-1] - 0.1) - 1)
     slopes = [
-        (scores[j] - scores[i]) / (distinct[j] - distinct[i]) for i, j in ((0, low), (high, -1))
+        (scores[j] - scores[i]) / max(distinct[j] - distinct[i], _SMALLEST_SCALE)
+        for i, j in ((0, low), (high, -1))
     ]
     low_end, high_end = scores[0], scores[-1]
     knots = np.interp(np.linspace(low_end, high_end, _N_KNOTS), scores, distinct)
