@@ -53,7 +53,7 @@ def table():
     city = rng.choice(["Bergen", "Oslo", "Tromsø"], size=n, p=[0.2, 0.7, 0.1])
     frame = pd.DataFrame(
         {
-            "amount": rng.lognormal(1.0, 0.5, size=n) * np.where(city == "Oslo", 2.0, 1.0),
+            "amount": rng.lognormal(1.0, 0.8, size=n) * np.where(city == "Oslo", 2.0, 1.0),
             "count": rng.poisson(3, size=n),
             "city": city,
             "member": pd.array(rng.random(n) < 0.3, dtype="boolean"),

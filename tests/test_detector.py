@@ -232,6 +232,7 @@ def unusual(table):
         validation_fraction=0.25,
         patience=30,
         max_levels=2,
+        normal_scores=False,
         kinds={"count": "categorical"},
         random_state=np.random.RandomState(0),
         verbose=0,
@@ -350,6 +351,16 @@ def test_without_rows_held_out_all_rows_calibrate(rows):
     assert detector.offset_ == np.quantile(scores, 0.01)
 
 
+def test_small_values_of_a_very_skewed_column_that_do_not_fit_the_others_are_found():
+    rng = np.random.default_rng(0)
+    size = rng.lognormal(sigma=2, size=1000)
+    X = np.column_stack([size, np.log(size) + 0.1 * rng.normal(size=1000)])
+    odd = np.column_stack([np.exp(rng.uniform(-5, -3, 20)), rng.normal(size=20)])
+    detector = VAEDetector(max_steps=300, random_state=0).fit(X)
+    scores = detector.score_samples(X)
+    assert np.median(detector.score_samples(odd)) < np.quantile(scores, 0.05)
+
+
 def test_max_levels_are_kept_and_other_values_count_as_unknown(unusual):
     levels = unusual.scorer_.preprocessor.levels
     assert levels["city"] == ["Bergen", "Oslo"]
@@ -357,6 +368,8 @@ def test_max_levels_are_kept_and_other_values_count_as_unknown(unusual):
 
 
 def test_kinds_override_the_dtype(unusual, table_detector):
+    assert unusual.scorer_.preprocessor.skewed == []
+    assert table_detector.scorer_.preprocessor.skewed == ["amount"]
     assert unusual.scorer_.preprocessor.kinds["count"] == "categorical"
     assert table_detector.scorer_.preprocessor.kinds["count"] == "numeric"
 
@@ -405,6 +418,7 @@ def test_the_autoencoder_takes_its_options(table):
         validation_fraction=0.5,
         patience=12,
         max_levels=1,
+        normal_scores=False,
         kinds={"count": "categorical"},
         random_state=1,
         verbose=0,
@@ -416,6 +430,7 @@ def test_the_autoencoder_takes_its_options(table):
     assert detector.history_["step"][-1] == 12
     assert detector.scorer_.n_calibration == 200
     assert len(detector.scorer_.preprocessor.levels["count"]) == 1
+    assert detector.scorer_.preprocessor.skewed == []
     assert (detector.score_samples(table) <= 0).all()
 
 
@@ -446,6 +461,7 @@ def test_verbose_shows_progress_on_stderr_and_silence_is_the_default(rows, capsy
         ("validation_fraction", -0.1),
         ("patience", 0),
         ("max_levels", 0),
+        ("normal_scores", "yes"),
         ("kinds", ["numeric"]),
         ("random_state", "seed"),
         ("verbose", "yes"),

@@ -77,6 +77,10 @@ class VAEDetector(BaseDetector):
         images the default of ``max_steps``.
     max_levels : int, default 50
         Most frequent levels kept of a categorical column; others count as unknown.
+    normal_scores : bool, default True
+        Whether very skewed numeric columns are modelled twice, as values and as normal scores of
+        their ranks; see ``preprocessing.TablePreprocessor``. Their two log-probabilities are
+        added. False: each numeric column is one feature, and a row has one density.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
         DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
@@ -154,6 +158,7 @@ class VAEDetector(BaseDetector):
         validation_fraction=0.1,
         patience=None,
         max_levels=50,
+        normal_scores=True,
         kinds=None,
         image_shape=None,
         value_range=None,
@@ -180,6 +185,7 @@ class VAEDetector(BaseDetector):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.max_levels = max_levels
+        self.normal_scores = normal_scores
         self.kinds = kinds
         self.image_shape = image_shape
         self.value_range = value_range
@@ -283,8 +289,8 @@ class AutoencoderDetector(BaseDetector):
     Parameters
     ----------
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
-batch_size, learning_rate, validation_fraction, patience, max_levels, kinds, image_shape, \
-value_range, random_state, verbose
+batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, \
+kinds, image_shape, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
 
@@ -319,6 +325,7 @@ value_range, random_state, verbose
         validation_fraction=0.1,
         patience=None,
         max_levels=50,
+        normal_scores=True,
         kinds=None,
         image_shape=None,
         value_range=None,
@@ -338,6 +345,7 @@ value_range, random_state, verbose
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.max_levels = max_levels
+        self.normal_scores = normal_scores
         self.kinds = kinds
         self.image_shape = image_shape
         self.value_range = value_range

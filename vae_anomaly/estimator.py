@@ -61,6 +61,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
+        "normal_scores": ["boolean"],
         "kinds": [dict, None],
         "image_shape": ["array-like", None],
         "value_range": ["array-like", None],
@@ -110,7 +111,9 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                     f"{getattr(self, name)!r} for a table. Leave it out."
                 )
         kinds, arrays = self._start(X)
-        preprocessor = TablePreprocessor(kinds, max_levels=self.max_levels)
+        preprocessor = TablePreprocessor(
+            kinds, max_levels=self.max_levels, normal_scores=self.normal_scores
+        )
         preprocessor.adapt(arrays)
 
         seeds = self._seeds()

@@ -41,10 +41,11 @@ class TablePreprocessor(keras.layers.Layer):
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
 
-    A numeric column whose skewness is over 2 takes two features: the value, standardised, and its
-    normal score, the normal quantile of its rank among the training rows (van der Waerden 1952).
-    The first keeps how far out a value is, the second tells the many small ones apart. Beyond the
-    training rows normal scores go on with the mean slope of the outermost tenth.
+    A numeric column (or dates) with more than 20 values and a skewness beyond 2 or -2 takes two
+    features: the value, standardised, and its normal score, the normal quantile of its rank among
+    the training rows (van der Waerden 1952), standardised too. The first keeps how far out a value
+    is, the second tells the many small ones apart. Beyond the training rows normal scores go on
+    with the mean slope of the outermost tenth.
 
     Center and scale are mean and standard deviation of the column after values beyond 10
     interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
@@ -62,6 +63,8 @@ class TablePreprocessor(keras.layers.Layer):
         Numeric columns that are given as normal scores besides; found by ``adapt``.
     max_levels : int
         Most frequent levels kept of a categorical column.
+    normal_scores : bool
+        False: no column is given as normal scores besides.
     **kwargs
         ``name`` of ``keras.layers.Layer``.
 
@@ -82,7 +85,7 @@ class TablePreprocessor(keras.layers.Layer):
     ([[0.0], [0.0]], [[1.0], [0.0]])
     """
 
-    def __init__(self, kinds, levels=None, skewed=(), max_levels=50, **kwargs):
+    def __init__(self, kinds, levels=None, skewed=(), max_levels=50, normal_scores=True, **kwargs):
         unknown = sorted(set(kinds.values()) - set(KINDS))
         if unknown or not kinds:
             raise ValueError(f"Expected columns of the kinds {KINDS}. Received: kinds={kinds!r}")
@@ -93,6 +96,7 @@ class TablePreprocessor(keras.layers.Layer):
         self.kinds = dict(kinds)
         self.levels: dict[str, list[str]] = {}
         self.max_levels = int(max_levels)
+        self.normal_scores = bool(normal_scores)
         numeric = [name for name, kind in kinds.items() if kind in ("numeric", "datetime")]
         boolean = [name for name, kind in kinds.items() if kind == "boolean"]
         self._number_names = numeric + boolean
@@ -185,7 +189,7 @@ class TablePreprocessor(keras.layers.Layer):
                 with np.errstate(over="ignore"):
                     values = (values - center[index]) / scale[index]
                 values = np.clip(values, -_FARTHEST, _FARTHEST)
-                if _is_very_skewed(values):
+                if self.normal_scores and _is_very_skewed(values):
                     skewed.append(name)
                     for array, learned in zip(scores, _normal_scores(values), strict=True):
                         array[index] = learned
@@ -372,6 +376,7 @@ class TablePreprocessor(keras.layers.Layer):
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "skewed": list(self.skewed),
             "max_levels": self.max_levels,
+            "normal_scores": self.normal_scores,
         }
 
 
