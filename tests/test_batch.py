@@ -446,7 +446,7 @@ def test_top_gives_the_lowest_scores_exactly(detector, folder, tmp_path, suffix,
     expected = scored.sort_values("score", kind="stable")[:11]
     found = read(output)
     assert found["score"].tolist() == expected["score"].tolist()
-    assert pd.to_numeric(found["amount"]).round(9).tolist()[:2] == [400.0, 400.0]
+    assert pd.to_numeric(found["amount"]).round(9).tolist()[:4] == [-90.0] * 2 + [400.0] * 2
 
 
 def test_explain_names_the_columns_that_weigh_most_with_what_was_expected(

@@ -246,7 +246,8 @@ class TablePreprocessor(keras.layers.Layer):
             values = tf.transpose(features)
             excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
-            is_known = tf.repeat(present, number_widths, axis=1)
+            column_of_feature = np.repeat(np.arange(len(first)), number_widths)
+            is_known = tf.gather(present, column_of_feature, axis=1)
             x.append(tf.where(is_known, values, tf.zeros_like(values)))
             observed.append(present)
         for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
