@@ -972,7 +972,9 @@ def test_a_row_without_any_cell_is_an_ordinary_row(table_detector, table):
     empty = table.iloc[:1].astype(object)
     empty[:] = None
     score = table_detector.score_samples(empty)[0]
-    assert score == pytest.approx(table_detector.scorer_.baseline, abs=0.5)
+    held_out = table_detector.scorer_.calibration_scores.numpy()
+    error = held_out.std() / np.sqrt(len(held_out))
+    assert score == pytest.approx(table_detector.scorer_.baseline, abs=3 * error)
     assert table_detector.predict(empty)[0] == 1
 
 
