@@ -151,7 +151,7 @@ def test_a_column_of_several_features_has_the_sum_of_their_log_probabilities(var
         ours = getattr(likelihood, method)(x, outputs)
         np.testing.assert_allclose(ours, np.stack([a, b + c, d], axis=1), rtol=1e-6)
     np.testing.assert_array_equal(
-        likelihood.feature_log_prob(x, outputs), plain.log_prob(x, outputs)
+        likelihood.log_prob_by_feature(x, outputs), plain.log_prob(x, outputs)
     )
 
 

@@ -52,6 +52,14 @@ def own_table(rows):
     return VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(rows)
 
 
+def test_they_take_each_numeric_column_once(own_table, rows):
+    encoder, decoder = own_table.encoder, own_table.decoder
+    skewed = np.exp(rows * [3, 1, 1, 1])
+    detector = VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(skewed)
+    assert detector.scorer_.preprocessor.skewed == []
+    assert VAEDetector(**SMALL).fit(skewed).scorer_.preprocessor.skewed != []
+
+
 @pytest.fixture(params=["own_images", "own_table"])
 def own(request):
     data = {"own_images": "digits", "own_table": "rows"}[request.param]

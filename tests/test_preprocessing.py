@@ -149,6 +149,8 @@ def test_a_very_skewed_column_is_given_as_normal_scores_besides():
         np.random.default_rng(0).normal(size=500),
         np.random.default_rng(0).lognormal(sigma=0.3, size=500),
         np.r_[np.zeros(490), np.arange(10)],  # skewed, but of few values
+        np.r_[np.repeat(np.arange(19.0), 9), 999.0],  # 20 values
+        np.quantile(np.random.default_rng(0).gamma(1.3, size=10**6), np.arange(0.5, 500) / 500),
         np.full(500, 7.0),
         np.full(5, np.nan),
     ],
@@ -158,20 +160,72 @@ def test_other_columns_take_one_feature(values):
     assert (layer.skewed, layer.column_widths) == ([], [1])
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.r_[np.repeat(np.arange(20.0), 9), 999.0],  # 21 values
+        np.quantile(np.random.default_rng(0).gamma(0.8, size=10**6), np.arange(0.5, 500) / 500),
+        -skewed_values(),
+    ],
+)
+def test_columns_just_skewed_enough_take_two(values):
+    assert adapted(values).skewed == ["c"]
+    layer = TablePreprocessor({"c": "numeric"}, normal_scores=False)
+    layer.adapt({"c": values})
+    assert (layer.skewed, layer.column_widths) == ([], [1])
+    assert TablePreprocessor.from_config(layer.get_config()).normal_scores is False
+
+
+def test_dates_take_one_feature():
+    assert adapted(1.7e9 - 1e6 * skewed_values(), "datetime").skewed == []
+
+
+def test_normal_scores_of_counts_have_their_own_resolution():
+    values = np.floor(5 * skewed_values())
+    layer = adapted(values)
+    scores = np.unique(features(layer, values)[:, 1])
+    np.testing.assert_allclose(layer.resolution[0], 1 / layer.scale.numpy()[0])
+    np.testing.assert_allclose(layer.resolution[1], np.median(np.diff(scores)), rtol=0.1)
+
+
+def test_each_column_has_its_own_features_in_their_order():
+    rng = np.random.default_rng(1)
+    arrays = {
+        "plain": rng.normal(size=500),
+        "first": skewed_values(),
+        "flag": rng.integers(0, 2, 500).astype(float),
+        "second": rng.permutation(-(skewed_values() ** 2)),
+        "last": rng.normal(size=500),
+    }
+    kinds = {name: "boolean" if name == "flag" else "numeric" for name in arrays}
+    layer = TablePreprocessor(kinds)
+    layer.adapt(arrays)
+    assert (layer.skewed, layer.column_widths) == (["first", "second"], [1, 2, 2, 1, 1])
+    alone = [
+        features(adapted(arrays[name], kinds[name]), arrays[name]) for name in layer.column_names
+    ]
+    x, observed = layer(arrays)
+    np.testing.assert_array_equal(x, np.concatenate(alone, axis=1))
+    assert observed.shape == (500, 5)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
-def test_normal_scores_rise_with_the_value_within_the_training_rows_and_beyond(sign):
+def test_normal_scores_rise_with_the_value_and_beyond_the_training_rows_by_1_at_most(sign):
     values = sign * skewed_values()
-    span = np.ptp(values)
-    grid = np.linspace(values.min() - 3 * span, values.max() + 3 * span, 20_001)
-    assert (np.diff(features(adapted(values), grid)[:, 1]) > 0).all()
+    layer = adapted(values)
+    low, high = values.min(), values.max()
+    assert (np.diff(features(layer, np.linspace(low, high, 20_001))[:, 1]) > 0).all()
+    scale = layer.scale.numpy()[0]
+    beyond = [low - 99 * scale, low - scale / 2, low, high, high + scale / 2, high + 99 * scale]
+    scores = features(layer, np.array(beyond))[:, 1]
+    np.testing.assert_allclose(np.diff(scores)[[0, 1, 3, 4]], 0.5, rtol=1e-4)
 
 
-def test_a_normal_score_does_not_depend_on_units_or_on_what_else_the_column_is_measured_in():
+def test_a_normal_score_depends_on_the_order_of_the_values_alone():
     values = skewed_values()
     scores = features(adapted(values), values)[:, 1]
-    np.testing.assert_allclose(
-        features(adapted(7 - 3 * values), 7 - 3 * values)[:, 1], -scores, atol=1e-4
-    )
+    mirrored = features(adapted(7 - 3 * values), 7 - 3 * values)[:, 1]
+    np.testing.assert_allclose(mirrored, -scores, atol=1e-4)
     cubes = features(adapted(values**3), values**3)[:, 1]
     np.testing.assert_allclose(cubes, scores, atol=0.1)
 
@@ -188,6 +242,7 @@ def test_equal_values_have_the_score_of_their_mean_rank():
     [
         np.r_[np.random.default_rng(0).normal(size=2000), 1e17, 1e17 + 16],
         np.r_[skewed_values(2000) * 1e-309, 0.1, 1.0],
+        np.r_[np.random.default_rng(0).normal(size=2000), 1e100, 1e101],
         np.r_[np.full(1_000_000, 3.0), 3 + 1e-12 * skewed_values(25)],
         np.r_[skewed_values(), 1.7e308, -1.7e308],
         1e15 + np.floor(10 * skewed_values()),

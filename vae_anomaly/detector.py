@@ -80,7 +80,8 @@ class VAEDetector(BaseDetector):
     normal_scores : bool, default True
         Whether very skewed numeric columns are modelled twice, as values and as normal scores of
         their ranks; see ``preprocessing.TablePreprocessor``. Their two log-probabilities are
-        added. False: each numeric column is one feature, and a row has one density.
+        added, so even "importance_weighted" estimates no density of the row then. Networks of
+        one's own take each numeric column once.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
         DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.

@@ -112,7 +112,10 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 )
         kinds, arrays = self._start(X)
         preprocessor = TablePreprocessor(
-            kinds, max_levels=self.max_levels, normal_scores=self.normal_scores
+            kinds,
+            max_levels=self.max_levels,
+            # A network of one's own knows how many features it takes.
+            normal_scores=self.normal_scores and self.encoder is None and self.decoder is None,
         )
         preprocessor.adapt(arrays)
 

@@ -178,8 +178,8 @@ class EncoderInput(keras.layers.Layer):
 
 
 def sum_of_columns(values, column_widths):
-    """Add up the features of each column: (..., sum(column_widths)) to (..., columns)."""
-    if max(column_widths) == 1:
+    """Add up the features of each column, (..., columns); with None, each is a column."""
+    if column_widths is None or max(column_widths) == 1:
         return values
     ends = np.cumsum(column_widths)
     padded = ops.concatenate([values, ops.zeros_like(values[..., :1])], axis=-1)

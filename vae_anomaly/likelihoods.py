@@ -38,7 +38,7 @@ class Likelihood(keras.layers.Layer):
         return self.log_prob(x, outputs)
 
     def log_prob(self, x, outputs):
-        """Log-density (or log-mass) of x, in nats, per feature.
+        """Log-density (or log-mass) of x, in nats, per column (by default one feature each).
 
         Parameters
         ----------
@@ -48,9 +48,13 @@ class Likelihood(keras.layers.Layer):
 
         Returns
         -------
-        tensor, (..., n_features)
+        tensor, (..., columns)
         """
         raise NotImplementedError
+
+    def log_prob_by_feature(self, x, outputs):
+        """Log-density per feature, (..., n_features), also where columns take several."""
+        return self.log_prob(x, outputs)
 
     def mean(self, outputs):
         """Expected x, (..., n_features), given decoder outputs (..., n_outputs)."""
@@ -137,13 +141,14 @@ class Gaussian(Likelihood):
             np.asarray(min_log_var, dtype="float32"), (n_features,)
         ).tolist()
         self.row_bound = float(row_bound)
-        widths = [1] * n_features if column_widths is None else [int(n) for n in column_widths]
-        if sum(widths) != n_features or min(widths) < 1:
-            raise ValueError(
-                f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
-                f"Received: column_widths={column_widths!r}"
-            )
-        self.column_widths = widths
+        self.column_widths = None
+        if column_widths is not None:
+            self.column_widths = [int(width) for width in column_widths]
+            if sum(self.column_widths) != n_features or min(self.column_widths) < 1:
+                raise ValueError(
+                    f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
+                    f"Received: column_widths={column_widths!r}"
+                )
         self.n_outputs = 2 * n_features if variance == "row" else n_features
         if not fixed:
             self.raw_log_var = self.add_weight(
@@ -169,10 +174,9 @@ class Gaussian(Likelihood):
         return log_var
 
     def log_prob(self, x, outputs):
-        return sum_of_columns(self.feature_log_prob(x, outputs), self.column_widths)
+        return sum_of_columns(self.log_prob_by_feature(x, outputs), self.column_widths)
 
-    def feature_log_prob(self, x, outputs):
-        """Log-density per feature, (..., n_features), also where columns take several."""
+    def log_prob_by_feature(self, x, outputs):
         x, outputs = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return normal_log_prob(x, self.mean(outputs), self.log_var(outputs))
 
@@ -243,7 +247,7 @@ class Categorical(Likelihood):
 
     .. math:: \log p(x|z) = \sum_l x_l \log \mathrm{softmax}(o)_l
 
-    Unlike the others it gives **one** log-probability for all its features.
+    It gives **one** log-probability for all its features.
 
     Parameters
     ----------

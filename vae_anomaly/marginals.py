@@ -90,7 +90,7 @@ class Marginals(keras.layers.Layer):
 
     def _densities(self, numbers, outputs, knots):
         x = np.repeat(knots[:, None, None], self._n_numbers, axis=2)
-        log_prob = numbers.feature_log_prob(x, outputs)
+        log_prob = numbers.log_prob_by_feature(x, outputs)
         return ops.logsumexp(log_prob, axis=1) - np.log(outputs.shape[0])
 
     def call(self, x):

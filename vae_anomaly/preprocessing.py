@@ -17,13 +17,15 @@ SOFT_CLIP = 15.0
 _LARGEST = 1e300
 # A spread below this counts as none: TensorFlow takes numbers not far from it for zeros.
 _SMALLEST_SCALE = 1e-300
-# A column of a larger skewness than this, and of more values, is given as normal scores besides.
+# Larger steps (in scales) count as this.
+_LARGEST_STEP = 1e6
+# Columns of a larger skewness, and of more values, take a second feature: their normal scores.
 _LARGEST_SKEWNESS = 2.0
 _FEW_VALUES = 20
-# Its normal scores are tabulated at so many of them, equally far apart.
+# Knots of the function from values to normal scores, equally far apart in scores.
 _N_KNOTS = 257
-# Training values that are farther out (in scales), and steps that are larger, count as this far.
-_FARTHEST = 1e6
+# Training values farther out (in scales) count as this, so that no cube of them overflows.
+_FARTHEST = 1e90
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -41,11 +43,12 @@ class TablePreprocessor(keras.layers.Layer):
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
 
-    A numeric column (or dates) with more than 20 values and a skewness beyond 2 or -2 takes two
-    features: the value, standardised, and its normal score, the normal quantile of its rank among
-    the training rows (van der Waerden 1952), standardised too. The first keeps how far out a value
-    is, the second tells the many small ones apart. Beyond the training rows normal scores go on
-    with the mean slope of the outermost tenth.
+    A numeric column (not dates) with more than 20 values and a skewness beyond 2 or -2 in the
+    training rows, outliers included, takes two features: the value, standardised, and its normal
+    score, the normal quantile of its rank among the training rows (van der Waerden 1952),
+    standardised too. The first keeps how far out a value is, the second tells the many small ones
+    apart. Beyond the training rows normal scores go on as the standardised value does, for 1 at
+    most. A Gaussian likelihood of such features needs the ``column_widths``.
 
     Center and scale are mean and standard deviation of the column after values beyond 10
     interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
@@ -59,12 +62,12 @@ class TablePreprocessor(keras.layers.Layer):
         In input order; kinds as in ``vae_anomaly.columns``.
     levels : mapping of categorical column name to list of str, or None
         Filled in by ``adapt``.
-    skewed : sequence of column names
-        Numeric columns that are given as normal scores besides; found by ``adapt``.
     max_levels : int
         Most frequent levels kept of a categorical column.
     normal_scores : bool
-        False: no column is given as normal scores besides.
+        False: each numeric column takes one feature.
+    skewed : sequence of column names
+        Numeric columns that take two features; found by ``adapt``.
     **kwargs
         ``name`` of ``keras.layers.Layer``.
 
@@ -85,7 +88,7 @@ class TablePreprocessor(keras.layers.Layer):
     ([[0.0], [0.0]], [[1.0], [0.0]])
     """
 
-    def __init__(self, kinds, levels=None, skewed=(), max_levels=50, normal_scores=True, **kwargs):
+    def __init__(self, kinds, levels=None, max_levels=50, normal_scores=True, skewed=(), **kwargs):
         unknown = sorted(set(kinds.values()) - set(KINDS))
         if unknown or not kinds:
             raise ValueError(f"Expected columns of the kinds {KINDS}. Received: kinds={kinds!r}")
@@ -103,28 +106,23 @@ class TablePreprocessor(keras.layers.Layer):
         self._category_names = [name for name, kind in kinds.items() if kind == "categorical"]
         self.column_names = self._number_names + self._category_names
         self.n_numeric, self.n_boolean = len(numeric), len(boolean)
-        self.center = self._weight("center", len(self._number_names), "zeros")
-        self.scale = self._weight("scale", len(self._number_names), "ones")
-        self.step = self._weight("step", len(self._number_names), "zeros")
-        # Per numeric column: where its normal scores have their knots, in scales from the center;
-        # the first and the last score; slopes below and above; the step of the scores.
+        self.center = self._weight("center", (len(self._number_names),), "zeros")
+        self.scale = self._weight("scale", (len(self._number_names),), "ones")
+        self.step = self._weight("step", (len(self._number_names),), "zeros")
+        # Normal scores per numeric column, where it is skewed: the values (in scales from the
+        # center) at the knots; the lowest and the highest score; the step of the scores.
         self.knots = self._weight("knots", (len(numeric), _N_KNOTS), "zeros")
         self.score_range = self._weight("score_range", (len(numeric), 2), "zeros")
-        self.score_slope = self._weight("score_slope", (len(numeric), 2), "zeros")
-        self.score_step = self._weight("score_step", len(numeric), "zeros")
+        self.score_step = self._weight("score_step", (len(numeric),), "zeros")
         self.skewed = list(skewed)
-        self.missing_share = self._weight("missing_share", len(self.column_names), "zeros")
+        self.missing_share = self._weight("missing_share", (len(self.column_names),), "zeros")
         if levels or not self._category_names:
             self._set_levels(levels or {})
         self.built = True
 
-    def _weight(self, name, size, initializer):
+    def _weight(self, name, shape, initializer):
         return self.add_weight(
-            shape=np.atleast_1d(size),
-            dtype="float64",
-            initializer=initializer,
-            trainable=False,
-            name=name,
+            shape=shape, dtype="float64", initializer=initializer, trainable=False, name=name
         )
 
     def _set_levels(self, levels):
@@ -150,12 +148,10 @@ class TablePreprocessor(keras.layers.Layer):
     @property
     def resolution(self):
         """Step between neighbouring values of each numeric feature, in scales: 0 if continuous."""
-        steps = []
-        for index, name in enumerate(self._number_names[: self.n_numeric]):
-            steps.append(min(self.step[index] / self.scale[index], _FARTHEST))
-            if name in self.skewed:
-                steps.append(self.score_step[index])
-        return np.array(steps, dtype=np.float64)
+        steps = np.minimum((self.step / self.scale).numpy()[: self.n_numeric], _LARGEST_STEP)
+        both = np.column_stack([steps, self.score_step.numpy()])
+        widths = np.array(self.column_widths[: self.n_numeric], dtype=int)
+        return both[widths[:, None] > [0, 1]]
 
     def adapt(self, arrays):
         """Learn center, scale, step and levels from training columns.
@@ -172,7 +168,8 @@ class TablePreprocessor(keras.layers.Layer):
         """
         center, scale, step = np.zeros((3, len(self._number_names)))
         scale += 1.0
-        scores = [np.zeros(weight.shape) for weight in self._score_weights]
+        knots, score_range = np.zeros(self.knots.shape), np.zeros(self.score_range.shape)
+        score_step = np.zeros(self.score_step.shape)
         missing, skewed = [], []
         for index, name in enumerate(self._number_names):
             values = np.asarray(arrays[name], dtype=np.float64)
@@ -184,15 +181,17 @@ class TablePreprocessor(keras.layers.Layer):
             missing.append(np.isnan(values).mean())
             values = values[~np.isnan(values)]
             if self.kinds[name] != "boolean" and values.size:
+                distinct = np.unique(values)
                 center[index], scale[index] = _center_and_scale(values)
-                step[index] = _step(values)
+                step[index] = _step(distinct)
+                if not self.normal_scores or self.kinds[name] != "numeric":
+                    continue
                 with np.errstate(over="ignore"):
                     values = (values - center[index]) / scale[index]
                 values = np.clip(values, -_FARTHEST, _FARTHEST)
-                if self.normal_scores and _is_very_skewed(values):
+                if len(distinct) > _FEW_VALUES and _is_very_skewed(values):
                     skewed.append(name)
-                    for array, learned in zip(scores, _normal_scores(values), strict=True):
-                        array[index] = learned
+                    knots[index], score_range[index], score_step[index] = _normal_scores(values)
         levels = {}
         for name in self._category_names:
             texts = np.asarray(arrays[name], dtype=object)
@@ -203,8 +202,9 @@ class TablePreprocessor(keras.layers.Layer):
         self.center.assign(center)
         self.scale.assign(scale)
         self.step.assign(step)
-        for weight, array in zip(self._score_weights, scores, strict=True):
-            weight.assign(array)
+        self.knots.assign(knots)
+        self.score_range.assign(score_range)
+        self.score_step.assign(score_step)
         self.skewed = skewed
         self.missing_share.assign(missing)
         self._set_levels(levels)
@@ -233,21 +233,20 @@ class TablePreprocessor(keras.layers.Layer):
             raw = tf.concat([raw[:, : self.n_numeric], boolean], axis=1)
             values = tf.clip_by_value((raw - self.center) / self.scale, -_LARGEST, _LARGEST)
             values = tf.where(present, values, tf.zeros_like(values))
-            number_widths = self.column_widths[: len(self._number_names)]
-            first = np.cumsum(number_widths) - number_widths
-            features = tf.transpose(values)
+            is_known = present
             if self.skewed:
+                widths_of_numbers = self.column_widths[: len(self._number_names)]
+                column_of_feature = np.repeat(np.arange(len(widths_of_numbers)), widths_of_numbers)
                 columns = [self._number_names.index(name) for name in self.skewed]
-                features = tf.concat([features, self._scores(features, columns)], axis=0)
-                order = np.zeros(sum(number_widths), dtype=int)
-                order[first] = np.arange(len(first))
-                order[first[columns] + 1] = len(first) + np.arange(len(columns))
-                features = tf.gather(features, order)
-            values = tf.transpose(features)
+                order = column_of_feature.copy()
+                order[np.cumsum(widths_of_numbers)[columns] - 1] = len(
+                    widths_of_numbers
+                ) + np.arange(len(columns))
+                values = tf.concat([values, self._scores(values, columns)], axis=1)
+                values = tf.gather(values, order, axis=1)
+                is_known = tf.gather(present, column_of_feature, axis=1)
             excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
-            column_of_feature = np.repeat(np.arange(len(first)), number_widths)
-            is_known = tf.gather(present, column_of_feature, axis=1)
             x.append(tf.where(is_known, values, tf.zeros_like(values)))
             observed.append(present)
         for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
@@ -261,24 +260,20 @@ class TablePreprocessor(keras.layers.Layer):
             tf.cast(tf.concat(observed, axis=1), tf.float32),
         )
 
-    @property
-    def _score_weights(self):
-        return self.knots, self.score_range, self.score_slope, self.score_step
-
     def _scores(self, values, columns):
-        """Normal scores of the columns of these numbers; (columns, n) of (all columns, n)."""
-        values = tf.gather(values, columns)
-        knots, ends, slopes = (tf.gather(w, columns) for w in self._score_weights[:3])
+        """Normal scores of some of these columns, (n, len(columns)), of (n, all columns)."""
+        values = tf.transpose(tf.gather(values, columns, axis=1))
+        knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
         below = tf.searchsorted(knots, values, side="right") - 1
         below = tf.clip_by_value(below, 0, _N_KNOTS - 2)
         start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
         width = tf.maximum(end - start, _SMALLEST_SCALE)
         share = tf.clip_by_value((values - start) / width, 0.0, 1.0)
-        low, high = ends[:, :1], ends[:, 1:]
+        low, high = score_range[:, :1], score_range[:, 1:]
         scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (_N_KNOTS - 1))
-        scores += tf.minimum(values - knots[:, :1], 0.0) * slopes[:, :1]
-        scores += tf.maximum(values - knots[:, -1:], 0.0) * slopes[:, 1:]
-        return tf.clip_by_value(scores, -_LARGEST, _LARGEST)
+        scores -= tf.clip_by_value(knots[:, :1] - values, 0.0, 1.0)
+        scores += tf.clip_by_value(values - knots[:, -1:], 0.0, 1.0)
+        return tf.transpose(scores)
 
     def inverse(self, x):
         """Turn model means back into columns in the units of the input.
@@ -527,33 +522,23 @@ def _center_and_scale(values):
 
 
 def _is_very_skewed(values):
-    if len(np.unique(values)) <= _FEW_VALUES:
-        return False
+    # SciPy divides by the mean, which may be next to nothing.
     with np.errstate(over="ignore"):
         return abs(skew(values)) > _LARGEST_SKEWNESS
 
 
 def _normal_scores(values):
-    """Knots, range, slopes and step of the normal scores of a column, for ``TablePreprocessor``."""
+    """Values at the knots, range and step of the normal scores of a column."""
     distinct, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
-    share = (np.cumsum(counts) - counts / 2) / len(values)
-    scores = norm.ppf(share)
+    scores = norm.ppf((np.cumsum(counts) - counts / 2) / len(values))
     center, scale = _center_and_scale(scores[rank])
     scores = (scores - center) / scale
-    # Secants of the outermost tenth of the rows, though not of fewer than two values.
-    low = max(1, np.searchsorted(share, share[0] + 0.1))
-    high = min(len(share) - 2, np.searchsorted(share, share[-1] - 0.1) - 1)
-    slopes = [
-        (scores[j] - scores[i]) / max(distinct[j] - distinct[i], _SMALLEST_SCALE)
-        for i, j in ((0, low), (high, -1))
-    ]
-    low_end, high_end = scores[0], scores[-1]
-    knots = np.interp(np.linspace(low_end, high_end, _N_KNOTS), scores, distinct)
-    return knots, (low_end, high_end), slopes, _step(scores)
+    knots = np.interp(np.linspace(scores[0], scores[-1], _N_KNOTS), scores, distinct)
+    return knots, scores[[0, -1]], _step(scores)
 
 
-def _step(values):
-    distinct = np.unique(values)
+def _step(distinct):
+    """Median step between neighbouring values, for sorted ones that differ."""
     if distinct.size < 2:
         return 0.0
     with np.errstate(over="ignore"):
