@@ -257,12 +257,15 @@ def test_features_are_finite_and_rise_with_the_value_at_the_limits_of_float64(va
     assert (np.diff(x, axis=0) >= 0).all()
 
 
-def test_the_inverse_of_a_very_skewed_column_is_that_of_its_value():
-    values = skewed_values()
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_inverse_of_a_very_skewed_column_is_that_of_its_score(sign):
+    values = sign * skewed_values()
     layer = adapted(values)
     x = features(layer, values)
-    x[:, 1] = 0.0
+    x[:, 0] = 0.0
     np.testing.assert_allclose(layer.inverse(x)["c"], values, rtol=1e-4)
+    far = layer.inverse(np.array([[0.0, -9.0], [0.0, 9.0]]))["c"]
+    np.testing.assert_allclose(far, [values.min(), values.max()])
 
 
 def test_a_very_skewed_column_survives_config_and_weights():

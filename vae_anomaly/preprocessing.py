@@ -275,6 +275,16 @@ class TablePreprocessor(keras.layers.Layer):
         scores += tf.clip_by_value(values - knots[:, -1:], 0.0, 1.0)
         return tf.transpose(scores)
 
+    def _values_of_scores(self, scores, columns):
+        """Undo ``_scores``: values in scales from the center, (n, len(columns))."""
+        knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
+        low, high = score_range[:, :1], score_range[:, 1:]
+        place = tf.clip_by_value((tf.transpose(scores) - low) / (high - low), 0.0, 1.0)
+        place *= _N_KNOTS - 1
+        below = tf.clip_by_value(tf.cast(place, tf.int32), 0, _N_KNOTS - 2)
+        start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
+        return tf.transpose(start + (place - tf.cast(below, tf.float64)) * (end - start))
+
     def inverse(self, x):
         """Turn model means back into columns in the units of the input.
 
@@ -285,7 +295,8 @@ class TablePreprocessor(keras.layers.Layer):
         Returns
         -------
         dict of column name to array (n,), in input order
-            Numbers as float64 (a boolean column: the probability of 1); categories as the
+            Numbers as float64 (a boolean column: the probability of 1), of very skewed columns
+            by their normal scores, so within the range of the training rows; categories as the
             most probable level, "" for the slot of unknown values.
         """
         arrays = {}
@@ -317,6 +328,12 @@ class TablePreprocessor(keras.layers.Layer):
             values = tf.gather(x, first, axis=1)
             excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
+            if self.skewed:
+                skewed = [self._number_names.index(name) for name in self.skewed]
+                of_scores = self._values_of_scores(tf.gather(x, first[skewed] + 1, axis=1), skewed)
+                order = np.arange(n_numbers)
+                order[skewed] = n_numbers + np.arange(len(skewed))
+                values = tf.gather(tf.concat([values, of_scores], axis=1), order, axis=1)
             columns = tf.unstack(values * self.scale + self.center, num=n_numbers, axis=1)
             tensors.update(zip(self._number_names, columns, strict=True))
         start = sum(widths[:n_numbers])
