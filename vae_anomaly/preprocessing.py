@@ -235,16 +235,16 @@ class TablePreprocessor(keras.layers.Layer):
             values = tf.where(present, values, tf.zeros_like(values))
             is_known = present
             if self.skewed:
-                widths_of_numbers = self.column_widths[: len(self._number_names)]
-                column_of_feature = np.repeat(np.arange(len(widths_of_numbers)), widths_of_numbers)
-                columns = [self._number_names.index(name) for name in self.skewed]
-                order = column_of_feature.copy()
-                order[np.cumsum(widths_of_numbers)[columns] - 1] = len(
-                    widths_of_numbers
-                ) + np.arange(len(columns))
-                values = tf.concat([values, self._scores(values, columns)], axis=1)
-                values = tf.gather(values, order, axis=1)
+                n_numbers = len(self._number_names)
+                number_widths = self.column_widths[:n_numbers]
+                column_of_feature = np.repeat(np.arange(n_numbers), number_widths)
                 is_known = tf.gather(present, column_of_feature, axis=1)
+                columns = self._skewed_columns
+                values = tf.concat([values, self._scores(values, columns)], axis=1)
+                # Behind the value of its column comes each score.
+                order = column_of_feature.copy()
+                order[np.cumsum(number_widths)[columns] - 1] = n_numbers + np.arange(len(columns))
+                values = tf.gather(values, order, axis=1)
             excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
             x.append(tf.where(is_known, values, tf.zeros_like(values)))
@@ -259,6 +259,10 @@ class TablePreprocessor(keras.layers.Layer):
             tf.cast(tf.concat(x, axis=1), tf.float32),
             tf.cast(tf.concat(observed, axis=1), tf.float32),
         )
+
+    @property
+    def _skewed_columns(self):
+        return [self._number_names.index(name) for name in self.skewed]
 
     def _scores(self, values, columns):
         """Normal scores of some of these columns, (n, len(columns)), of (n, all columns)."""
@@ -329,7 +333,7 @@ class TablePreprocessor(keras.layers.Layer):
             excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
             values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
             if self.skewed:
-                skewed = [self._number_names.index(name) for name in self.skewed]
+                skewed = self._skewed_columns
                 of_scores = self._values_of_scores(tf.gather(x, first[skewed] + 1, axis=1), skewed)
                 order = np.arange(n_numbers)
                 order[skewed] = n_numbers + np.arange(len(skewed))
