@@ -266,6 +266,11 @@ def test_the_inverse_of_a_very_skewed_column_is_that_of_its_score(sign):
     np.testing.assert_allclose(layer.inverse(x)["c"], values, rtol=1e-4)
     far = layer.inverse(np.array([[0.0, -9.0], [0.0, 9.0]]))["c"]
     np.testing.assert_allclose(far, [values.min(), values.max()])
+    few_others = sign * np.r_[np.zeros(9950), np.exp(5 + np.random.default_rng(0).normal(size=50))]
+    layer = adapted(few_others)
+    x = features(layer, few_others)
+    assert np.abs(x[:, 1]).max() > SOFT_CLIP
+    np.testing.assert_allclose(layer.inverse(x)["c"], few_others, rtol=1e-4, atol=1e-6)
 
 
 def test_a_very_skewed_column_survives_config_and_weights():

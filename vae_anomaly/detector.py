@@ -28,9 +28,9 @@ class VAEDetector(BaseDetector):
     score_type : str, default "composite"
         "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
         mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
-        "importance_weighted" (an estimate of log p(x), Burda et al. 2016), "elbo" or
-        "reconstruction_error"; see ``scoring.AnomalyScorer``. Measured in the
-        preprocessed (standardised) space.
+        "importance_weighted" (an estimate of log p(x), Burda et al. 2016; but see
+        ``normal_scores``), "elbo" or "reconstruction_error"; see ``scoring.AnomalyScorer``.
+        Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
         rows is, judged by the held-out rows.
@@ -80,8 +80,9 @@ class VAEDetector(BaseDetector):
     normal_scores : bool, default True
         Whether very skewed numeric columns are modelled twice, as values and as normal scores of
         their ranks; see ``preprocessing.TablePreprocessor``. Their two log-probabilities are
-        added, so even "importance_weighted" estimates no density of the row then. Networks of
-        one's own take each numeric column once.
+        added, so even "importance_weighted" estimates no density of the row then. Expected values
+        and samples of such columns are within the range of the training rows. Networks of one's
+        own take each numeric column once.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
         DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.

@@ -47,8 +47,8 @@ class TablePreprocessor(keras.layers.Layer):
     training rows, outliers included, takes two features: the value, standardised, and its normal
     score, the normal quantile of its rank among the training rows (van der Waerden 1952),
     standardised too. The first keeps how far out a value is, the second tells the many small ones
-    apart. Beyond the training rows normal scores go on as the standardised value does, for 1 at
-    most. A Gaussian likelihood of such features needs the ``column_widths``.
+    apart. Beyond the training rows normal scores go on with slope 1 per scale, by 1 at most. A
+    Gaussian likelihood of such features needs the ``column_widths``.
 
     Center and scale are mean and standard deviation of the column after values beyond 10
     interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
@@ -329,12 +329,14 @@ class TablePreprocessor(keras.layers.Layer):
         widths = self.column_widths
         if n_numbers:
             first = np.cumsum(widths[:n_numbers]) - widths[:n_numbers]
-            values = tf.gather(x, first, axis=1)
-            excess = tf.math.expm1(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
-            values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
+            numbers = x[:, : sum(widths[:n_numbers])]
+            excess = tf.math.expm1(tf.nn.relu(tf.abs(numbers) - SOFT_CLIP))
+            numbers = tf.clip_by_value(numbers, -SOFT_CLIP, SOFT_CLIP) + tf.sign(numbers) * excess
+            values = tf.gather(numbers, first, axis=1)
             if self.skewed:
                 skewed = self._skewed_columns
-                of_scores = self._values_of_scores(tf.gather(x, first[skewed] + 1, axis=1), skewed)
+                scores = tf.gather(numbers, first[skewed] + 1, axis=1)
+                of_scores = self._values_of_scores(scores, skewed)
                 order = np.arange(n_numbers)
                 order[skewed] = n_numbers + np.arange(len(skewed))
                 values = tf.gather(tf.concat([values, of_scores], axis=1), order, axis=1)

@@ -57,7 +57,7 @@ class AnomalyScorer(keras.Model):
 
         - reconstruction probability: (1/K) sum_k log p(x|z_k)  (An & Cho 2015);
         - importance weighted: log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2016,
-          equation 8), an estimate of log p(x);
+          equation 8), an estimate of log p(x), where each column takes part once;
         - elbo: reconstruction probability - KL(q(z|x) || p(z));
         - composite: a weighted mean of two views of a row, the elbo (how well it goes together)
           and sum_d log p(x_d), the columns' marginals (``marginals.Marginals``: how common its
