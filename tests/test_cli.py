@@ -209,6 +209,14 @@ def test_info_says_how_each_kind_is_modelled_and_in_what_units(workspace):
     assert any(line.startswith("categorical: categorical likelihood") for line in lines)
 
 
+def test_info_says_which_columns_are_modelled_twice(tmp_path, table):
+    VAEDetector(hidden_units=(4,), max_steps=2, random_state=0).fit(table).save(tmp_path / "m")
+    lines = run("info", tmp_path / "m").stdout.splitlines()
+    said = "Gaussian likelihood of (value - center) / scale"
+    assert f"numeric (amount): {said}, and of its normal score; units: as given" in lines
+    assert f"numeric (count): {said}; units: as given" in lines
+
+
 def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
     description = artifact.read(workspace / "m")
     by_name = {column["name"]: column for column in description["schema"]}

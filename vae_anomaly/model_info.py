@@ -94,19 +94,21 @@ def _print_columns(console, description):
                 ),
             )
         )
-    # Kinds, with what is done with them; an ordered set.
-    notes = dict.fromkeys(
-        f"{column['kind']}: {column['treatment']}"
-        + (f"; units: {column['units']}" if "units" in column else "")
-        for column in description["schema"]
-    )
+    # Of which columns each kind and treatment is.
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for column in description["schema"]:
+        units = f"; units: {column['units']}" if "units" in column else ""
+        key = column["kind"], column["treatment"] + units
+        names_of.setdefault(key, []).append(column["name"])
     for name, kind in (description["params"].get("kinds") or {}).items():
         if kind not in KINDS:
             schema.add_row(Text(name), kind)
-            notes[f"{kind}: {_TREATMENTS[kind]}"] = None
+            names_of.setdefault((kind, _TREATMENTS[kind]), []).append(name)
     console.print(schema)
-    for note in notes:
-        console.print(note, highlight=False, markup=False)
+    kinds = [kind for kind, _ in names_of]
+    for (kind, treatment), names in names_of.items():
+        which = f" ({_listed(names, 20)})" if kinds.count(kind) > 1 else ""
+        console.print(f"{kind}{which}: {treatment}", highlight=False, markup=False)
 
 
 def _listed(names, most):
