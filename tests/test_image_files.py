@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vae_anomaly import ImageFolder, VAEDetector, image_files, image_scoring
 from vae_anomaly.image_files import ImageFileError, files_in, read_images
-from vae_anomaly.preprocessing import ImagePreprocessor
+from vae_anomaly.image_preprocessing import ImagePreprocessor
 
 SHAPES = [(8, 8, 1), (9, 13, 3), (16, 12, 1)]
 

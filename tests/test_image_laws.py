@@ -12,10 +12,10 @@ import pytest
 from vae_anomaly import AutoencoderDetector, VAEDetector, load_detector
 from vae_anomaly.builders import PIXEL_LIKELIHOODS
 from vae_anomaly.image_likelihoods import RoughnessGaussian
+from vae_anomaly.image_preprocessing import ImagePreprocessor
 from vae_anomaly.likelihoods import Bernoulli
 from vae_anomaly.models import VAE
 from vae_anomaly.networks import conv_decoder, conv_encoder
-from vae_anomaly.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring import SCORE_TYPES
 
 SMALL = {"hidden_units": (8,), "filters": (4,), "latent_dim": 3, "n_draws": 2, "random_state": 0}

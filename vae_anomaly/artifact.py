@@ -243,8 +243,9 @@ def unpack_scorer(model_args, config, weights):
         The weights are not those of the model.
     """
     from vae_anomaly.builders import build_image_model, build_table_model
+    from vae_anomaly.image_preprocessing import ImagePreprocessor
     from vae_anomaly.image_scoring import ImageScorer
-    from vae_anomaly.preprocessing import ImagePreprocessor, TablePreprocessor
+    from vae_anomaly.preprocessing import TablePreprocessor
     from vae_anomaly.scoring import AnomalyScorer
 
     config = dict(config)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from vae_anomaly.builders import build_image_model
 from vae_anomaly.image_likelihoods import RoughnessGaussian, roughness
+from vae_anomaly.image_preprocessing import ImagePreprocessor
 from vae_anomaly.image_scoring import (
     ImageScorer,
     n_images_at_once,
@@ -15,7 +16,6 @@ from vae_anomaly.image_scoring import (
     some_images,
 )
 from vae_anomaly.networks import default_filters, is_large
-from vae_anomaly.preprocessing import ImagePreprocessor
 
 # Steps where `max_steps` is None: small images cost little each, and gain by more.
 _LARGE_IMAGE_STEPS = 1500

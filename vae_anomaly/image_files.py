@@ -52,9 +52,9 @@ class ImageFolder:
         A folder with images in it and in its sub-folders, or the files themselves.
     image_shape : (int, int, int) or None
         Height, width and channels (1 or 3) to which all images are brought, by the operations of
-        ``preprocessing.ImagePreprocessor``. None: the most frequent size, shrunk to 64 pixels on
-        the longer side if that is larger, with 8 pixels or more on the shorter one; grey if all
-        files are grey. A detector brings the images that it scores to its own shape.
+        ``image_preprocessing.ImagePreprocessor``. None: the most frequent size, shrunk to 64
+        pixels on the longer side if that is larger, with 8 pixels or more on the shorter one; grey
+        if all files are grey. A detector brings the images that it scores to its own shape.
 
     Attributes
     ----------
@@ -234,7 +234,7 @@ def decode(encoded, image_shape):
     """
     import tensorflow as tf
 
-    from vae_anomaly.preprocessing import with_shape
+    from vae_anomaly.image_preprocessing import with_shape
 
     stored = tf.io.decode_image(encoded, expand_animations=False)
 

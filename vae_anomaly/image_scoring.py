@@ -31,7 +31,7 @@ def preprocessed(preprocessor, images, rows):
 
     Parameters
     ----------
-    preprocessor : vae_anomaly.preprocessing.ImagePreprocessor
+    preprocessor : vae_anomaly.image_preprocessing.ImagePreprocessor
     images : array (n, height, width, channels) or vae_anomaly.image_files.ImageFolder
     rows : int array
     """
@@ -66,7 +66,7 @@ class ImageScorer(AnomalyScorer):
 
     Parameters
     ----------
-    preprocessor : vae_anomaly.preprocessing.ImagePreprocessor
+    preprocessor : vae_anomaly.image_preprocessing.ImagePreprocessor
     model, score_type, n_draws, n_calibration, seed, **kwargs
         As in ``AnomalyScorer``.
     """  # noqa: E501
