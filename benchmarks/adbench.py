@@ -73,7 +73,7 @@ def contenders(names: list[str], params: dict[str, Any]) -> tuple[list[Contender
                 found.append(Contender(name, {}, [name]))
             continue
         import vae_anomaly
-        from vae_anomaly.scoring import SCORE_TYPES
+        from vae_anomaly.scoring.scorer import SCORE_TYPES
 
         own = getattr(vae_anomaly, name)().get_params()
         known |= set(own)
@@ -110,7 +110,7 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
     import keras
 
     import vae_anomaly
-    from vae_anomaly.scoring import AnomalyScorer
+    from vae_anomaly.scoring.scorer import AnomalyScorer
 
     # One trace per detector is no reason for TensorFlow to warn.
     logging.getLogger("tensorflow").setLevel("ERROR")

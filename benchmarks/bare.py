@@ -16,7 +16,7 @@ def seconds(function, repeats=1, at_least=0.0):
 
 def compare_with_bare(detector, result):
     """Time the matrix products of a fitted detector, and nothing else; add ratios to them."""
-    from vae_anomaly.scoring import _CHUNK_ROWS
+    from vae_anomaly.scoring.scorer import _CHUNK_ROWS
 
     model, n_draws = detector.scorer_.model, detector.scorer_.n_draws
     networks = [

@@ -24,7 +24,7 @@ def detector_scores(train, test, seed, params) -> dict[str, np.ndarray]:
     import keras
 
     from vae_anomaly import VAEDetector
-    from vae_anomaly.scoring import AnomalyScorer
+    from vae_anomaly.scoring.scorer import AnomalyScorer
 
     keras.backend.clear_session()
     detector = VAEDetector(random_state=seed, **params).fit(train)
@@ -40,8 +40,8 @@ def detector_scores(train, test, seed, params) -> dict[str, np.ndarray]:
 
 def steps(X) -> np.ndarray:
     """Step of each column, 0 for those that count as continuous."""
-    from vae_anomaly.builders import MIN_LOG_VAR_RANGE
-    from vae_anomaly.preprocessing import TablePreprocessor
+    from vae_anomaly.tables.preprocessing import TablePreprocessor
+    from vae_anomaly.vae.builders import MIN_LOG_VAR_RANGE
 
     names = [f"x{j}" for j in range(X.shape[1])]
     layer = TablePreprocessor(dict.fromkeys(names, "numeric"))
@@ -63,7 +63,7 @@ def scores_of(way, train, test, seed, params) -> dict[str, np.ndarray]:
     if way == "dequantise":
         noise = np.random.default_rng(seed).uniform(-0.5, 0.5, train.shape)
         train = train + noise * step
-    from vae_anomaly.preprocessing import TablePreprocessor
+    from vae_anomaly.tables.preprocessing import TablePreprocessor
 
     zeros = mock.PropertyMock(return_value=np.zeros(train.shape[1]))
     with mock.patch.object(TablePreprocessor, "resolution", zeros):

@@ -4,7 +4,7 @@
 
 3000 rows of 30 columns train; 1000 are scored: most are typical, 50 are far away, 10 are infinite,
 40 lack a third of their cells. Relative is the difference as a share of 1 + the largest absolute
-value among the row's score and contributions, which ``vae_anomaly.export.TOLERANCE`` bounds.
+value among the row's score and contributions (bound: ``vae_anomaly.serving.export.TOLERANCE``).
 """
 
 import pathlib
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.scoring import SCORE_TYPES
+from vae_anomaly.scoring.scorer import SCORE_TYPES
 
 BATCH_SIZES = (1, 2, 7, 32, 100, 256, 1000)
 

@@ -178,7 +178,7 @@ def own_scores(task, train, tests) -> Iterator[tuple[str, str, np.ndarray, dict]
     import keras
 
     import vae_anomaly
-    from vae_anomaly.image_scoring import ImageScorer
+    from vae_anomaly.scoring.images import ImageScorer
 
     # One trace per detector is no reason for TensorFlow to warn.
     logging.getLogger("tensorflow").setLevel("ERROR")

@@ -1,4 +1,4 @@
-"""Load on ``vae_anomaly.serve``: latency and requests per second of several clients.
+"""Load on the development server: latency and requests per second of several clients.
 
 A network of the shape of the default one for 30 columns, untrained, behind the same server in four
 ways; or any model that is laid out for TensorFlow Serving, with ``--url`` any server of one.
@@ -66,7 +66,7 @@ def server(folder, contender):
     import numpy as np
     import uvicorn
 
-    from vae_anomaly import serve
+    from vae_anomaly.serving.dev_server import serve
 
     class KerasPredict(serve.ServedModel):
         network = keras.models.load_model(folder / "network.keras")

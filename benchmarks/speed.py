@@ -124,7 +124,7 @@ def measure_time(name, n_rows, n_steps, repeats):
     if contender.budget:
         defaults = vars(cls(**contender.params))
         if contender.module == "vae_anomaly":
-            from vae_anomaly.estimator import TABLE_DEFAULTS
+            from vae_anomaly.detectors.base import TABLE_DEFAULTS
 
             defaults = {**defaults, **TABLE_DEFAULTS}
         batch_size = min(defaults["batch_size"], n_rows)

@@ -22,7 +22,8 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet  # noqa: F401
 
-from vae_anomaly import artifact, batch
+from vae_anomaly.batch import run as batch
+from vae_anomaly.detectors import artifact
 
 ROWS = {"points": 9, "moments": 30}
 CHUNK_ROWS = 3

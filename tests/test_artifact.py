@@ -9,8 +9,9 @@ import joblib
 import numpy as np
 import pytest
 
-from vae_anomaly import VAEDetector, artifact, load_detector
-from vae_anomaly.artifact import ArtifactError
+from vae_anomaly import VAEDetector, load_detector
+from vae_anomaly.detectors import artifact
+from vae_anomaly.detectors.artifact import ArtifactError
 
 FILES = {"detector.json", "manifest.json", "weights.npz"}
 
@@ -267,7 +268,7 @@ def test_the_schema_can_be_read_without_tensorflow(saved):
 
 
 def test_the_thousandth_weight_comes_after_the_hundredth():
-    from vae_anomaly.artifact import _number
+    from vae_anomaly.detectors.artifact import _number
 
     names = [f"w{index:03d}" for index in (1000, 101, 7)]
     assert sorted(names, key=_number) == ["w007", "w101", "w1000"]

@@ -17,9 +17,9 @@ import pyarrow.parquet
 import pytest
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.batch import TooManyBadRowsError, find_inputs, iter_scored, score_files
-from vae_anomaly.table_files import TableError
-from vae_anomaly.table_writer import TableWriter
+from vae_anomaly.batch.run import TooManyBadRowsError, find_inputs, iter_scored, score_files
+from vae_anomaly.tables.files import TableError
+from vae_anomaly.tables.writer import TableWriter
 
 ROOT = pathlib.Path(__file__).parents[1]
 SUFFIXES = ["csv", "tsv", "csv.gz", "csv.zst", "parquet"]
@@ -100,7 +100,7 @@ def test_every_format_gives_every_row_its_score_in_order(detector, new, folder, 
 def test_the_output_does_not_depend_on_the_chunk_size(
     detector, folder, whole, tmp_path, chunk_rows, monkeypatch
 ):
-    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 5000)
+    monkeypatch.setattr("vae_anomaly.tables.csv_rows._BLOCK_BYTES", 5000)
     lines = (folder / "new.csv").read_bytes().splitlines(keepends=True)[:101]
     (tmp_path / "new.csv").write_bytes(b"".join(lines))
     score_files(tmp_path / "new.csv", detector, tmp_path / "out.csv", chunk_rows=chunk_rows)

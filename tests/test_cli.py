@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from vae_anomaly import VAEDetector, artifact, cli
-from vae_anomaly.scoring import SCORE_TYPES
+from vae_anomaly import VAEDetector, cli
+from vae_anomaly.detectors import artifact
+from vae_anomaly.scoring.scorer import SCORE_TYPES
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_anomaly.columns import (
+from vae_anomaly.tables.columns import (
     arrays_frame,
     category_text,
     frame_arrays,

@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
-from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
-from vae_anomaly.thresholds import p_values
+from vae_anomaly.scoring.calibration import p_values
+from vae_anomaly.scoring.scorer import SCORE_TYPES, AnomalyScorer
 
 BOTH = pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
 SMALL = {"hidden_units": (4,), "latent_dim": 2, "max_steps": 2, "random_state": 0}

@@ -9,8 +9,11 @@ import pytest
 import tensorflow as tf
 from test_cli import assert_one_line_error, run, run_process
 
-from vae_anomaly import ImageFolder, VAEDetector, artifact, batch, cli, image_batch
-from vae_anomaly.image_batch import ImageChunkScorer, score_image_files
+from vae_anomaly import ImageFolder, VAEDetector, cli
+from vae_anomaly.batch import images as image_batch
+from vae_anomaly.batch import run as batch
+from vae_anomaly.batch.images import ImageChunkScorer, score_image_files
+from vae_anomaly.detectors import artifact
 
 SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
 COLUMNS = ["path", "score", "decision", "is_anomaly", "p_value"]

@@ -12,11 +12,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 from tensorflow.core.protobuf import saved_model_pb2
 
-from vae_anomaly import AutoencoderDetector, VAEDetector, cli, export
-from vae_anomaly.export import TOLERANCE
-from vae_anomaly.image_files import decode
-from vae_anomaly.signatures import SERVED_OUTPUTS
-from vae_anomaly.thresholds import p_values
+from vae_anomaly import AutoencoderDetector, VAEDetector, cli
+from vae_anomaly.images.files import decode
+from vae_anomaly.scoring.calibration import p_values
+from vae_anomaly.serving import export
+from vae_anomaly.serving.export import TOLERANCE
+from vae_anomaly.serving.signatures import SERVED_OUTPUTS
 
 SMALL = {"hidden_units": (8,), "random_state": 0}
 # TensorFlow's own ops, those of the tests' detectors: ScaleAndTranslate resizes, DecodeImage reads
@@ -57,7 +58,7 @@ def served(image_detector, tmp_path_factory):
 def resizing(stripes, tmp_path_factory):
     """A detector of grey 8 x 8 images, fitted on larger ones in colour, and its export."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.estimator.train", lambda *_, **__: {"step": []})
+        patch.setattr("vae_anomaly.detectors.base.train", lambda *_, **__: {"step": []})
         detector = VAEDetector(image_shape=(8, 8, 1), **SMALL).fit(stripes)
         patch.setattr(export, "_checked", lambda *_: 0.0)
         return detector, detector.export(tmp_path_factory.mktemp("resizing") / "m").folder
@@ -295,7 +296,7 @@ def client(served):
     import httpx
     import uvicorn
 
-    from vae_anomaly import serve
+    from vae_anomaly.serving.dev_server import serve
 
     models = serve.ServedFolder(served.parents[1], report=lambda line: None)
     models.poll(is_first=True)

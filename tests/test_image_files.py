@@ -7,9 +7,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly import ImageFolder, VAEDetector, image_files, image_scoring
-from vae_anomaly.image_files import ImageFileError, files_in, read_images
-from vae_anomaly.image_preprocessing import ImagePreprocessor
+from vae_anomaly import ImageFolder, VAEDetector
+from vae_anomaly.images import files as image_files
+from vae_anomaly.images.files import ImageFileError, files_in, read_images
+from vae_anomaly.images.preprocessing import ImagePreprocessor
+from vae_anomaly.scoring import images as image_scoring
 
 SHAPES = [(8, 8, 1), (9, 13, 3), (16, 12, 1)]
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, load_detector
-from vae_anomaly.builders import PIXEL_LIKELIHOODS
-from vae_anomaly.image_likelihoods import RoughnessGaussian
-from vae_anomaly.image_preprocessing import ImagePreprocessor
-from vae_anomaly.likelihoods import Bernoulli
-from vae_anomaly.models import VAE
-from vae_anomaly.networks import conv_decoder, conv_encoder
-from vae_anomaly.scoring import SCORE_TYPES
+from vae_anomaly.images.preprocessing import ImagePreprocessor
+from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
+from vae_anomaly.vae.likelihoods import Bernoulli
+from vae_anomaly.vae.models import VAE
+from vae_anomaly.vae.networks import conv_decoder, conv_encoder
+from vae_anomaly.vae.pixel_likelihoods import RoughnessGaussian
 
 SMALL = {"hidden_units": (8,), "filters": (4,), "latent_dim": 3, "n_draws": 2, "random_state": 0}
 DETECTORS = ["image_detector", "colour_image_detector", "image_autoencoder"]
@@ -43,7 +43,7 @@ def paired(request, digits):
     likelihood, score_type = request.param
     detector = VAEDetector(pixel_likelihood=likelihood, score_type=score_type, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.estimator.train", lambda *_, **__: {"step": []})
+        patch.setattr("vae_anomaly.detectors.base.train", lambda *_, **__: {"step": []})
         return detector.fit(digits[:60])
 
 
@@ -354,7 +354,7 @@ def test_large_images_are_resized_a_few_at_a_time(digits, trainings, monkeypatch
     detector = VAEDetector(image_shape=(8, 8, 1), random_state=0).fit(digits[:20])
     large = np.kron(digits[:5], np.ones((1, 4, 4), np.uint8))
     whole = detector.score_samples(large)
-    monkeypatch.setattr("vae_anomaly.image_scoring._VALUES_AT_ONCE", 2 * 32 * 32)
+    monkeypatch.setattr("vae_anomaly.scoring.images._VALUES_AT_ONCE", 2 * 32 * 32)
     seen = []
     call = type(detector.scorer_.preprocessor).call
     monkeypatch.setattr(

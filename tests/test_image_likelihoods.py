@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from scipy import integrate, stats
 
-from vae_anomaly.image_likelihoods import (
+from vae_anomaly.vae.pixel_likelihoods import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     RoughnessGaussian,

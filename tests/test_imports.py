@@ -1,7 +1,6 @@
 """What may import what: one way only, and nothing heavy before it is needed."""
 
 import ast
-import importlib.util
 import pathlib
 
 import pytest
@@ -9,58 +8,57 @@ import pytest
 import vae_anomaly
 
 PACKAGE = pathlib.Path(vae_anomaly.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+)
 
-TABLES = {"cells", "csv_rows", "table_files", "table_reader", "table_writer", "table_io"}
-LEAVES = {
-    *TABLES,
-    "summary",
-    "work_folder",
-    "batch_places",
-    "layers",
-    "likelihoods",
-    "image_likelihoods",
-    "marginals",
-    "networks",
-    "preprocessing",
-    "image_preprocessing",
-    "columns",
-    "rest",
-    "thresholds",
-    "plotting",
-    "datasets",
-    "model_info",
+# The rooms, and the rooms whose modules each may import; a room may always import itself.
+ROOMS = {
+    "tables": set(),
+    "images": set(),
+    "vae": set(),
+    "displays": set(),
+    "datasets": set(),
+    "report": set(),
+    "scoring": {"vae", "tables", "images"},
+    "serving": {"scoring", "tables", "images"},
+    "serving.dev_server": set(),
+    "detectors": {"serving", "scoring", "vae", "tables", "images", "displays", "report"},
+    "model_info": {"scoring", "vae", "tables", "images"},
+    "batch": {"detectors", "scoring", "tables", "images", "report"},
+    "demo": {"batch", "datasets", "detectors", "displays", "model_info", "tables"},
 }
-LEVELS = [
-    LEAVES,
-    {"models", "image_files"},
-    {"builders", "training", "scoring", "signatures", "image_scoring", "image_signatures"},
-    {"artifact", "estimator", "image_estimator", "detector", "serve"}
-    | {"export", "table_export", "image_export"},
-    {"chunk_scorer", "batch", "image_batch"},
-    {"cli"},
-    {"__main__"},
-]
+TOP = {"cli", "__main__"}  # may import all
 ALLOWED = {
-    "sklearn": {"detector", "estimator", "plotting"},
-    "pandas": {*TABLES, "datasets", "columns", "estimator", "cli"},
-    "pyarrow": {*TABLES, "datasets", "columns", "estimator", "cli"},
-    "matplotlib": {"plotting"},
-    "starlette": {"serve"},
-    "uvicorn": {"serve"},
+    "sklearn": {"detectors", "displays"},
+    "pandas": {"tables", "datasets", "detectors", "batch", "cli", "demo"},
+    "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
+    "matplotlib": {"displays", "report"},
+    "starlette": {"serving.dev_server"},
+    "uvicorn": {"serving.dev_server"},
 }
+
+
+def room(module):
+    return "serving.dev_server" if module.startswith("serving.dev_server") else module.split(".")[0]
+
+
+def path_of(module):
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def imports(module, *, inside_functions=True):
     """Names of the modules a module imports, those for type checkers left out."""
     names = set()
-    nodes = [ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))]
+    nodes = [ast.parse(path_of(module).read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # Of a package, what is imported may be a module or a name that a module defines.
+            # What is imported from a package may be a module, or a name that a module defines.
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not inside_functions:
             continue
@@ -69,28 +67,38 @@ def imports(module, *, inside_functions=True):
     return names
 
 
-def own_imports(module, **kwargs):
-    """Modules of this package that a module imports."""
-    parts = [name.split(".") for name in imports(module, **kwargs)]
-    return {part[1] for part in parts if part[0] == "vae_anomaly" and len(part) > 1} & set(MODULES)
-
-
-def level(module):
-    return next(index for index, modules in enumerate(LEVELS) if module in modules)
+def own_imports(module):
+    """Modules of this package that a module imports, inside functions too."""
+    found = set()
+    for name in imports(module):
+        if not name.startswith("vae_anomaly."):
+            continue
+        parts = name.split(".")[1:]
+        candidates = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        own = [candidate for candidate in candidates if candidate in MODULES]
+        package = [
+            c for c in candidates if (PACKAGE.joinpath(*c.split(".")) / "__init__.py").exists()
+        ]
+        assert own or package or len(parts) == 1, f"{module} imports {name}, which is nowhere"
+        found.update(own[:1])
+        if not own and package and room(package[0]) != room(module):
+            found.update(m for m in MODULES if m.startswith(f"{package[0]}."))
+    return found
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_its_place(module):
-    assert sum(module in modules for modules in LEVELS) == 1
+def test_every_module_is_in_a_room(module):
+    assert room(module) in ROOMS or module in TOP
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
-    assert {name for name in own_imports(module) if level(name) > level(module)} == set()
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in TOP])
+def test_a_module_imports_only_the_rooms_below(module):
+    rooms = {room(name) for name in own_imports(module)} - {room(module)}
+    assert rooms <= ROOMS[room(module)]
 
 
 def test_no_module_imports_itself_round_a_corner():
-    waiting = {module: own_imports(module, inside_functions=False) for module in MODULES}
+    waiting = {module: own_imports(module) for module in MODULES}
     while waiting:
         ready = {module for module, needs in waiting.items() if not needs & set(waiting)}
         assert ready, f"a circle among {sorted(waiting)}"
@@ -100,7 +108,7 @@ def test_no_module_imports_itself_round_a_corner():
 @pytest.mark.parametrize("library", sorted(ALLOWED))
 def test_a_library_is_imported_only_where_it_belongs(library):
     users = {
-        module
+        room(module)
         for module in MODULES
         if any(name.split(".")[0] == library for name in imports(module))
     }
@@ -113,43 +121,29 @@ def test_matplotlib_is_imported_only_when_something_is_drawn(module):
     assert not any(name.split(".")[0] == "matplotlib" for name in names)
 
 
-@pytest.mark.parametrize(
-    "module",
-    sorted(LEAVES - {"layers", "likelihoods", "image_likelihoods", "marginals", "networks"}),
-)
-def test_leaves_that_need_no_tensorflow_do_not_import_it(module):
-    needs = {name.split(".")[0] for name in imports(module)} & {"tensorflow", "keras"}
-    assert needs == ({"tensorflow", "keras"} if module.endswith("preprocessing") else set())
+WITHOUT_TENSORFLOW = [
+    "vae_anomaly",
+    "vae_anomaly.batch.images",
+    "vae_anomaly.batch.run",
+    "vae_anomaly.cli",
+    "vae_anomaly.detectors.artifact",
+    "vae_anomaly.displays",
+    "vae_anomaly.images.files",
+    "vae_anomaly.scoring.calibration",
+    "vae_anomaly.serving.dev_server.serve",
+    "vae_anomaly.tables.columns",
+    "vae_anomaly.tables.reader",
+    "vae_anomaly.tables.writer",
+]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import vae_anomaly",
-        "import vae_anomaly.artifact",
-        "import vae_anomaly.cli",
-        "import vae_anomaly.columns",
-        "import vae_anomaly.image_batch",
-        "import vae_anomaly.image_files",
-        "import vae_anomaly.plotting",
-        "import vae_anomaly.rest",
-        "import vae_anomaly.serve",
-        "import vae_anomaly.table_io",
-        "import vae_anomaly.thresholds",
-    ],
-)
-def test_importing_does_not_import_tensorflow(statement, fresh_python):
-    if importlib.util.find_spec(statement.split()[1]) is None:
-        pytest.skip(f"{statement.split()[1]} does not exist yet")
-    if statement.endswith(".serve"):
-        pytest.importorskip("starlette", reason="needs the extra [serve]")
-    code = f"{statement}; import sys; print({{'tensorflow', 'keras'}} & set(sys.modules))"
+def test_importing_what_needs_no_tensorflow_does_not_import_it(fresh_python):
+    pytest.importorskip("starlette", reason="needs the extra [serve]")
+    code = (
+        f"import {', '.join(WITHOUT_TENSORFLOW)}, sys\n"
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
     assert fresh_python(code).strip() == "set()"
-
-
-def test_the_server_knows_saved_models_only():
-    assert own_imports("serve") == {"rest"}
-    assert own_imports("rest") == set()
 
 
 def test_public_names_are_listed_and_load():

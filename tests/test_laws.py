@@ -14,12 +14,12 @@ import tensorflow as tf
 from keras import ops
 from scipy import integrate, stats
 
-from vae_anomaly.layers import Sampling, kl_divergence, monte_carlo_kl, normal_log_prob
-from vae_anomaly.likelihoods import Gaussian
-from vae_anomaly.models import VAE
-from vae_anomaly.networks import LOG_VAR_LIMIT, dense_decoder, dense_encoder
-from vae_anomaly.preprocessing import TablePreprocessor
-from vae_anomaly.scoring import AnomalyScorer
+from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.vae.layers import Sampling, kl_divergence, monte_carlo_kl, normal_log_prob
+from vae_anomaly.vae.likelihoods import Gaussian
+from vae_anomaly.vae.models import VAE
+from vae_anomaly.vae.networks import LOG_VAR_LIMIT, dense_decoder, dense_encoder
 
 # Float32 sums of a few terms of up to some tens of nats.
 EXACT = {"rtol": 0, "atol": 1e-4}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 from scipy import stats
 
-from vae_anomaly.layers import (
+from vae_anomaly.vae.layers import (
     EncoderInput,
     Sampling,
     SoftBound,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
-from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
+from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 
 VARIANCES = ["row", "column", "shared", 0.7]
 ANY_FLOAT = st.floats(-1e30, 1e30)

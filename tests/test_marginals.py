@@ -6,8 +6,8 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 
-from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
-from vae_anomaly.marginals import Marginals
+from vae_anomaly.scoring.marginals import Marginals
+from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
 
 
 def random_outputs(likelihood, n_rows=50):

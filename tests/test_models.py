@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from vae_anomaly.builders import build_table_model
-from vae_anomaly.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
-from vae_anomaly.models import VAE, Autoencoder
-from vae_anomaly.networks import dense_decoder, dense_encoder
+from vae_anomaly.vae.builders import build_table_model
+from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
+from vae_anomaly.vae.models import VAE, Autoencoder
+from vae_anomaly.vae.networks import dense_decoder, dense_encoder
 
 # Keras' own np.array(variable) while saving, under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

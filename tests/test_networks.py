@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from keras.src.random.seed_generator import global_seed_generator
 
-from vae_anomaly.likelihoods import Gaussian
-from vae_anomaly.models import VAE
-from vae_anomaly.networks import (
+from vae_anomaly.vae.likelihoods import Gaussian
+from vae_anomaly.vae.models import VAE
+from vae_anomaly.vae.networks import (
     LOG_VAR_LIMIT,
     conv_decoder,
     conv_encoder,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from vae_anomaly import AutoencoderDetector, VAEDetector, artifact, load_detector, model_info
+from vae_anomaly import AutoencoderDetector, VAEDetector, load_detector, model_info
+from vae_anomaly.detectors import artifact
 
 # Keras copies and saves its models with an older way of making arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vae_anomaly.plotting import ImageExplanationDisplay, ScoreDistributionDisplay
+from vae_anomaly.displays import ImageExplanationDisplay, ScoreDistributionDisplay
 
 SCORES = np.r_[np.random.default_rng(0).normal(-5, 2, 200), -np.geomspace(20, 1e6, 20)]
 

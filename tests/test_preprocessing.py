@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vae_anomaly.columns import frame_arrays, frame_kinds
-from vae_anomaly.preprocessing import SOFT_CLIP, TablePreprocessor
+from vae_anomaly.tables.columns import frame_arrays, frame_kinds
+from vae_anomaly.tables.preprocessing import SOFT_CLIP, TablePreprocessor
 
 
 def adapted(values, kind="numeric", **kwargs):

@@ -9,11 +9,11 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.utils import check_random_state
 
-from vae_anomaly.builders import build_table_model
-from vae_anomaly.columns import frame_arrays
-from vae_anomaly.preprocessing import TablePreprocessor
-from vae_anomaly.scoring import SCORE_TYPES, AnomalyScorer
-from vae_anomaly.thresholds import p_values
+from vae_anomaly.scoring.calibration import p_values
+from vae_anomaly.scoring.scorer import SCORE_TYPES, AnomalyScorer
+from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.vae.builders import build_table_model
 
 
 @pytest.fixture(params=[*SCORE_TYPES, "table", "table autoencoder"])

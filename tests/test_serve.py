@@ -26,10 +26,12 @@ import tensorflow as tf
 import uvicorn
 from click.testing import CliRunner
 
-from vae_anomaly import cli, export, rest, serve
-from vae_anomaly.columns import frame_arrays
-from vae_anomaly.export import TOLERANCE
-from vae_anomaly.signatures import MISSING_NUMBER, input_names
+from vae_anomaly import cli
+from vae_anomaly.serving import export
+from vae_anomaly.serving.dev_server import rest, serve
+from vae_anomaly.serving.export import TOLERANCE
+from vae_anomaly.serving.signatures import MISSING_NUMBER, input_names
+from vae_anomaly.tables.columns import frame_arrays
 
 TABLE = "/v1/models/table:predict"
 HALF = "/v1/models/half:predict"
@@ -880,5 +882,5 @@ def test_a_folder_where_no_model_loads_is_an_error(halves):
 
 def test_without_the_extra_the_command_says_what_to_install(halves, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
-    monkeypatch.delitem(sys.modules, "vae_anomaly.serve")
+    monkeypatch.delitem(sys.modules, "vae_anomaly.serving.dev_server.serve")
     assert_one_line(command(halves), "no starlette", "pip install '.[serve]'")

@@ -22,12 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.cells import bad_cells, converts
-from vae_anomaly.columns import KINDS, frame_arrays, frame_kinds
-from vae_anomaly.table_files import TableError, file_format
-from vae_anomaly.table_io import infer_kinds, iter_chunks, read_frame
-from vae_anomaly.table_reader import TableReader, check_columns
-from vae_anomaly.table_writer import TableWriter, _rows, csv_lines, finish
+from vae_anomaly.tables.arrow_cells import bad_cells, converts
+from vae_anomaly.tables.columns import KINDS, frame_arrays, frame_kinds
+from vae_anomaly.tables.files import TableError, file_format
+from vae_anomaly.tables.reader import TableReader, check_columns
+from vae_anomaly.tables.whole import infer_kinds, iter_chunks, read_frame
+from vae_anomaly.tables.writer import TableWriter, _rows, csv_lines, finish
 
 NUMERIC = {"a": "numeric", "b": "numeric"}
 
@@ -262,7 +262,7 @@ def test_bad_cells_of_a_parquet_file_can_be_kept_apart(parquet):
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
 def test_reading_goes_on_after_any_chunk_as_if_it_had_not_stopped(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 50)
+    monkeypatch.setattr("vae_anomaly.tables.csv_rows._BLOCK_BYTES", 50)
     path, cells = tmp_path / f"t.{suffix}", [f"{i % 7}\n" if i % 5 else f"{i}" for i in range(60)]
     frame = pd.DataFrame({"a": np.arange(60.0), "b": cells})
     if suffix == "parquet":
@@ -303,8 +303,8 @@ def read_chunks(path, start=(), **options):
 @given(st.lists(pieces, max_size=60), st.integers(1, 60), st.integers(1, 3))
 def test_any_text_is_read_on_after_any_chunk_as_if_it_had_not_stopped(text, block, chunk_rows):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", block)
-        patch.setattr("vae_anomaly.csv_rows._FIRST_BYTES", block)
+        patch.setattr("vae_anomaly.tables.csv_rows._BLOCK_BYTES", block)
+        patch.setattr("vae_anomaly.tables.csv_rows._FIRST_BYTES", block)
         path = Path(folder) / "t.csv"
         path.write_bytes(("a,b\n" + "".join(text)).encode())
         whole = read_chunks(path, chunk_rows=chunk_rows)
@@ -319,7 +319,7 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
         path = Path(folder) / "t.csv"
         path.write_bytes(("a,b\n" + "".join(text)).encode())
         fast = read_chunks(path)
-        patch.setattr("vae_anomaly.csv_rows.CsvRows._plain_table", lambda *_: None)
+        patch.setattr("vae_anomaly.tables.csv_rows.CsvRows._plain_table", lambda *_: None)
         assert read_chunks(path) == fast
 
 
@@ -1076,12 +1076,12 @@ def test_any_date_time_survives_csv_and_parquet(moment, zone):
 
 
 def test_importing_the_module_imports_neither_pandas_nor_pyarrow():
-    code = "import sys, vae_anomaly.table_io; print({'pandas', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, vae_anomaly.tables.whole; print({'pandas', 'pyarrow'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 def test_memory_does_not_grow_with_a_csv_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_anomaly.csv_rows._BLOCK_BYTES", 2**14)
+    monkeypatch.setattr("vae_anomaly.tables.csv_rows._BLOCK_BYTES", 2**14)
     path = tmp_path / "t.csv"
     peaks = []
     for rows in (5_000, 50_000):

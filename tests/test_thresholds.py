@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vae_anomaly.thresholds import (
+from vae_anomaly.scoring.calibration import (
     offset_from_contamination,
     offset_from_false_alarm_rate,
     p_values,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_anomaly import training
-from vae_anomaly.builders import build_table_model
-from vae_anomaly.training import _batches, train
+from vae_anomaly.vae import training
+from vae_anomaly.vae.builders import build_table_model
+from vae_anomaly.vae.training import _batches, train
 
 
 def tiny_model(variational=False, seed=0):

@@ -6,18 +6,18 @@ __version__ = "0.1.0"
 
 # Importing the package must not import TensorFlow: names are loaded when first used.
 _MODULE_OF = {
-    "AnomalyScorer": "scoring",
-    "Autoencoder": "models",
-    "AutoencoderDetector": "detector",
-    "ImageExplanationDisplay": "plotting",
-    "ImageFolder": "image_files",
-    "Sampling": "layers",
-    "ScoreDistributionDisplay": "plotting",
-    "VAE": "models",
-    "VAEDetector": "detector",
-    "iter_scored": "batch",
-    "load_detector": "artifact",
-    "score_files": "batch",
+    "AnomalyScorer": "scoring.scorer",
+    "Autoencoder": "vae.models",
+    "AutoencoderDetector": "detectors.vae",
+    "ImageExplanationDisplay": "displays",
+    "ImageFolder": "images.files",
+    "Sampling": "vae.layers",
+    "ScoreDistributionDisplay": "displays",
+    "VAE": "vae.models",
+    "VAEDetector": "detectors.vae",
+    "iter_scored": "batch.run",
+    "load_detector": "detectors.artifact",
+    "score_files": "batch.run",
 }
 __all__ = sorted(_MODULE_OF)
 

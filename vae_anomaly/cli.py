@@ -18,11 +18,15 @@ import click
 import numpy as np
 
 import vae_anomaly
-from vae_anomaly import artifact, batch, image_batch, table_io, table_reader
-from vae_anomaly.columns import KINDS
-from vae_anomaly.image_files import printable
+from vae_anomaly.batch import images as image_batch
+from vae_anomaly.batch import run as batch
+from vae_anomaly.batch.summary import summary_text
+from vae_anomaly.detectors import artifact
+from vae_anomaly.images.files import printable
 from vae_anomaly.model_info import print_kinds, print_model
-from vae_anomaly.summary import summary_text
+from vae_anomaly.tables import reader as table_reader
+from vae_anomaly.tables import whole as table_io
+from vae_anomaly.tables.columns import KINDS
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -412,7 +416,7 @@ def _print_findings(scored, detector):
 
 
 def _draw(scored, offset, path):
-    from vae_anomaly.plotting import ScoreDistributionDisplay
+    from vae_anomaly.displays import ScoreDistributionDisplay
 
     try:
         display = ScoreDistributionDisplay.from_scores(
@@ -469,7 +473,7 @@ def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
 
 def _server():
     try:
-        return importlib.import_module("vae_anomaly.serve")
+        return importlib.import_module("vae_anomaly.serving.dev_server.serve")
     except ModuleNotFoundError as error:
         raise ValueError(
             f"Expected the packages of a web server. Received no {error.name}: "

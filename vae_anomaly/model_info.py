@@ -3,7 +3,7 @@
 import click
 import numpy as np
 
-from vae_anomaly.columns import KINDS
+from vae_anomaly.tables.columns import KINDS
 
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",

@@ -1,0 +1,1 @@
+"""Files of any size, scored in chunks."""

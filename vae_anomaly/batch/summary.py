@@ -1,0 +1,200 @@
+"""What a batch of scored rows looked like, beside the rows that the model was calibrated on."""
+
+from collections import Counter
+
+import numpy as np
+
+_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+# Scores are counted by their first bits, to about 0.2% of each: a few thousand bins at most.
+_DROPPED_BITS = 14
+_FLOAT32_RANGE = np.finfo(np.float32).min, np.finfo(np.float32).max
+# A share has moved if it did so by more than chance (five standard errors) and by more than this.
+_LEAST_MOVE = 0.01
+# The batch as a whole is unlike the training data beyond this distance of the two distribution
+# functions, if it is also beyond what chance gives once in a thousand batches.
+_LEAST_DISTANCE = 0.1
+_CRITICAL = 1.95
+# More quarantined rows than this share are worth a warning.
+_LEAST_QUARANTINED = 0.01
+
+
+class Tally:
+    """Counts over the chunks of a batch; of bounded size, whatever the number of rows.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.tables.preprocessing.TablePreprocessor or None
+        None: images, which have no columns.
+    calibration_scores : (m,) array
+        Ascending.
+    state : dict or None
+        The ``state`` of an earlier tally, to go on from.
+    """
+
+    def __init__(self, preprocessor, calibration_scores, state=None):
+        self._schema = preprocessor.schema() if preprocessor else []
+        all_levels = preprocessor.levels if preprocessor else {}
+        self._levels = {name: set(levels) for name, levels in all_levels.items()}
+        self._truncated = {
+            name for name, levels in all_levels.items() if len(levels) >= preprocessor.max_levels
+        }
+        self._calibration = np.asarray(calibration_scores)
+        state = state or {}
+        self.counts = Counter(state.get("counts", {}))
+        self._missing = Counter(state.get("missing", {}))
+        self._unseen = Counter(state.get("unseen", {}))
+        self._bins = Counter({int(key): n for key, n in state.get("bins", {}).items()})
+        self._knots = np.unique(np.quantile(self._calibration, np.arange(1, 100) / 100))
+        self._at_or_below = np.array(state.get("at_or_below", [0] * len(self._knots)))
+
+    def update(self, arrays, outputs, n_bad):
+        """Count the rows of a chunk.
+
+        Parameters
+        ----------
+        arrays : dict of column name to array (n,)
+            As the scorer takes them.
+        outputs : dict of arrays (n,)
+            ``score`` and ``is_anomaly``.
+        n_bad : int
+            Rows that could not be read.
+        """
+        scores = outputs["score"]
+        infinite = np.zeros(len(scores), dtype=bool)
+        for name, array in arrays.items():
+            if name in self._levels:
+                levels = self._levels[name]
+                self._missing[name] += int((array == "").sum())
+                self._unseen[name] += sum(text not in levels for text in array if text)
+            else:
+                self._missing[name] += int(np.isnan(array).sum())
+                infinite |= np.isinf(array)
+        self.counts.update(
+            read=len(scores) + n_bad,
+            scored=len(scores),
+            quarantined=n_bad,
+            anomalies=int(outputs["is_anomaly"].sum()),
+            infinite=int(infinite.sum()),
+        )
+        keys, counts = np.unique(
+            np.clip(scores, *_FLOAT32_RANGE).astype(np.float32).view(np.int32) >> _DROPPED_BITS,
+            return_counts=True,
+        )
+        self._bins.update(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
+        self._at_or_below += np.searchsorted(np.sort(scores), self._knots, side="right")
+
+    def state(self):
+        """Return all counts as plain data, for JSON."""
+        return {
+            "counts": dict(self.counts),
+            "missing": dict(self._missing),
+            "unseen": dict(self._unseen),
+            "bins": dict(self._bins),
+            "at_or_below": self._at_or_below.tolist(),
+        }
+
+    def report(self):
+        """Return the summary.
+
+        Returns
+        -------
+        dict
+            Plain data: ``rows_read``, ``rows_scored``, ``rows_quarantined``, ``anomalies``,
+            ``rows_with_infinities``; ``score_quantiles`` of the batch (to about 0.2%) and of the
+            calibration rows; ``moved_columns``, whose share of missing cells or of levels that
+            fit has not seen moved; ``warnings``, sentences.
+        """
+        counts = {
+            name: self.counts[name]
+            for name in ("read", "scored", "quarantined", "anomalies", "infinite")
+        }
+        moved = self._moved()
+        return {
+            "rows_read": counts["read"],
+            "rows_scored": counts["scored"],
+            "rows_quarantined": counts["quarantined"],
+            "anomalies": counts["anomalies"],
+            "rows_with_infinities": counts["infinite"],
+            "score_quantiles": self._score_quantiles(),
+            "moved_columns": moved,
+            "warnings": self._warnings(counts, moved),
+        }
+
+    def _score_quantiles(self):
+        n = self.counts["scored"]
+        keys = np.array(list(self._bins), dtype=np.int32)
+        values = (keys << _DROPPED_BITS).view(np.float32).astype(float)
+        order = np.argsort(values)
+        cumulated = np.cumsum(np.array([self._bins[int(key)] for key in keys[order]], dtype=int))
+        calibration = np.quantile(self._calibration, _QUANTILES).tolist()
+        return [
+            {
+                "share": share,
+                "batch": float(values[order][np.searchsorted(cumulated, share * n)]) if n else None,
+                "calibration": expected,
+            }
+            for share, expected in zip(_QUANTILES, calibration, strict=True)
+        ]
+
+    def _moved(self):
+        n, moved = self.counts["scored"], []
+        for column in self._schema if n else ():
+            name = column["name"]
+            found = {"missing": (self._missing[name], column["missing_share"])}
+            if name in self._levels and name not in self._truncated:
+                found["unseen"] = (self._unseen[name], 0.0)
+            for what, (count, expected) in found.items():
+                share, m = count / n, len(self._calibration)
+                pooled = (count + expected * m) / (n + m)
+                error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+                if abs(share - expected) > max(_LEAST_MOVE, 5 * error):
+                    moved.append(
+                        {"column": name, "share": what, "batch": share, "training": expected}
+                    )
+        return moved
+
+    def _warnings(self, counts, moved):
+        n, m = counts["scored"], len(self._calibration)
+        warnings = [
+            f"column {m['column']!r}: {m['batch']:.1%} of the cells are {m['share']}, "
+            f"{m['training']:.1%} in training"
+            for m in moved
+        ]
+        if counts["quarantined"] > _LEAST_QUARANTINED * counts["read"]:
+            warnings.append(
+                f"{counts['quarantined'] / counts['read']:.1%} of the rows could not be read; "
+                "see the quarantine"
+            )
+        if counts["infinite"]:
+            warnings.append(
+                f"{counts['infinite']} rows have infinite cells; they were scored as the "
+                "farthest value there is"
+            )
+        if n:
+            expected = np.searchsorted(self._calibration, self._knots, side="right") / m
+            distance = np.abs(self._at_or_below / n - expected).max()
+            if distance > max(_LEAST_DISTANCE, _CRITICAL * np.sqrt(1 / n + 1 / m)):
+                warnings.append(
+                    "the batch as a whole looks unlike the training data: its distribution of "
+                    f"scores differs by {distance:.2f} (Kolmogorov-Smirnov distance)"
+                )
+        return warnings
+
+
+def summary_text(report):
+    """Return the lines that show a ``Tally.report``."""
+    rows = report["rows_scored"]
+    share = f" ({report['anomalies'] / rows:.2%})" if rows else ""
+    lines = [
+        f"{report['rows_read']} rows read, {rows} scored, {report['rows_quarantined']} "
+        f"quarantined; {report['anomalies']} anomalies{share}"
+    ]
+    if rows:
+        lines.append("score quantiles: batch (calibration)")
+        lines.append(
+            ", ".join(
+                f"{q['share']:.0%}: {q['batch']:.4g} ({q['calibration']:.4g})"
+                for q in report["score_quantiles"]
+            )
+        )
+    return lines + [f"warning: {warning}" for warning in report["warnings"]]

@@ -1,0 +1,368 @@
+"""Outlier detectors with the interface of scikit-learn: their parameters, and what is their own."""
+
+from numbers import Integral, Real
+
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from vae_anomaly.detectors import image_input as image_estimator
+from vae_anomaly.detectors.base import BaseDetector
+from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
+
+_LARGEST_AUTO_LATENT_DIM = 16
+_IMAGE_LATENT_DIM = 32
+# A standard deviation of about three of the steps in which marginals are tabulated.
+_SMALLEST_COMPOSITE_VARIANCE = 1e-3
+
+
+class VAEDetector(BaseDetector):
+    """Outlier detector that scores rows of tables, or images, with a variational autoencoder.
+
+    Trains until the held-out loss stops falling, within a budget of gradient steps.
+
+    Parameters
+    ----------
+    score_type : str, default "composite"
+        "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
+        mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
+        "importance_weighted" (an estimate of log p(x), Burda et al. 2016; but see
+        ``normal_scores``), "elbo" or "reconstruction_error"; see ``scoring.AnomalyScorer``.
+        Measured in the preprocessed (standardised) space.
+    contamination : "auto" or float in (0, 0.5], default "auto"
+        A share: this share of the training rows is flagged. "auto": about 1% of new normal
+        rows is, judged by the held-out rows.
+    hidden_units : sequence of int, default (128, 128)
+        Encoder layers; the decoder mirrors them. Of images, those between the convolutions and z.
+    latent_dim : int or None, default None
+        Size of z. None: 16 (images: 32), or the number of features if smaller.
+    activation : str, default "relu"
+    variance : {"row", "column", "shared"} or float, default "row"
+        Who decides the Gaussian's variance; see ``likelihoods.Gaussian``. With "composite" a
+        number must be 0.001 at least.
+    pixel_likelihood : str, default "auto"
+        Of images: "roughness_gaussian", "gaussian" (with ``variance``), "bernoulli",
+        "continuous_bernoulli" or "discretized_logistic" (for 256 levels); see
+        ``image_likelihoods``. "auto": "bernoulli" where all pixels have the lowest or the highest
+        value, else "roughness_gaussian".
+    beta : float, default 1.0
+        Weight of the KL term.
+    kl_warmup_steps : int, default 0
+        Steps over which this weight grows to ``beta``.
+    n_draws : int, default 8
+        Fixed draws of z per row in scoring.
+    n_train_draws : int, default 1
+        Fresh draws of z per row and step in training.
+    filters : sequence of int or None, default None
+        Of images: filters of the convolutions, as in ``networks.conv_encoder``. None:
+        ``networks.default_filters``.
+    encoder, decoder : keras.Model or None, default None
+        Networks to train instead, from the weights they have; they are not changed. For images
+        from (n, height, width, channels) to [z_mean, z_log_var], and from z to (n, height, width,
+        channels), twice the channels where the likelihood has two parameters. For tables see
+        ``builders.build_table_model``.
+    max_steps : int or None, default None
+        Gradient steps, whatever the number of rows. None: 6000, or 1500 for images; 4000 for
+        those whose shorter side is under 16 pixels.
+    batch_size : int or None, default None
+        None: 256, or 32 for images.
+    learning_rate : float or None, default None
+        Of Adam; decays to 0 over ``max_steps`` along a cosine. None: 0.0015, or 0.003 for images.
+    validation_fraction : float in [0, 1), default 0.1
+        Rows held out to stop early and to calibrate "auto" and p-values. 0: all rows do both.
+    patience : int or None, default None
+        Steps without improvement on the held-out rows before stopping. None: 3000, or for
+        images the default of ``max_steps``.
+    max_levels : int, default 50
+        Most frequent levels kept of a categorical column; others count as unknown.
+    normal_scores : bool, default True
+        Whether very skewed numeric columns are modelled twice, as values and as normal scores of
+        their ranks; see ``preprocessing.TablePreprocessor``. Their two log-probabilities are
+        added, so even "importance_weighted" estimates no density of the row then. Expected values
+        and samples of such columns are within the range of the training rows. Networks of one's
+        own take each numeric column once.
+    kinds : dict or None, default None
+        Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
+        DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
+    image_shape : (int, int, int) or None, default None
+        Height, width and channels to which all images are brought, in fit and afterwards. None:
+        those of the training images; images of others are refused.
+    value_range : (float, float) or None, default None
+        Lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for floats.
+    random_state : int, RandomState or None, default None
+        Equal ints give equal detectors on one machine.
+    verbose : int, default 0
+        1: a progress bar.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold; can be assigned to.
+    history_ : dict of str to list
+        Losses by training step.
+    scorer_ : vae_anomaly.scoring.scorer.AnomalyScorer
+        The model with its preprocessing and calibration.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X was a DataFrame with string column names.
+
+    References
+    ----------
+    Kingma & Welling (2014), "Auto-Encoding Variational Bayes". An & Cho (2015), "Variational
+    Autoencoder based Anomaly Detection using Reconstruction Probability".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly import VAEDetector
+    >>> X = np.random.default_rng(0).normal(size=(500, 4))
+    >>> detector = VAEDetector(max_steps=200, random_state=0).fit(X)
+    >>> detector.predict([[0, 0, 0, 0], [9, 9, 9, 9]])
+    array([ 1, -1])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseDetector._parameter_constraints,
+        "score_type": [StrOptions(set(SCORE_TYPES))],
+        "variance": [
+            StrOptions({"row", "column", "shared"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "pixel_likelihood": [StrOptions({"auto", *PIXEL_LIKELIHOODS})],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_train_draws": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        score_type="composite",
+        contamination="auto",
+        hidden_units=(128, 128),
+        latent_dim=None,
+        activation="relu",
+        variance="row",
+        pixel_likelihood="auto",
+        beta=1.0,
+        kl_warmup_steps=0,
+        n_draws=8,
+        n_train_draws=1,
+        filters=None,
+        encoder=None,
+        decoder=None,
+        max_steps=None,
+        batch_size=None,
+        learning_rate=None,
+        validation_fraction=0.1,
+        patience=None,
+        max_levels=50,
+        normal_scores=True,
+        kinds=None,
+        image_shape=None,
+        value_range=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.score_type = score_type
+        self.contamination = contamination
+        self.hidden_units = hidden_units
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.variance = variance
+        self.pixel_likelihood = pixel_likelihood
+        self.beta = beta
+        self.kl_warmup_steps = kl_warmup_steps
+        self.n_draws = n_draws
+        self.n_train_draws = n_train_draws
+        self.filters = filters
+        self.encoder = encoder
+        self.decoder = decoder
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.max_levels = max_levels
+        self.normal_scores = normal_scores
+        self.kinds = kinds
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def sample(self, n_rows, random_state=None):
+        """Draw new rows from the model: z from the prior, then x from p(x|z).
+
+        Parameters
+        ----------
+        n_rows : int
+        random_state : int, RandomState or None
+
+        Returns
+        -------
+        array (n_rows, d), or DataFrame if the detector was fitted on one
+            In the units of X. Of images (n_rows, height, width) or, of several channels,
+            (n_rows, height, width, channels), uint8 if the training images were, and
+            within their range.
+        """
+        check_is_fitted(self, "scorer_")
+        if not isinstance(n_rows, Integral) or n_rows < 1:
+            raise ValueError(f"Expected `n_rows` to be an int >= 1. Received: n_rows={n_rows!r}")
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        if self._has_images():
+            return image_estimator.sample(self, int(n_rows), seed)
+        x = self.scorer_.model.sample(int(n_rows), seed=seed)
+        arrays = self.scorer_.preprocessor.inverse(x)
+        if self._was_fitted_on_a_frame():
+            return arrays_frame(arrays, self.scorer_.preprocessor.kinds)
+        return self._like_input(arrays, None)
+
+    def bits_per_dimension(self, X):
+        """Return how many bits a pixel value of each image takes: -log2 p(x) / number of values.
+
+        From the importance-weighted estimate of log p(x), whatever ``score_type``; a density counts
+        as the probability of a step of 1/255 of the range of values. With "roughness_gaussian" for
+        the image's given roughness.
+
+        Parameters
+        ----------
+        X : images, as in ``fit``
+
+        Returns
+        -------
+        (n,) float64 array
+
+        Raises
+        ------
+        ValueError
+            The detector was not fitted on images.
+        """
+        check_is_fitted(self, "scorer_")
+        if not self._has_images():
+            raise ValueError("Expected a detector of images. Received: one fitted on a table.")
+        return self.scorer_.bits_per_dimension(image_estimator.checked(self, X))
+
+    def _auto_latent_dim(self, n_features, is_image=False):
+        return min(_IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM, n_features)
+
+    def _own_model_args(self):
+        tabulated = self.score_type == "composite" and not isinstance(self.variance, str)
+        if tabulated and self.variance < _SMALLEST_COMPOSITE_VARIANCE:
+            raise ValueError(
+                f"Expected `variance` >= {_SMALLEST_COMPOSITE_VARIANCE} for "
+                f"score_type='composite', whose densities are tabulated. Received: "
+                f"variance={self.variance!r}. Take another score type."
+            )
+        return {
+            "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
+            **self._vae_args(),
+        }
+
+    def _own_image_model_args(self, is_binary):
+        likelihood = self.pixel_likelihood
+        if likelihood == "auto":
+            likelihood = "bernoulli" if is_binary else "roughness_gaussian"
+        variance = self.variance if isinstance(self.variance, str) else float(self.variance)
+        return {"pixel_likelihood": likelihood, "variance": variance, **self._vae_args()}
+
+    def _vae_args(self):
+        return {
+            "variational": True,
+            "beta": float(self.beta),
+            "kl_warmup_steps": int(self.kl_warmup_steps),
+            "n_draws": int(self.n_train_draws),
+        }
+
+    def _scorer_args(self):
+        return {"score_type": self.score_type, "n_draws": int(self.n_draws)}
+
+
+class AutoencoderDetector(BaseDetector):
+    """Outlier detector that scores rows by the squared error of a plain autoencoder.
+
+    The baseline to compare ``VAEDetector`` with: same data path, networks, training (cells are
+    hidden from the encoder here too) and threshold; no distribution over z, no likelihood.
+    Scores are minus squared standard deviations, not nats.
+
+    Parameters
+    ----------
+    contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
+batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, \
+kinds, image_shape, value_range, random_state, verbose
+        As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
+        as many as those would let the identity pass.
+
+    Attributes
+    ----------
+    offset_, history_, scorer_, n_features_in_, feature_names_in_
+        As in ``VAEDetector``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly import AutoencoderDetector
+    >>> X = np.random.default_rng(0).normal(size=(500, 4))
+    >>> detector = AutoencoderDetector(max_steps=200, random_state=0).fit(X)
+    >>> detector.predict([[0, 0, 0, 0], [99, 99, 99, 99]])
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        *,
+        contamination="auto",
+        hidden_units=(128, 128),
+        latent_dim=None,
+        activation="relu",
+        filters=None,
+        encoder=None,
+        decoder=None,
+        max_steps=None,
+        batch_size=None,
+        learning_rate=None,
+        validation_fraction=0.1,
+        patience=None,
+        max_levels=50,
+        normal_scores=True,
+        kinds=None,
+        image_shape=None,
+        value_range=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.contamination = contamination
+        self.hidden_units = hidden_units
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.filters = filters
+        self.encoder = encoder
+        self.decoder = decoder
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.max_levels = max_levels
+        self.normal_scores = normal_scores
+        self.kinds = kinds
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _auto_latent_dim(self, n_features, is_image=False):
+        most = _IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM
+        return min(most, max(1, n_features // 2))
+
+    def _own_model_args(self):
+        return {"variational": False}
+
+    def _own_image_model_args(self, _):
+        return {"variational": False, "pixel_likelihood": None}
+
+    def _scorer_args(self):
+        return {"score_type": "reconstruction_error", "n_draws": 1}

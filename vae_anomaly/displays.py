@@ -1,0 +1,274 @@
+"""Pictures: arrays in, Axes out. matplotlib is imported only when something is drawn."""
+
+import numpy as np
+
+# Beyond so many nats all contributions look alike, or one pixel could turn all others white.
+_LIMIT_NATS = 100.0
+
+
+class ScoreDistributionDisplay:
+    """Histogram of scores with the threshold under which they are anomalies.
+
+    Scores have a long tail to the left, so the axis is linear around the threshold and
+    logarithmic far from it.
+
+    Parameters
+    ----------
+    scores : (n,) array
+        Higher is more normal.
+    offset : float
+        The threshold.
+    labels : (n,) array or None
+        Groups to draw apart, for example the true classes.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+        Set by ``plot``.
+
+    Examples
+    --------
+    >>> from vae_anomaly.displays import ScoreDistributionDisplay
+    >>> display = ScoreDistributionDisplay.from_scores([-40.0, -3.0, 1.0, 2.0], offset=-5.0)
+    >>> display.ax_.get_ylabel()
+    'rows'
+    """
+
+    def __init__(self, scores, *, offset, labels=None):
+        self.scores = np.asarray(scores, dtype=np.float64)
+        self.offset = float(offset)
+        self.labels = None if labels is None else np.asarray(labels)
+        if self.scores.ndim != 1 or not self.scores.size:
+            raise ValueError(
+                f"Expected `scores` of shape (n,), n >= 1. Received: {self.scores.shape}"
+            )
+        if self.labels is not None and self.labels.shape != self.scores.shape:
+            raise ValueError(
+                f"Expected `labels` of shape {self.scores.shape}. Received: {self.labels.shape}"
+            )
+
+    @classmethod
+    def from_scores(cls, scores, *, offset, labels=None, ax=None):
+        """Build the display and plot it; arguments as in the class and in ``plot``."""
+        return cls(scores, offset=offset, labels=labels).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw into ``ax``, or into a new figure.
+
+        Returns
+        -------
+        self
+        """
+        if ax is None:
+            # A figure of its own, unknown to pyplot: nothing to close, no window needed.
+            from matplotlib.figure import Figure
+
+            ax = Figure(figsize=(7, 4), layout="constrained").add_subplot()
+        # Half of the scores lie in the linear part.
+        linear = max(np.median(np.abs(self.scores - self.offset)), 1e-6)
+        position = np.arcsinh((self.scores - self.offset) / linear)
+        # Edges in the axis' own units, with the threshold between two bins.
+        width = (np.ptp(position) or 1.0) / 40
+        first, last = np.floor(position.min() / width), np.ceil(position.max() / width)
+        edges = self.offset + linear * np.sinh(np.arange(first, last + 1.5) * width)
+        groups = [None] if self.labels is None else list(np.unique(self.labels))
+        for group in groups:
+            chosen = slice(None) if group is None else self.labels == group
+            ax.hist(
+                self.scores[chosen],
+                bins=edges,
+                alpha=1.0 if group is None else 0.6,
+                label="scores" if group is None else str(group),
+            )
+        ax.axvline(self.offset, color="black", linestyle="--", label=f"threshold {self.offset:.4g}")
+        ax.set_xscale(
+            "function",
+            functions=(
+                lambda value: np.arcsinh((value - self.offset) / linear),
+                lambda value: self.offset + linear * np.sinh(value),
+            ),
+        )
+        ticks = self.offset + linear * np.sinh(np.linspace(position.min(), position.max(), 7))
+        ax.set_xticks(ticks, [f"{t:,.0f}" if abs(t) >= 100 else f"{t:.3g}" for t in ticks])
+        ax.set_xlim(edges[0], edges[-1])
+        ax.set_xlabel("score (higher is more normal)")
+        ax.set_ylabel("rows")
+        ax.legend()
+        self.ax_ = ax
+        self.figure_ = ax.figure
+        return self
+
+
+class ImageExplanationDisplay:
+    """Images, what the model expects in their place, and where the score comes from.
+
+    A row per image: the image with its score and decision, the expected image, and the
+    contribution of each pixel. White pixels are as usual, red ones less probable than usual, blue
+    ones more. All maps share one colour scale, which is symmetric around 0, linear up to 1 nat,
+    logarithmic from there to 100, and constant beyond: next to a pixel of -500 nats one of -5 is
+    still seen.
+
+    Parameters
+    ----------
+    images, expected : (n, height, width) or (n, height, width, channels) arrays
+        Of 1 (grey) or 3 (colour) channels.
+    contributions : (n, height, width) array
+        What each pixel adds to the score; 0 is usual.
+    scores : (n,) array
+        Higher is more normal.
+    offset : float
+        The threshold.
+    value_range : (float, float)
+        Values of black and white.
+    unit : str, default "nats"
+        Of contributions.
+
+    Attributes
+    ----------
+    axes_ : (n, 3) array of matplotlib Axes
+    figure_ : matplotlib Figure
+        Set by ``plot``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly.displays import ImageExplanationDisplay
+    >>> images = np.zeros((2, 8, 8))
+    >>> images[1, 3, 4] = 1.0
+    >>> display = ImageExplanationDisplay(
+    ...     images,
+    ...     np.zeros((2, 8, 8)),
+    ...     -500.0 * images,
+    ...     scores=[3.0, -497.0],
+    ...     offset=-10.0,
+    ...     value_range=(0, 1),
+    ... ).plot()
+    >>> [ax.get_title() for ax in display.axes_[1]]
+    ['score -497: anomaly', 'expected', 'contribution']
+    """
+
+    def __init__(
+        self, images, expected, contributions, *, scores, offset, value_range, unit="nats"
+    ):
+        self.images = np.asarray(images, dtype=np.float64)
+        self.expected = np.asarray(expected, dtype=np.float64)
+        self.contributions = np.asarray(contributions, dtype=np.float64)
+        self.scores = np.asarray(scores, dtype=np.float64)
+        self.offset = float(offset)
+        self.value_range = tuple(float(value) for value in value_range)
+        self.unit = unit
+        shape = self.images.shape
+        if len(shape) not in (3, 4) or not self.images.size or shape[3:] not in ((), (1,), (3,)):
+            raise ValueError(
+                "Expected `images` of shape (n, height, width), or (n, height, width, channels) "
+                f"with 1 or 3 channels, n >= 1. Received: {shape}"
+            )
+        for name, wanted in (
+            ("expected", shape),
+            ("contributions", shape[:3]),
+            ("scores", shape[:1]),
+        ):
+            if getattr(self, name).shape != wanted:
+                raise ValueError(
+                    f"Expected `{name}` of shape {wanted}. Received: {getattr(self, name).shape}"
+                )
+        if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
+            raise ValueError(
+                "Expected `value_range` of (lowest, highest). "
+                f"Received: value_range={value_range!r}"
+            )
+
+    @classmethod
+    def from_detector(cls, detector, images, *, axes=None):
+        """Explain images with a fitted detector, and plot.
+
+        Parameters
+        ----------
+        detector : VAEDetector or AutoencoderDetector
+            Fitted to images.
+        images : (n, height, width) or (n, height, width, channels) array
+            As ``detector.explain`` takes them. A row is drawn for each: give a few.
+        axes : as in ``plot``
+
+        Returns
+        -------
+        ImageExplanationDisplay
+        """
+        explanation = detector.explain(images)
+        if not isinstance(explanation, dict):
+            raise ValueError(
+                "Expected a detector that was fitted to images. Received: "
+                f"{type(detector).__name__} fitted to a table."
+            )
+        is_error = detector.scorer_.score_type == "reconstruction_error"
+        display = cls(
+            explanation["value"],
+            explanation["expected"],
+            explanation["contribution"],
+            scores=detector.score_samples(images),
+            offset=detector.offset_,
+            value_range=detector.scorer_.preprocessor.value_range,
+            unit="squared error" if is_error else "nats",
+        )
+        return display.plot(axes=axes)
+
+    def plot(self, axes=None):
+        """Draw into ``axes``, (n, 3) of one figure, or into a new figure.
+
+        Returns
+        -------
+        self
+        """
+        from matplotlib.colors import AsinhNorm
+
+        n_images, height, width = self.contributions.shape
+        if axes is None:
+            from matplotlib.figure import Figure
+
+            row_height = 0.4 + np.clip(1.8 * height / width, 0.8, 4.0)
+            figure = Figure(figsize=(7, row_height * n_images), layout="constrained")
+            axes = figure.subplots(n_images, 3, squeeze=False)
+        axes = np.asarray(axes)
+        if axes.shape != (n_images, 3):
+            raise ValueError(
+                f"Expected `axes` of shape {(n_images, 3)}: three for each image. "
+                f"Received: {axes.shape}"
+            )
+        low, high = self.value_range
+        lowest = min(self.contributions.min(), 0.0)
+        highest = max(self.contributions.max(), 0.0)
+        if lowest == highest:
+            lowest, highest = -1.0, 1.0
+        limit = min(max(-lowest, highest), _LIMIT_NATS)
+        norm = AsinhNorm(linear_width=1.0, vmin=-limit, vmax=limit)
+        for i in range(n_images):
+            for ax, image in zip(axes[i, :2], (self.images[i], self.expected[i]), strict=True):
+                # Expected values may lie a little outside of the range.
+                grey_or_colour = np.clip((image - low) / (high - low), 0.0, 1.0)
+                if image.shape[2:] == (1,):
+                    grey_or_colour = grey_or_colour[..., 0]
+                ax.imshow(grey_or_colour, cmap="gray", vmin=0.0, vmax=1.0)
+            contribution_map = axes[i, 2].imshow(self.contributions[i], cmap="RdBu", norm=norm)
+            decision = "anomaly" if self.scores[i] < self.offset else "normal"
+            titles = (f"score {self.scores[i]:.4g}: {decision}", "expected", "contribution")
+            for ax, title in zip(axes[i], titles, strict=True):
+                ax.set_title(title, fontsize="medium")
+        for ax in axes.flat:
+            ax.set_xticks([])
+            ax.set_yticks([])
+        self.axes_ = axes
+        self.figure_ = axes[0, 0].figure
+        bar = self.figure_.colorbar(
+            contribution_map,
+            ax=axes[:, 2],
+            label=f"contribution ({self.unit})",
+            extend=("neither", "max", "min", "both")[2 * (lowest < -limit) + (highest > limit)],
+        )
+        largest = int(np.floor(np.log10(limit)))
+        powers = 10.0 ** np.arange(min(0, largest), largest + 1)
+        ticks = [*-powers[::-1], 0.0, *powers]
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
+        # The colours are symmetric; the bar shows those that occur.
+        bar.ax.set_ylim(max(lowest, -limit), min(highest, limit))
+        return self

@@ -1,0 +1,1 @@
+"""Images as they come: files, folders, and their preprocessing."""

@@ -1,0 +1,1 @@
+"""Scores: raw input to named outputs, and what decisions are made of them."""

@@ -1,0 +1,1 @@
+"""A development server for SavedModels, which knows nothing of this package."""

@@ -1,0 +1,1 @@
+"""Tables as they come: files, cells, kinds of column, and their preprocessing."""

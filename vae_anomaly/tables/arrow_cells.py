@@ -1,0 +1,173 @@
+"""Columns of Arrow tables as the kinds of column that a model knows, and as text."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_anomaly.tables.columns import KINDS
+
+# pandas and pyarrow are imported inside functions: `vae-anomaly --help` needs neither.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXPECTED = {
+    "numeric": "a number",
+    "boolean": "true or false, or 1 or 0",
+    "datetime": "an ISO 8601 date or date-time",
+    "categorical": "text",
+}
+# As columns.frame_kinds for the DataFrame that pandas reads from the file.
+_TYPES = re.compile(
+    "(?P<numeric>u?int|halffloat|float|double|decimal|duration|null)|(?P<boolean>bool)"
+    "|(?P<datetime>date|timestamp)"
+    "|(?P<categorical>(large_)?string|(large_|fixed_size_)?binary|dictionary|time|extension<pandas)"
+)
+_DURATION = r"-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?"
+_MISSING = "nan|na|null|none|n/a"
+# What else there is can't be converted; which of these can, has to be tried.
+_NUMBER = (
+    r"[+-]?(inf(inity)?|nan(\(\w*\))?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
+    f"|true|false|{_DURATION}"
+)
+_PLAUSIBLE = {
+    "numeric": f"(?i)^({_MISSING}|{_NUMBER})?$",
+    "boolean": f"(?i)^({_MISSING}|{_NUMBER})?$",
+    "datetime": f"(?i)^({_MISSING}|\\d{{4}}-\\d\\d-\\d\\d.*)?$",
+}
+
+
+def kind_of(arrow_type: pa.DataType) -> str:
+    """Return the kind of a type, or the type itself as text if it is of no kind."""
+    match = _TYPES.match(str(arrow_type))
+    return str(match.lastgroup if match else arrow_type)
+
+
+def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text which reads back as the same values, and the same categories; NaN is missing."""
+    import pyarrow as pa
+
+    if getattr(column.type, "tz", None):
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # offsets can have seconds
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
+    elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
+        values = column.to_pandas()
+    elif kind_of(column.type) in KINDS:
+        return column.cast("string")
+    else:
+        values = column.to_pylist()
+    texts = [None if value is None or value != value else str(value) for value in values]
+    return pa.chunked_array([pa.array(texts, "string")])
+
+
+def converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
+    """Whether `convert` can convert the column."""
+    try:
+        convert(column, kind, words)
+    except ValueError:
+        return False
+    return True
+
+
+def bad_cells(column: pa.ChunkedArray, kind: str) -> list[int]:
+    """Return where in a column the cells are that can't be converted."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind_of(column.type) != "categorical":
+        return _bisected(column, kind)
+    text = pc.utf8_trim_whitespace(text_of(column))
+    values = text.unique()
+    plausible = pc.match_substring_regex(values, _PLAUSIBLE[kind])
+    unsure = values.filter(plausible)
+    bad = values.filter(pc.invert(plausible)).to_pylist()
+    positions = pa.array(_bisected(pa.chunked_array([unsure]), kind), "int64")
+    bad += unsure.take(positions).to_pylist()
+    return np.flatnonzero(pc.is_in(text, value_set=pa.array(bad, "string"))).tolist()
+
+
+def _bisected(column: pa.ChunkedArray, kind: str) -> list[int]:
+    if converts(column, kind):
+        return []
+    if len(column) == 1:
+        return [0]
+    half = len(column) // 2
+    return _bisected(column[:half], kind) + [half + i for i in _bisected(column[half:], kind)]
+
+
+def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
+    """Return a column as float64, timestamp[us] or string; ValueError if a value can't be.
+
+    With `words`, true and false in text are the numbers 1 and 0.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind == "categorical":
+        text = text_of(column)
+        return pc.if_else(pc.equal(text, ""), None, text)
+    if kind_of(column.type) == "categorical" or column.type == "null":
+        text = text_of(column)
+        column = _moments(text) if kind == "datetime" else _numbers(text, words)
+    elif pa.types.is_decimal(column.type):
+        column = column.cast("string")  # to get the same float64 as from CSV
+    elif pa.types.is_duration(column.type):
+        column = pa.chunked_array([column.to_pandas().dt.total_seconds()])
+    elif pa.types.is_timestamp(column.type):
+        # In UTC, without its zone. A cast alone would round towards 1970, unlike text.
+        column = column.cast(pa.timestamp(column.type.unit))
+        column = pc.floor_temporal(column, unit="microsecond")
+    if kind == "datetime":
+        return column.cast("timestamp[us]")
+    column = column.cast("float64", safe=False)
+    if kind == "boolean":
+        values = column.to_numpy()
+        if not np.isin(values[~np.isnan(values)], (0, 1)).all():
+            raise ValueError(f"expected {EXPECTED[kind]}")
+    return column
+
+
+def _present(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text without spaces around it, null where it says that it is missing."""
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    missing = pc.match_substring_regex(text, f"^({_MISSING})?$", ignore_case=True)
+    return pc.if_else(missing, None, text)
+
+
+def _moments(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text as timestamps in UTC; fractions of microseconds are cut off."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.replace_substring_regex(_present(text), r"(\.\d{6})\d+", r"\1")
+    zoned = pc.match_substring_regex(text, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
+    utc = pc.if_else(zoned, text, None).cast(pa.timestamp("us", "UTC"))
+    naive = pc.if_else(zoned, None, text).cast("timestamp[us]")
+    return pc.coalesce(utc.cast("timestamp[us]"), naive)
+
+
+def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
+    """Return text as float64: numbers, perhaps `words`, and durations as pandas writes them."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with suppress(pa.ArrowInvalid):  # numbers nearly always, and much faster
+        return text.cast("float64")
+    with suppress(pa.ArrowInvalid):
+        return pc.if_else(pc.equal(text, ""), None, text).cast("float64")
+    text = _present(text)
+    with suppress(pa.ArrowInvalid):
+        return text.cast("float64")
+    for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
+        text = pc.replace_substring_regex(text, word, number)
+    is_duration = pc.match_substring_regex(text, f"^({_DURATION})$")
+    durations = pd.to_timedelta(pc.if_else(is_duration, text, None).to_pandas())
+    seconds = pa.chunked_array([durations.dt.total_seconds()])
+    return pc.if_else(is_duration, seconds, pc.if_else(is_duration, None, text).cast("float64"))

@@ -1,0 +1,34 @@
+"""The variational autoencoder as Keras parts: layers, likelihoods, networks, models."""
+
+from vae_anomaly.vae.layers import Sampling
+from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
+from vae_anomaly.vae.models import VAE, Autoencoder
+from vae_anomaly.vae.networks import (
+    conv_decoder,
+    conv_encoder,
+    dense_decoder,
+    dense_encoder,
+)
+from vae_anomaly.vae.pixel_likelihoods import (
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    RoughnessGaussian,
+)
+
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Gaussian",
+    "Likelihood",
+    "Mixed",
+    "RoughnessGaussian",
+    "Sampling",
+    "conv_decoder",
+    "conv_encoder",
+    "dense_decoder",
+    "dense_encoder",
+]

@@ -1,0 +1,355 @@
+"""Likelihoods p(x|z): from the decoder's outputs to a log-probability per feature.
+
+Each likelihood is a Keras layer because some have weights (a learned variance). It tells how
+many outputs the decoder must have, and turns them into ``log_prob``, ``mean`` and ``sample``.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from vae_anomaly.vae.layers import normal_log_prob, sum_of_columns
+
+_VARIANCES = ("row", "column", "shared")
+
+
+class Likelihood(keras.layers.Layer):
+    """Base class: a distribution over x of ``n_features`` features, given decoder outputs.
+
+    Subclasses set ``n_outputs`` and implement ``log_prob``, ``mean`` and ``sample``. All
+    arithmetic is float32 whatever the precision policy, since log-probabilities are summed.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features of x, >= 1.
+    """
+
+    def __init__(self, n_features, **kwargs):
+        if not isinstance(n_features, int) or n_features < 1:
+            raise ValueError(f"Expected `n_features` >= 1. Received: n_features={n_features!r}")
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.n_features = n_features
+        self.n_outputs = n_features
+        self.built = True
+
+    def call(self, x, outputs):
+        return self.log_prob(x, outputs)
+
+    def log_prob(self, x, outputs):
+        """Log-density (or log-mass) of x, in nats, per column (by default one feature each).
+
+        Parameters
+        ----------
+        x : tensor, (..., n_features)
+        outputs : tensor, (..., n_outputs)
+            Decoder outputs; leading dimensions broadcast with those of x.
+
+        Returns
+        -------
+        tensor, (..., columns)
+        """
+        raise NotImplementedError
+
+    def log_prob_by_feature(self, x, outputs):
+        """Log-density per feature, (..., n_features), also where columns take several."""
+        return self.log_prob(x, outputs)
+
+    def mean(self, outputs):
+        """Expected x, (..., n_features), given decoder outputs (..., n_outputs)."""
+        raise NotImplementedError
+
+    def excess_log_prob(self, x, outputs):
+        """Log p(x|z) less what it is on average for x drawn from p(x|z), shaped as ``log_prob``.
+
+        That average is minus the entropy: what is left tells whether x is typical for its own
+        distribution, however wide (Nalisnick et al. 2019, "Detecting out-of-distribution inputs
+        to deep generative models using typicality").
+        """
+        raise NotImplementedError
+
+    def squared_error(self, x, outputs):
+        """(x - mean)^2, one value per log-probability."""
+        return ops.square(ops.cast(x, "float32") - self.mean(outputs))
+
+    def sample(self, outputs, seed):
+        """Draw x, (..., n_features); ``seed`` is an int or a ``SeedGenerator``."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), "n_features": self.n_features}
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class Gaussian(Likelihood):
+    r"""Independent normal distributions, one per feature.
+
+    .. math:: \log p(x_d|z) = -\tfrac12 \left(\log 2\pi + s_d + (x_d - m_d)^2 e^{-s_d}\right)
+
+    with mean m and log-variance s. For ``variance="row"`` the decoder gives both, and
+
+    .. math:: s_d = c_d + b \tanh(r_d / b)
+
+    where r is the raw decoder output, c a learned log-variance per feature and b ``row_bound``:
+    a row may be noisier than its column, but not so much that its noise explains anything away.
+
+    Parameters
+    ----------
+    n_features : int
+    variance : {"row", "column", "shared"} or float
+        Who decides the variance: the decoder, per row and feature; a weight per feature; one
+        weight for all; or a fixed number > 0.
+    min_log_var : float or sequence of n_features floats
+        Soft floor of the learned log-variances: without it they collapse on constant columns.
+        Of several, "shared" takes the lowest.
+    row_bound : float
+        How far (nats of log-variance) a row can be from its column, > 0. For "row" only.
+    column_widths : sequence of int or None
+        How many features each column takes that is given in several ways, as it is and as normal
+        scores; what they add is its log-probability, a composite one (Varin, Reid & Firth 2011).
+        None: a feature each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly.vae.likelihoods import Gaussian
+    >>> Gaussian(2, variance=1.0).log_prob(np.zeros((1, 2)), np.zeros((1, 2))).numpy().round(4)
+    array([[-0.9189, -0.9189]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        n_features,
+        variance="row",
+        min_log_var=-6.0,
+        row_bound=1.5,
+        column_widths=None,
+        **kwargs,
+    ):
+        fixed = isinstance(variance, (int, float)) and not isinstance(variance, bool)
+        if not (variance in _VARIANCES or (fixed and variance > 0)):
+            raise ValueError(
+                f"Expected `variance` to be one of {_VARIANCES} or a number > 0. "
+                f"Received: variance={variance!r}"
+            )
+        if not row_bound > 0:
+            raise ValueError(f"Expected `row_bound` > 0. Received: row_bound={row_bound!r}")
+        super().__init__(n_features, **kwargs)
+        self.variance = variance
+        self.min_log_var = np.broadcast_to(
+            np.asarray(min_log_var, dtype="float32"), (n_features,)
+        ).tolist()
+        self.row_bound = float(row_bound)
+        self.column_widths = None
+        if column_widths is not None:
+            self.column_widths = [int(width) for width in column_widths]
+            if sum(self.column_widths) != n_features or min(self.column_widths) < 1:
+                raise ValueError(
+                    f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
+                    f"Received: column_widths={column_widths!r}"
+                )
+        self.n_outputs = 2 * n_features if variance == "row" else n_features
+        if not fixed:
+            self.raw_log_var = self.add_weight(
+                shape=(1 if variance == "shared" else n_features,),
+                initializer="zeros",
+                name="raw_log_var",
+            )
+
+    def log_var(self, outputs):
+        """Log-variance, broadcastable to (..., n_features), given decoder outputs."""
+        if self.variance not in _VARIANCES:
+            return ops.log(ops.cast(self.variance, "float32"))
+        # The floor bends the weight, not the rows: rows then stay within row_bound of it.
+        floor = np.array(self.min_log_var, dtype="float32")
+        if self.variance == "row":
+            floor = floor + self.row_bound
+        elif self.variance == "shared":
+            floor = floor.min(keepdims=True)
+        log_var = floor + ops.softplus(self.raw_log_var - floor)
+        if self.variance == "row":
+            raw = ops.cast(outputs[..., self.n_features :], "float32")
+            log_var = log_var + self.row_bound * ops.tanh(raw / self.row_bound)
+        return log_var
+
+    def log_prob(self, x, outputs):
+        return sum_of_columns(self.log_prob_by_feature(x, outputs), self.column_widths)
+
+    def log_prob_by_feature(self, x, outputs):
+        x, outputs = ops.cast(x, "float32"), ops.cast(outputs, "float32")
+        return normal_log_prob(x, self.mean(outputs), self.log_var(outputs))
+
+    def excess_log_prob(self, x, outputs):
+        outputs = ops.cast(outputs, "float32")
+        scaled = super().squared_error(x, outputs) * ops.exp(-self.log_var(outputs))
+        return sum_of_columns(0.5 * (1.0 - scaled), self.column_widths)
+
+    def squared_error(self, x, outputs):
+        return sum_of_columns(super().squared_error(x, outputs), self.column_widths)
+
+    def mean(self, outputs):
+        return ops.cast(outputs[..., : self.n_features], "float32")
+
+    def sample(self, outputs, seed):
+        outputs = ops.cast(outputs, "float32")
+        mean = self.mean(outputs)
+        noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=seed)
+        return mean + ops.exp(self.log_var(outputs) / 2) * noise
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "variance": self.variance,
+            "min_log_var": list(self.min_log_var),
+            "row_bound": self.row_bound,
+            "column_widths": self.column_widths,
+        }
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class Bernoulli(Likelihood):
+    r"""Independent binary features; the decoder gives the logit l of each.
+
+    .. math:: \log p(x_d|z) = x_d l_d - \log(1 + e^{l_d})
+
+    Parameters
+    ----------
+    n_features : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly.vae.likelihoods import Bernoulli
+    >>> Bernoulli(1).log_prob(np.ones((1, 1)), np.zeros((1, 1))).numpy().round(4)
+    array([[-0.6931]], dtype=float32)
+    """
+
+    def log_prob(self, x, outputs):
+        x, logits = ops.cast(x, "float32"), ops.cast(outputs, "float32")
+        return x * logits - ops.softplus(logits)
+
+    def excess_log_prob(self, x, outputs):
+        return (ops.cast(x, "float32") - self.mean(outputs)) * ops.cast(outputs, "float32")
+
+    def mean(self, outputs):
+        return ops.sigmoid(ops.cast(outputs, "float32"))
+
+    def sample(self, outputs, seed):
+        mean = self.mean(outputs)
+        uniform = keras.random.uniform(ops.shape(mean), dtype="float32", seed=seed)
+        return ops.cast(uniform < mean, "float32")
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class Categorical(Likelihood):
+    r"""One categorical column, one-hot over ``n_features`` levels; the decoder gives logits.
+
+    .. math:: \log p(x|z) = \sum_l x_l \log \mathrm{softmax}(o)_l
+
+    It gives **one** log-probability for all its features.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of levels, the one for unknown values included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly.vae.likelihoods import Categorical
+    >>> Categorical(4).log_prob(np.eye(4)[:1], np.zeros((1, 4))).numpy().round(4)
+    array([[-1.3863]], dtype=float32)
+    """
+
+    def log_prob(self, x, outputs):
+        x, logits = ops.cast(x, "float32"), ops.cast(outputs, "float32")
+        return ops.sum(x * ops.log_softmax(logits, axis=-1), axis=-1, keepdims=True)
+
+    def mean(self, outputs):
+        return ops.softmax(ops.cast(outputs, "float32"), axis=-1)
+
+    def squared_error(self, x, outputs):
+        return ops.sum(super().squared_error(x, outputs), axis=-1, keepdims=True)
+
+    def sample(self, outputs, seed):
+        # Gumbel-max: keras.random.categorical takes only two dimensions.
+        logits = ops.cast(outputs, "float32")
+        uniform = keras.random.uniform(ops.shape(logits), minval=1e-20, dtype="float32", seed=seed)
+        level = ops.argmax(logits - ops.log(-ops.log(uniform)), axis=-1)
+        return ops.one_hot(level, self.n_features, dtype="float32")
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class Mixed(Likelihood):
+    """Columns of several kinds: routes features and decoder outputs to a likelihood each.
+
+    Parameters
+    ----------
+    parts : sequence of Likelihood
+        x is the concatenation of their features, the decoder's outputs that of their outputs,
+        and the log-probabilities that of theirs, in this order.
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
+    >>> mixed = Mixed([Gaussian(3), Bernoulli(1), Categorical(4)])
+    >>> mixed.n_features, mixed.n_outputs
+    (8, 11)
+    """
+
+    def __init__(self, parts, **kwargs):
+        if not parts:
+            raise ValueError(f"Expected at least one likelihood. Received: parts={parts!r}")
+        super().__init__(sum(part.n_features for part in parts), **kwargs)
+        self.parts = list(parts)
+        self.n_outputs = sum(part.n_outputs for part in parts)
+
+    def log_prob(self, x, outputs):
+        return self._joined(
+            part.log_prob(x_part, outputs_part)
+            for part, x_part, outputs_part in self._routed(x, outputs)
+        )
+
+    def mean(self, outputs):
+        return self._joined(part.mean(own) for part, _, own in self._routed(outputs, outputs))
+
+    def squared_error(self, x, outputs):
+        return self._joined(
+            part.squared_error(x_part, outputs_part)
+            for part, x_part, outputs_part in self._routed(x, outputs)
+        )
+
+    def sample(self, outputs, seed):
+        if isinstance(seed, int):
+            # A generator, not the int: the parts must not share their random numbers.
+            seed = keras.random.SeedGenerator(seed)
+        return self._joined(
+            part.sample(own, seed) for part, _, own in self._routed(outputs, outputs)
+        )
+
+    def _joined(self, tensors):
+        return ops.concatenate(list(tensors), axis=-1)
+
+    def _routed(self, x, outputs):
+        feature = output = 0
+        for part in self.parts:
+            yield (
+                part,
+                x[..., feature : feature + part.n_features],
+                outputs[..., output : output + part.n_outputs],
+            )
+            feature, output = feature + part.n_features, output + part.n_outputs
+
+    def get_config(self):
+        config = super().get_config()
+        del config["n_features"]
+        return {
+            **config,
+            "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = [keras.saving.deserialize_keras_object(part) for part in config["parts"]]
+        return cls(**{**config, "parts": parts})

@@ -1,0 +1,346 @@
+"""Builders of encoder and decoder networks: plain Keras functional models.
+
+Anything with the same inputs and outputs can take their place in ``models.VAE``.
+"""
+
+import math
+
+import keras
+import numpy as np
+
+from vae_anomaly.vae.layers import EncoderInput, SoftBound
+
+# exp(LOG_VAR_LIMIT) is far from overflow in float32, and no posterior needs more.
+LOG_VAR_LIMIT = 10.0
+_SMALLEST_LARGE_IMAGE = 16
+
+
+def dense_encoder(
+    n_features,
+    hidden_units=(128, 128),
+    latent_dim=16,
+    *,
+    activation="relu",
+    variational=True,
+    column_widths=None,
+    hidden_share=0.2,
+    seed=None,
+    dtype=None,
+):
+    """Build a fully connected encoder, x -> (z_mean, z_log_var).
+
+    Parameters
+    ----------
+    n_features : int
+        Width of x.
+    hidden_units : sequence of int
+        Units of each hidden layer, from x towards z. Empty: a linear encoder.
+    latent_dim : int
+        Size of z; may exceed ``n_features``.
+    activation : str or callable
+        Of the hidden layers.
+    variational : bool
+        False: the encoder of a plain autoencoder, with the single output z.
+    column_widths : sequence of int or None
+        Given: the encoder takes (x, observed) through ``layers.EncoderInput``, where the
+        column j of a table takes ``column_widths[j]`` of the ``n_features``.
+    hidden_share : float
+        Of ``layers.EncoderInput``; for ``column_widths`` only.
+    seed : int or None
+        Seed of the initial weights and of the cells hidden.
+    dtype : str, keras.DTypePolicy or None
+        Precision of the hidden layers; the outputs are float32.
+
+    Returns
+    -------
+    keras.Model
+        (n, n_features), or [(n, n_features), (n, columns)] -> [z_mean, z_log_var], each
+        (n, latent_dim); or z alone.
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.networks import dense_encoder
+    >>> [tuple(output.shape) for output in dense_encoder(6, (5, 5, 4), 2).outputs]
+    [(None, 2), (None, 2)]
+    """
+    rng = np.random.default_rng(seed)
+    inputs = visible = keras.Input((_positive(n_features, "n_features"),), name="x")
+    if column_widths is not None:
+        if sum(column_widths) != n_features:
+            raise ValueError(
+                f"Expected `column_widths` to add up to n_features={n_features}. "
+                f"Received: column_widths={column_widths!r}"
+            )
+        inputs = [inputs, keras.Input((len(column_widths),), name="observed")]
+        visible = EncoderInput(
+            column_widths, hidden_share=hidden_share, seed=_draw_seed(rng), name="encoder_input"
+        )(inputs)
+    hidden = _hidden(visible, hidden_units, activation, rng, dtype)
+    return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
+
+
+def dense_decoder(latent_dim, hidden_units, n_outputs, *, activation="relu", seed=None, dtype=None):
+    """Build a fully connected decoder, z -> the parameters of p(x|z).
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of z.
+    hidden_units : sequence of int
+        Units of each hidden layer **as given to the encoder**; used in reverse.
+    n_outputs : int
+        Outputs, for example ``Gaussian(n_features).n_outputs``.
+    activation, seed, dtype
+        As in ``dense_encoder``.
+
+    Returns
+    -------
+    keras.Model
+        (n, latent_dim) -> (n, n_outputs).
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.networks import dense_decoder
+    >>> tuple(dense_decoder(2, (5, 5, 4), 12).output_shape)
+    (None, 12)
+    """
+    rng = np.random.default_rng(seed)
+    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
+    hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
+    outputs = _dense(_positive(n_outputs, "n_outputs"), rng, name="outputs", dtype="float32")
+    return keras.Model(inputs, outputs(hidden), name="decoder")
+
+
+def conv_encoder(
+    image_shape,
+    filters=None,
+    hidden_units=(128,),
+    latent_dim=32,
+    *,
+    activation="relu",
+    variational=True,
+    seed=None,
+    dtype=None,
+):
+    """Build a convolutional encoder, image -> (z_mean, z_log_var).
+
+    Each block is a convolution that makes height and width smaller by its stride (rounded up):
+    4 for the first block of images from 16 x 16 up, otherwise 2. Kernels are twice as wide.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Height and width, 8 or more each, and channels.
+    filters : sequence of int or None
+        Filters of each block, from the image towards z. None: ``default_filters``.
+    hidden_units : sequence of int
+        Units of the fully connected layers between the blocks and z.
+    latent_dim, activation, variational, seed, dtype
+        As in ``dense_encoder``.
+
+    Returns
+    -------
+    keras.Model
+        (n, height, width, channels) -> [z_mean, z_log_var], each (n, latent_dim); or z alone.
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.networks import conv_encoder
+    >>> [tuple(output.shape) for output in conv_encoder((9, 13, 3), latent_dim=2).outputs]
+    [(None, 2), (None, 2)]
+    """
+    image_shape = check_image_shape(image_shape)
+    filters = _filters(filters, image_shape)
+    rng = np.random.default_rng(seed)
+    inputs = tensor = keras.Input(image_shape, name="x")
+    for index, (count, stride) in enumerate(
+        zip(filters, _strides(filters, image_shape), strict=True)
+    ):
+        tensor = keras.layers.Conv2D(
+            count,
+            2 * stride,
+            strides=stride,
+            padding="same",
+            activation=activation,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
+            name=f"conv_{index}",
+            dtype=dtype,
+        )(tensor)
+    tensor = keras.layers.Flatten(name="flatten")(tensor)
+    hidden = _hidden(tensor, hidden_units, activation, rng, dtype)
+    return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
+
+
+def conv_decoder(
+    latent_dim,
+    hidden_units,
+    image_shape,
+    n_maps,
+    *,
+    filters=None,
+    activation="relu",
+    seed=None,
+    dtype=None,
+):
+    """Build a convolutional decoder, z -> the parameters of p(x|z), mirror of ``conv_encoder``.
+
+    Parameters
+    ----------
+    latent_dim : int
+    hidden_units : sequence of int
+        **As given to the encoder**; used in reverse, as ``filters`` are.
+    image_shape : (int, int, int)
+    n_maps : int
+        Outputs per value of x: ``likelihood.n_outputs / likelihood.n_features``.
+    filters, activation, seed, dtype
+        As in ``conv_encoder``.
+
+    Returns
+    -------
+    keras.Model
+        (n, latent_dim) -> (n, n_maps * height * width * channels): all values of the first
+        map, then all of the second, as the likelihoods take them.
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.networks import conv_decoder
+    >>> tuple(conv_decoder(2, (16,), (9, 13, 3), n_maps=2).output_shape)
+    (None, 702)
+    """
+    image_shape = check_image_shape(image_shape)
+    filters = _filters(filters, image_shape)
+    n_maps = _positive(n_maps, "n_maps")
+    strides = _strides(filters, image_shape)
+    sizes = [image_shape[:2]]
+    for stride in strides:
+        sizes.append(tuple(-(-size // stride) for size in sizes[-1]))
+    height, width = sizes[-1]
+    rng = np.random.default_rng(seed)
+    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
+    hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
+    units = height * width * filters[-1]
+    tensor = _dense(units, rng, activation=activation, name="unflatten", dtype=dtype)(hidden)
+    tensor = keras.layers.Reshape((height, width, filters[-1]), name="to_image")(tensor)
+    counts = [n_maps * image_shape[2], *filters[:-1]]
+    for index in reversed(range(len(filters))):
+        stride = strides[index]
+        tensor = keras.layers.Conv2DTranspose(
+            counts[index],
+            2 * stride,
+            strides=stride,
+            padding="same",
+            activation=activation if index else None,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
+            name=f"conv_{index}",
+            dtype=dtype if index else "float32",
+        )(tensor)
+        # What was rounded up comes back too large.
+        excess = tuple((0, stride * -(-size // stride) - size) for size in sizes[index])
+        if excess != ((0, 0), (0, 0)):
+            tensor = keras.layers.Cropping2D(excess, name=f"crop_{index}")(tensor)
+    return keras.Model(inputs, flat_maps(tensor, image_shape), name="decoder")
+
+
+def flat_maps(tensor, image_shape):
+    """Lay decoder maps (n, height, width, n_maps * channels) out as (n, n_outputs): map by map.
+
+    Parameters
+    ----------
+    tensor : KerasTensor
+    image_shape : (int, int, int)
+
+    Returns
+    -------
+    KerasTensor, (n, n_maps * height * width * channels)
+    """
+    height, width, channels = image_shape
+    n_maps = tensor.shape[-1] // channels
+    if n_maps > 1:
+        tensor = keras.layers.Reshape((height * width, n_maps, channels), name="maps")(tensor)
+        tensor = keras.layers.Permute((2, 1, 3), name="map_by_map")(tensor)
+    return keras.layers.Flatten(name="outputs")(tensor)
+
+
+def default_filters(image_shape):
+    """Return filters of as many blocks as leave 7 pixels or fewer: 16, 32, then 64 each.
+
+    Examples
+    --------
+    >>> from vae_anomaly.vae.networks import default_filters
+    >>> default_filters((8, 8, 1)), default_filters((28, 28, 1)), default_filters((64, 96, 3))
+    ((16,), (16,), (16, 32, 64))
+    """
+    filters = [16]
+    while -(-min(image_shape[:2]) // math.prod(_strides(filters, image_shape))) > 7:
+        filters.append(min(2 * filters[-1], 64))
+    return tuple(filters)
+
+
+def is_large(image_shape):
+    """Whether the shorter side of images is 16 pixels or more.
+
+    Their first convolution has stride 4: as good as two of stride 2 on MNIST
+    (``benchmarks/LOG.md``), for half of the time.
+    """
+    return min(image_shape[:2]) >= _SMALLEST_LARGE_IMAGE
+
+
+def check_image_shape(image_shape):
+    """Return (height, width, channels) as ints; ValueError if images are under 8 x 8 pixels."""
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
+        raise ValueError(
+            "Expected `image_shape` of (height, width, channels), 8 x 8 pixels or more. "
+            f"Received: image_shape={image_shape!r}"
+        )
+    return shape
+
+
+def _filters(filters, image_shape):
+    if filters is None:
+        return default_filters(image_shape)
+    filters = [_positive(count, f"filters[{index}]") for index, count in enumerate(filters)]
+    if not filters or math.prod(_strides(filters, image_shape)) > min(image_shape[:2]):
+        raise ValueError(
+            "Expected `filters` for one block or more that leave at least a pixel of "
+            f"{image_shape[0]} x {image_shape[1]}. Received: filters={filters!r}"
+        )
+    return filters
+
+
+def _strides(filters, image_shape):
+    """By how much each block makes the image smaller."""
+    return (4 if is_large(image_shape) else 2, *[2] * (len(filters) - 1))
+
+
+def _latent(hidden, latent_dim, variational, rng):
+    latent_dim = _positive(latent_dim, "latent_dim")
+    z_mean = _dense(latent_dim, rng, name="z_mean" if variational else "z", dtype="float32")(hidden)
+    if not variational:
+        return z_mean
+    z_log_var = _dense(latent_dim, rng, name="z_log_var_raw", dtype="float32")(hidden)
+    return [z_mean, SoftBound(LOG_VAR_LIMIT, name="z_log_var", dtype="float32")(z_log_var)]
+
+
+def _hidden(tensor, hidden_units, activation, rng, dtype):
+    for index, units in enumerate(hidden_units):
+        units = _positive(units, f"hidden_units[{index}]")
+        tensor = _dense(units, rng, activation=activation, name=f"hidden_{index}", dtype=dtype)(
+            tensor
+        )
+    return tensor
+
+
+def _dense(units, rng, **kwargs):
+    initializer = keras.initializers.GlorotUniform(seed=_draw_seed(rng))
+    return keras.layers.Dense(units, kernel_initializer=initializer, **kwargs)
+
+
+def _draw_seed(rng):
+    return int(rng.integers(2**31))
+
+
+def _positive(value, name):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"Expected `{name}` to be an int >= 1. Received: {name}={value!r}")
+    return int(value)
