@@ -9,6 +9,7 @@ _MODULE_OF = {
     "AnomalyScorer": "scoring.scorer",
     "Autoencoder": "vae.models",
     "AutoencoderDetector": "detectors.vae",
+    "DataWarning": "data_warning",
     "ImageExplanationDisplay": "displays",
     "ImageFolder": "images.files",
     "Sampling": "vae.layers",
