@@ -1,21 +1,49 @@
+"""The examples of the README and of the pages in docs run, and the files they name exist."""
+
 import pathlib
 import re
 
 import pytest
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(code, id=f"{page.name}-{index}")
+    for page in PAGES
+    for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_the_readmes_python_runs_as_it_stands(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", BLOCKS)
+def test_an_example_runs_as_it_stands(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "example", "exec"), names)
     assert "detector" in names or "vae" in names
 
 
-def test_files_and_folders_that_the_readme_names_exist():
-    root = pathlib.Path(__file__).parents[1]
-    for name in re.findall(r"\b(?:benchmarks|notebooks|vae_anomaly)/[\w./]*\w", README):
-        assert (root / name).exists(), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_folders_that_a_page_names_exist(page):
+    for name in re.findall(r"\b(?:benchmarks|notebooks|vae_anomaly)/[\w./]*\w", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def heading_ids(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in heading_ids(target), link
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
