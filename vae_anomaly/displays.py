@@ -1,13 +1,22 @@
-"""Pictures: arrays in, Axes out. matplotlib is imported only when something is drawn."""
+"""Pictures: arrays in, matplotlib Axes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Beyond so many nats all contributions look alike, or one pixel could turn all others white.
+# matplotlib is an extra, and slow to import: functions import it when they draw.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+# The colour scale ends here. Without an end, one pixel could turn all others white.
 _LIMIT_NATS = 100.0
 
 
 class ScoreDistributionDisplay:
-    """Histogram of scores with the threshold under which they are anomalies.
+    """Histogram of scores, with the threshold below which they are anomalies.
 
     Scores have a long tail to the left, so the axis is linear around the threshold and
     logarithmic far from it.
@@ -19,12 +28,19 @@ class ScoreDistributionDisplay:
     offset : float
         The threshold.
     labels : (n,) array or None
-        Groups to draw apart, for example the true classes.
+        Groups to draw in colours of their own, for example the true classes.
 
     Attributes
     ----------
-    ax_, figure_ : matplotlib Axes and Figure
+    ax_ : matplotlib Axes
         Set by ``plot``.
+    figure_ : matplotlib Figure
+        Set by ``plot``.
+
+    Raises
+    ------
+    ValueError
+        ``scores`` is empty or not one-dimensional, or ``labels`` has another shape.
 
     Examples
     --------
@@ -34,7 +50,9 @@ class ScoreDistributionDisplay:
     'rows'
     """
 
-    def __init__(self, scores, *, offset, labels=None):
+    def __init__(
+        self, scores: ArrayLike, *, offset: float, labels: ArrayLike | None = None
+    ) -> None:
         self.scores = np.asarray(scores, dtype=np.float64)
         self.offset = float(offset)
         self.labels = None if labels is None else np.asarray(labels)
@@ -48,26 +66,50 @@ class ScoreDistributionDisplay:
             )
 
     @classmethod
-    def from_scores(cls, scores, *, offset, labels=None, ax=None):
-        """Build the display and plot it; arguments as in the class and in ``plot``."""
+    def from_scores(
+        cls,
+        scores: ArrayLike,
+        *,
+        offset: float,
+        labels: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> ScoreDistributionDisplay:
+        """Build the display and plot it.
+
+        Parameters
+        ----------
+        scores, offset, labels
+            As in the class.
+        ax : matplotlib Axes or None
+            As in ``plot``.
+
+        Returns
+        -------
+        ScoreDistributionDisplay
+        """
         return cls(scores, offset=offset, labels=labels).plot(ax=ax)
 
-    def plot(self, ax=None):
-        """Draw into ``ax``, or into a new figure.
+    def plot(self, ax: Axes | None = None) -> ScoreDistributionDisplay:
+        """Draw into ``ax``.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None
+            ``None``: the Axes of a new figure.
 
         Returns
         -------
         self
         """
         if ax is None:
-            # A figure of its own, unknown to pyplot: nothing to close, no window needed.
+            # pyplot does not know this figure: nothing to close, no window needed.
             from matplotlib.figure import Figure
 
             ax = Figure(figsize=(7, 4), layout="constrained").add_subplot()
         # Half of the scores lie in the linear part.
         linear = max(np.median(np.abs(self.scores - self.offset)), 1e-6)
         position = np.arcsinh((self.scores - self.offset) / linear)
-        # Edges in the axis' own units, with the threshold between two bins.
+        # Bins of equal width on the axis, with the threshold between two of them.
         width = (np.ptp(position) or 1.0) / 40
         first, last = np.floor(position.min() / width), np.ceil(position.max() / width)
         edges = self.offset + linear * np.sinh(np.arange(first, last + 1.5) * width)
@@ -95,23 +137,22 @@ class ScoreDistributionDisplay:
         ax.set_ylabel("rows")
         ax.legend()
         self.ax_ = ax
-        self.figure_ = ax.figure
+        self.figure_: Any = ax.figure
         return self
 
 
 class ImageExplanationDisplay:
-    """Images, what the model expects in their place, and where the score comes from.
+    """Images, the images that the model expects instead, and where the score comes from.
 
-    A row per image: the image with its score and decision, the expected image, and the
-    contribution of each pixel. White pixels are as usual, red ones less probable than usual, blue
-    ones more. All maps share one colour scale, which is symmetric around 0, linear up to 1 nat,
-    logarithmic from there to 100, and constant beyond: next to a pixel of -500 nats one of -5 is
-    still seen.
+    Each row shows the image with its score and decision, the expected image, and the contribution
+    of each pixel. White pixels are as probable as usual, red ones less, blue ones more. All maps
+    share one colour scale, which is symmetric around 0, linear up to 1 nat, logarithmic from there
+    to 100, and constant beyond: a pixel of -5 nats is still seen next to one of -500.
 
     Parameters
     ----------
     images, expected : (n, height, width) or (n, height, width, channels) arrays
-        Of 1 (grey) or 3 (colour) channels.
+        Images of 1 (grey) or 3 (colour) channels.
     contributions : (n, height, width) array
         What each pixel adds to the score; 0 is usual.
     scores : (n,) array
@@ -120,14 +161,20 @@ class ImageExplanationDisplay:
         The threshold.
     value_range : (float, float)
         Values of black and white.
-    unit : str, default "nats"
-        Of contributions.
+    unit : str
+        Unit of the contributions.
 
     Attributes
     ----------
     axes_ : (n, 3) array of matplotlib Axes
+        Set by ``plot``.
     figure_ : matplotlib Figure
         Set by ``plot``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not belong together, or an empty range.
 
     Examples
     --------
@@ -148,8 +195,16 @@ class ImageExplanationDisplay:
     """
 
     def __init__(
-        self, images, expected, contributions, *, scores, offset, value_range, unit="nats"
-    ):
+        self,
+        images: ArrayLike,
+        expected: ArrayLike,
+        contributions: ArrayLike,
+        *,
+        scores: ArrayLike,
+        offset: float,
+        value_range: tuple[float, float],
+        unit: str = "nats",
+    ) -> None:
         self.images = np.asarray(images, dtype=np.float64)
         self.expected = np.asarray(expected, dtype=np.float64)
         self.contributions = np.asarray(contributions, dtype=np.float64)
@@ -179,20 +234,28 @@ class ImageExplanationDisplay:
             )
 
     @classmethod
-    def from_detector(cls, detector, images, *, axes=None):
+    def from_detector(
+        cls, detector: Any, images: ArrayLike, *, axes: ArrayLike | None = None
+    ) -> ImageExplanationDisplay:
         """Explain images with a fitted detector, and plot.
 
         Parameters
         ----------
         detector : VAEDetector or AutoencoderDetector
-            Fitted to images.
+            Detector that was fitted to images.
         images : (n, height, width) or (n, height, width, channels) array
-            As ``detector.explain`` takes them. A row is drawn for each: give a few.
-        axes : as in ``plot``
+            A few images as ``detector.explain`` takes them; each gets a row.
+        axes : (n, 3) array of matplotlib Axes or None
+            As in ``plot``.
 
         Returns
         -------
         ImageExplanationDisplay
+
+        Raises
+        ------
+        ValueError
+            The detector was fitted to a table.
         """
         explanation = detector.explain(images)
         if not isinstance(explanation, dict):
@@ -212,43 +275,38 @@ class ImageExplanationDisplay:
         )
         return display.plot(axes=axes)
 
-    def plot(self, axes=None):
-        """Draw into ``axes``, (n, 3) of one figure, or into a new figure.
+    def plot(self, axes: ArrayLike | None = None) -> ImageExplanationDisplay:
+        """Draw into ``axes``.
+
+        Parameters
+        ----------
+        axes : (n, 3) array of matplotlib Axes of one figure, or None
+            ``None``: the Axes of a new figure.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            ``axes`` has another shape.
         """
         from matplotlib.colors import AsinhNorm
 
-        n_images, height, width = self.contributions.shape
-        if axes is None:
-            from matplotlib.figure import Figure
-
-            row_height = 0.4 + np.clip(1.8 * height / width, 0.8, 4.0)
-            figure = Figure(figsize=(7, row_height * n_images), layout="constrained")
-            axes = figure.subplots(n_images, 3, squeeze=False)
-        axes = np.asarray(axes)
-        if axes.shape != (n_images, 3):
+        axes = self._new_axes() if axes is None else np.asarray(axes)
+        wanted = (len(self.images), 3)
+        if axes.shape != wanted:
             raise ValueError(
-                f"Expected `axes` of shape {(n_images, 3)}: three for each image. "
-                f"Received: {axes.shape}"
+                f"Expected `axes` of shape {wanted}: three for each image. Received: {axes.shape}"
             )
-        low, high = self.value_range
-        lowest = min(self.contributions.min(), 0.0)
-        highest = max(self.contributions.max(), 0.0)
-        if lowest == highest:
-            lowest, highest = -1.0, 1.0
+        lowest, highest = self._extremes()
         limit = min(max(-lowest, highest), _LIMIT_NATS)
         norm = AsinhNorm(linear_width=1.0, vmin=-limit, vmax=limit)
-        for i in range(n_images):
-            for ax, image in zip(axes[i, :2], (self.images[i], self.expected[i]), strict=True):
-                # Expected values may lie a little outside of the range.
-                grey_or_colour = np.clip((image - low) / (high - low), 0.0, 1.0)
-                if image.shape[2:] == (1,):
-                    grey_or_colour = grey_or_colour[..., 0]
-                ax.imshow(grey_or_colour, cmap="gray", vmin=0.0, vmax=1.0)
-            contribution_map = axes[i, 2].imshow(self.contributions[i], cmap="RdBu", norm=norm)
+        for i in range(len(self.images)):
+            self._draw_image(axes[i, 0], self.images[i])
+            self._draw_image(axes[i, 1], self.expected[i])
+            colours = axes[i, 2].imshow(self.contributions[i], cmap="RdBu", norm=norm)
             decision = "anomaly" if self.scores[i] < self.offset else "normal"
             titles = (f"score {self.scores[i]:.4g}: {decision}", "expected", "contribution")
             for ax, title in zip(axes[i], titles, strict=True):
@@ -258,9 +316,35 @@ class ImageExplanationDisplay:
             ax.set_yticks([])
         self.axes_ = axes
         self.figure_ = axes[0, 0].figure
+        self._draw_colour_bar(colours, lowest, highest, limit)
+        return self
+
+    def _new_axes(self) -> Any:
+        from matplotlib.figure import Figure
+
+        n_images, height, width = self.contributions.shape
+        row_height = 0.4 + np.clip(1.8 * height / width, 0.8, 4.0)
+        figure = Figure(figsize=(7, row_height * n_images), layout="constrained")
+        return figure.subplots(n_images, 3, squeeze=False)
+
+    def _extremes(self) -> tuple[float, float]:
+        """Return the lowest and the highest contribution, 0 included; (-1, 1) if all are 0."""
+        lowest = min(float(self.contributions.min()), 0.0)
+        highest = max(float(self.contributions.max()), 0.0)
+        return (-1.0, 1.0) if lowest == highest else (lowest, highest)
+
+    def _draw_image(self, ax: Axes, image: np.ndarray) -> None:
+        low, high = self.value_range
+        # Expected values may lie a little outside of the range.
+        grey_or_colour = np.clip((image - low) / (high - low), 0.0, 1.0)
+        if image.shape[2:] == (1,):
+            grey_or_colour = grey_or_colour[..., 0]
+        ax.imshow(grey_or_colour, cmap="gray", vmin=0.0, vmax=1.0)
+
+    def _draw_colour_bar(self, colours: Any, lowest: float, highest: float, limit: float) -> None:
         bar = self.figure_.colorbar(
-            contribution_map,
-            ax=axes[:, 2],
+            colours,
+            ax=self.axes_[:, 2],
             label=f"contribution ({self.unit})",
             extend=("neither", "max", "min", "both")[2 * (lowest < -limit) + (highest > limit)],
         )
@@ -271,4 +355,3 @@ class ImageExplanationDisplay:
         bar.minorticks_off()
         # The colours are symmetric; the bar shows those that occur.
         bar.ax.set_ylim(max(lowest, -limit), min(highest, limit))
-        return self

@@ -1,14 +1,17 @@
-"""Likelihoods p(x|z): from the decoder's outputs to a log-probability per feature.
+"""Likelihoods p(x|z) of table columns: decoder outputs to log-probabilities, means and samples.
 
-Each likelihood is a Keras layer because some have weights (a learned variance). It tells how
-many outputs the decoder must have, and turns them into ``log_prob``, ``mean`` and ``sample``.
+Each likelihood is a Keras layer because some have weights (a learned variance). ``n_outputs`` says
+how many outputs the decoder must have.
 """
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from vae_anomaly.vae.layers import normal_log_prob, sum_of_columns
+from vae_anomaly.vae.layers import Tensor, normal_log_prob, sum_of_columns
 
 _VARIANCES = ("row", "column", "shared")
 
@@ -17,15 +20,37 @@ class Likelihood(keras.layers.Layer):
     """Base class: a distribution over x of ``n_features`` features, given decoder outputs.
 
     Subclasses set ``n_outputs`` and implement ``log_prob``, ``mean`` and ``sample``. All
-    arithmetic is float32 whatever the precision policy, since log-probabilities are summed.
+    arithmetic is float32 under every precision policy, because log-probabilities are summed.
 
     Parameters
     ----------
     n_features : int
         Number of features of x, >= 1.
+    **kwargs
+        ``name``, ``dtype``, ... of ``keras.layers.Layer``.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Number of decoder outputs that the likelihood takes.
+
+    Examples
+    --------
+    A custom likelihood, the Laplace distribution of scale 1:
+
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from vae_anomaly.vae import Likelihood
+    >>> class Laplace(Likelihood):
+    ...     def log_prob(self, x, outputs):
+    ...         return -ops.abs(x - outputs) - np.log(2.0)
+    ...     def mean(self, outputs):
+    ...         return outputs
+    >>> Laplace(1).log_prob(np.zeros((1, 1), "float32"), np.zeros((1, 1), "float32")).numpy()
+    array([[-0.6931472]], dtype=float32)
     """
 
-    def __init__(self, n_features, **kwargs):
+    def __init__(self, n_features: int, **kwargs: Any) -> None:
         if not isinstance(n_features, int) or n_features < 1:
             raise ValueError(f"Expected `n_features` >= 1. Received: n_features={n_features!r}")
         kwargs.setdefault("dtype", "float32")
@@ -34,11 +59,13 @@ class Likelihood(keras.layers.Layer):
         self.n_outputs = n_features
         self.built = True
 
-    def call(self, x, outputs):
+    def call(self, x: Tensor, outputs: Tensor) -> Tensor:
         return self.log_prob(x, outputs)
 
-    def log_prob(self, x, outputs):
-        """Log-density (or log-mass) of x, in nats, per column (by default one feature each).
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """Return the log-density (or log-mass) of x, in nats, per column.
+
+        A column has one feature unless the subclass says otherwise.
 
         Parameters
         ----------
@@ -52,32 +79,32 @@ class Likelihood(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def log_prob_by_feature(self, x, outputs):
-        """Log-density per feature, (..., n_features), also where columns take several."""
+    def log_prob_by_feature(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """Return the log-density per feature, (..., n_features), before columns are summed."""
         return self.log_prob(x, outputs)
 
-    def mean(self, outputs):
-        """Expected x, (..., n_features), given decoder outputs (..., n_outputs)."""
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the mean of x, (..., n_features), given decoder outputs (..., n_outputs)."""
         raise NotImplementedError
 
-    def excess_log_prob(self, x, outputs):
-        """Log p(x|z) less what it is on average for x drawn from p(x|z), shaped as ``log_prob``.
+    def excess_log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """Return log p(x|z) minus its mean over x drawn from p(x|z), shaped as ``log_prob``.
 
-        That average is minus the entropy: what is left tells whether x is typical for its own
-        distribution, however wide (Nalisnick et al. 2019, "Detecting out-of-distribution inputs
+        That mean is minus the entropy. The difference tells whether x is typical for its own
+        distribution, narrow or wide (Nalisnick et al. 2019, "Detecting out-of-distribution inputs
         to deep generative models using typicality").
         """
         raise NotImplementedError
 
-    def squared_error(self, x, outputs):
-        """(x - mean)^2, one value per log-probability."""
+    def squared_error(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """Return (x - mean)^2, shaped as ``log_prob``."""
         return ops.square(ops.cast(x, "float32") - self.mean(outputs))
 
-    def sample(self, outputs, seed):
-        """Draw x, (..., n_features); ``seed`` is an int or a ``SeedGenerator``."""
+    def sample(self, outputs: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Draw x, (..., n_features), given decoder outputs (..., n_outputs)."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "n_features": self.n_features}
 
 
@@ -91,44 +118,52 @@ class Gaussian(Likelihood):
 
     .. math:: s_d = c_d + b \tanh(r_d / b)
 
-    where r is the raw decoder output, c a learned log-variance per feature and b ``row_bound``:
-    a row may be noisier than its column, but not so much that its noise explains anything away.
+    where r is the raw decoder output, c a learned log-variance per feature and b ``row_bound``.
+    The bound keeps a row from being excused by a large variance of its own.
 
     Parameters
     ----------
     n_features : int
+        Number of features of x, >= 1.
     variance : {"row", "column", "shared"} or float
-        Who decides the variance: the decoder, per row and feature; a weight per feature; one
-        weight for all; or a fixed number > 0.
+        Where the variance comes from: the decoder, per row and feature (``"row"``); a weight per
+        feature (``"column"``); one weight (``"shared"``); or a fixed number > 0.
     min_log_var : float or sequence of n_features floats
-        Soft floor of the learned log-variances: without it they collapse on constant columns.
-        Of several, "shared" takes the lowest.
+        Soft floor of the learned log-variances, which would collapse on constant columns.
+        ``"shared"`` takes the lowest of several.
     row_bound : float
-        How far (nats of log-variance) a row can be from its column, > 0. For "row" only.
+        Largest distance, > 0, of a row's log-variance from that of its column; for ``"row"`` only.
     column_widths : sequence of int or None
-        How many features each column takes that is given in several ways, as it is and as normal
-        scores; what they add is its log-probability, a composite one (Varin, Reid & Firth 2011).
-        None: a feature each.
+        Number of features of each column. A very skewed column has two, its standardised values
+        and their normal scores. The sum over the features of a column is its log-probability, a
+        composite one (Varin, Reid & Firth 2011). ``None``: each feature is a column.
+    **kwargs
+        ``name``, ``dtype``, ... of ``keras.layers.Layer``.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range, or the widths do not add up to ``n_features``.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from vae_anomaly.vae.likelihoods import Gaussian
+    >>> from vae_anomaly.vae import Gaussian
     >>> Gaussian(2, variance=1.0).log_prob(np.zeros((1, 2)), np.zeros((1, 2))).numpy().round(4)
     array([[-0.9189, -0.9189]], dtype=float32)
     """
 
     def __init__(
         self,
-        n_features,
-        variance="row",
-        min_log_var=-6.0,
-        row_bound=1.5,
-        column_widths=None,
-        **kwargs,
-    ):
-        fixed = isinstance(variance, (int, float)) and not isinstance(variance, bool)
-        if not (variance in _VARIANCES or (fixed and variance > 0)):
+        n_features: int,
+        variance: str | float = "row",
+        min_log_var: float | Sequence[float] = -6.0,
+        row_bound: float = 1.5,
+        column_widths: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        is_number = isinstance(variance, (int, float)) and not isinstance(variance, bool)
+        if not (variance in _VARIANCES or (is_number and float(variance) > 0)):
             raise ValueError(
                 f"Expected `variance` to be one of {_VARIANCES} or a number > 0. "
                 f"Received: variance={variance!r}"
@@ -141,24 +176,17 @@ class Gaussian(Likelihood):
             np.asarray(min_log_var, dtype="float32"), (n_features,)
         ).tolist()
         self.row_bound = float(row_bound)
-        self.column_widths = None
-        if column_widths is not None:
-            self.column_widths = [int(width) for width in column_widths]
-            if sum(self.column_widths) != n_features or min(self.column_widths) < 1:
-                raise ValueError(
-                    f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
-                    f"Received: column_widths={column_widths!r}"
-                )
+        self.column_widths = _checked_widths(column_widths, n_features)
         self.n_outputs = 2 * n_features if variance == "row" else n_features
-        if not fixed:
+        if not is_number:
             self.raw_log_var = self.add_weight(
                 shape=(1 if variance == "shared" else n_features,),
                 initializer="zeros",
                 name="raw_log_var",
             )
 
-    def log_var(self, outputs):
-        """Log-variance, broadcastable to (..., n_features), given decoder outputs."""
+    def log_var(self, outputs: Tensor) -> Tensor:
+        """Return the log-variance, broadcastable to (..., n_features), given decoder outputs."""
         if self.variance not in _VARIANCES:
             return ops.log(ops.cast(self.variance, "float32"))
         # The floor bends the weight, not the rows: rows then stay within row_bound of it.
@@ -173,31 +201,31 @@ class Gaussian(Likelihood):
             log_var = log_var + self.row_bound * ops.tanh(raw / self.row_bound)
         return log_var
 
-    def log_prob(self, x, outputs):
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return sum_of_columns(self.log_prob_by_feature(x, outputs), self.column_widths)
 
-    def log_prob_by_feature(self, x, outputs):
+    def log_prob_by_feature(self, x: Tensor, outputs: Tensor) -> Tensor:
         x, outputs = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return normal_log_prob(x, self.mean(outputs), self.log_var(outputs))
 
-    def excess_log_prob(self, x, outputs):
+    def excess_log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         outputs = ops.cast(outputs, "float32")
         scaled = super().squared_error(x, outputs) * ops.exp(-self.log_var(outputs))
         return sum_of_columns(0.5 * (1.0 - scaled), self.column_widths)
 
-    def squared_error(self, x, outputs):
+    def squared_error(self, x: Tensor, outputs: Tensor) -> Tensor:
         return sum_of_columns(super().squared_error(x, outputs), self.column_widths)
 
-    def mean(self, outputs):
+    def mean(self, outputs: Tensor) -> Tensor:
         return ops.cast(outputs[..., : self.n_features], "float32")
 
-    def sample(self, outputs, seed):
+    def sample(self, outputs: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
         outputs = ops.cast(outputs, "float32")
         mean = self.mean(outputs)
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=seed)
         return mean + ops.exp(self.log_var(outputs) / 2) * noise
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "variance": self.variance,
@@ -216,26 +244,27 @@ class Bernoulli(Likelihood):
     Parameters
     ----------
     n_features : int
+        Number of features of x, >= 1.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from vae_anomaly.vae.likelihoods import Bernoulli
+    >>> from vae_anomaly.vae import Bernoulli
     >>> Bernoulli(1).log_prob(np.ones((1, 1)), np.zeros((1, 1))).numpy().round(4)
     array([[-0.6931]], dtype=float32)
     """
 
-    def log_prob(self, x, outputs):
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         x, logits = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return x * logits - ops.softplus(logits)
 
-    def excess_log_prob(self, x, outputs):
+    def excess_log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return (ops.cast(x, "float32") - self.mean(outputs)) * ops.cast(outputs, "float32")
 
-    def mean(self, outputs):
+    def mean(self, outputs: Tensor) -> Tensor:
         return ops.sigmoid(ops.cast(outputs, "float32"))
 
-    def sample(self, outputs, seed):
+    def sample(self, outputs: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
         mean = self.mean(outputs)
         uniform = keras.random.uniform(ops.shape(mean), dtype="float32", seed=seed)
         return ops.cast(uniform < mean, "float32")
@@ -247,32 +276,32 @@ class Categorical(Likelihood):
 
     .. math:: \log p(x|z) = \sum_l x_l \log \mathrm{softmax}(o)_l
 
-    It gives **one** log-probability for all its features.
+    All features together have **one** log-probability.
 
     Parameters
     ----------
     n_features : int
-        Number of levels, the one for unknown values included.
+        Number of levels, including the level for unknown values.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from vae_anomaly.vae.likelihoods import Categorical
+    >>> from vae_anomaly.vae import Categorical
     >>> Categorical(4).log_prob(np.eye(4)[:1], np.zeros((1, 4))).numpy().round(4)
     array([[-1.3863]], dtype=float32)
     """
 
-    def log_prob(self, x, outputs):
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         x, logits = ops.cast(x, "float32"), ops.cast(outputs, "float32")
         return ops.sum(x * ops.log_softmax(logits, axis=-1), axis=-1, keepdims=True)
 
-    def mean(self, outputs):
+    def mean(self, outputs: Tensor) -> Tensor:
         return ops.softmax(ops.cast(outputs, "float32"), axis=-1)
 
-    def squared_error(self, x, outputs):
+    def squared_error(self, x: Tensor, outputs: Tensor) -> Tensor:
         return ops.sum(super().squared_error(x, outputs), axis=-1, keepdims=True)
 
-    def sample(self, outputs, seed):
+    def sample(self, outputs: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
         # Gumbel-max: keras.random.categorical takes only two dimensions.
         logits = ops.cast(outputs, "float32")
         uniform = keras.random.uniform(ops.shape(logits), minval=1e-20, dtype="float32", seed=seed)
@@ -282,45 +311,45 @@ class Categorical(Likelihood):
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
 class Mixed(Likelihood):
-    """Columns of several kinds: routes features and decoder outputs to a likelihood each.
+    """Columns of several kinds: route features and decoder outputs to one likelihood per kind.
 
     Parameters
     ----------
     parts : sequence of Likelihood
-        x is the concatenation of their features, the decoder's outputs that of their outputs,
-        and the log-probabilities that of theirs, in this order.
+        Features, decoder outputs and log-probabilities are those of the parts, concatenated in
+        this order.
 
     Examples
     --------
-    >>> from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
+    >>> from vae_anomaly.vae import Bernoulli, Categorical, Gaussian, Mixed
     >>> mixed = Mixed([Gaussian(3), Bernoulli(1), Categorical(4)])
     >>> mixed.n_features, mixed.n_outputs
     (8, 11)
     """
 
-    def __init__(self, parts, **kwargs):
+    def __init__(self, parts: Sequence[Likelihood], **kwargs: Any) -> None:
         if not parts:
             raise ValueError(f"Expected at least one likelihood. Received: parts={parts!r}")
         super().__init__(sum(part.n_features for part in parts), **kwargs)
         self.parts = list(parts)
         self.n_outputs = sum(part.n_outputs for part in parts)
 
-    def log_prob(self, x, outputs):
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return self._joined(
             part.log_prob(x_part, outputs_part)
             for part, x_part, outputs_part in self._routed(x, outputs)
         )
 
-    def mean(self, outputs):
+    def mean(self, outputs: Tensor) -> Tensor:
         return self._joined(part.mean(own) for part, _, own in self._routed(outputs, outputs))
 
-    def squared_error(self, x, outputs):
+    def squared_error(self, x: Tensor, outputs: Tensor) -> Tensor:
         return self._joined(
             part.squared_error(x_part, outputs_part)
             for part, x_part, outputs_part in self._routed(x, outputs)
         )
 
-    def sample(self, outputs, seed):
+    def sample(self, outputs: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
         if isinstance(seed, int):
             # A generator, not the int: the parts must not share their random numbers.
             seed = keras.random.SeedGenerator(seed)
@@ -328,10 +357,10 @@ class Mixed(Likelihood):
             part.sample(own, seed) for part, _, own in self._routed(outputs, outputs)
         )
 
-    def _joined(self, tensors):
+    def _joined(self, tensors: Iterable[Tensor]) -> Tensor:
         return ops.concatenate(list(tensors), axis=-1)
 
-    def _routed(self, x, outputs):
+    def _routed(self, x: Tensor, outputs: Tensor) -> Iterator[tuple[Likelihood, Tensor, Tensor]]:
         feature = output = 0
         for part in self.parts:
             yield (
@@ -341,7 +370,7 @@ class Mixed(Likelihood):
             )
             feature, output = feature + part.n_features, output + part.n_outputs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["n_features"]
         return {
@@ -350,6 +379,19 @@ class Mixed(Likelihood):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         parts = [keras.saving.deserialize_keras_object(part) for part in config["parts"]]
         return cls(**{**config, "parts": parts})
+
+
+def _checked_widths(column_widths: Sequence[int] | None, n_features: int) -> list[int] | None:
+    """Return the widths as ints, or raise ValueError if they do not add up to ``n_features``."""
+    if column_widths is None:
+        return None
+    widths = [int(width) for width in column_widths]
+    if sum(widths) != n_features or min(widths) < 1:
+        raise ValueError(
+            f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
+            f"Received: column_widths={column_widths!r}"
+        )
+    return widths
