@@ -1,0 +1,158 @@
+"""The dialect of a text file is found from its first bytes."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vae_anomaly.tables.dialect import Dialect, find_dialect, is_value, read_head
+from vae_anomaly.tables.files import TableError
+
+CORPUS = sorted((Path(__file__).parent / "tables").glob("*.json"))
+
+
+def found(text, **options):
+    return find_dialect(text.encode(), **options)
+
+
+def head(text):
+    return read_head(text, found(text))
+
+
+@pytest.mark.parametrize("answers", CORPUS, ids=lambda path: path.stem)
+def test_the_corpus_is_read_as_its_answers_say(answers):
+    expected = json.loads(answers.read_text(encoding="utf-8"))
+    content = answers.with_name(expected["file"]).read_bytes()
+    dialect = find_dialect(content, overrides=expected.get("options"))
+    assert dialect == Dialect(**expected["dialect"])
+    names, units, rows = read_head(content.decode(dialect.encoding), dialect)
+    assert names == list(expected["columns"])
+    assert {len(row) for row in rows} == {len(names)}
+    assert len(rows) == 40
+    assert [unit for unit in units if unit not in ("", "-")] == [
+        column["unit"] for column in expected["columns"].values() if "unit" in column
+    ]
+
+
+@pytest.mark.parametrize("answers", CORPUS, ids=lambda path: path.stem)
+def test_the_first_half_of_a_file_has_the_dialect_of_the_whole(answers):
+    expected = json.loads(answers.read_text(encoding="utf-8"))
+    content = answers.with_name(expected["file"]).read_bytes()
+    half = content[: len(content) // 4 * 2]
+    assert find_dialect(half, whole=False, overrides=expected.get("options")) == Dialect(
+        **expected["dialect"]
+    )
+
+
+def test_another_encoding_is_an_error_that_names_the_likeliest():
+    content = (CORPUS[0].parent / "windows_1252.csv").read_bytes()
+    with pytest.raises(TableError, match=r"new\.csv.*--encoding.*cp1252"):
+        find_dialect(content, path="new.csv")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1250", ("Łódź", "Kraków", "Gdańsk")),
+        ("cp1251", ("Москва", "Казань", "Томск")),
+        ("cp1252", ("Málaga", "Coruña", "León")),
+        ("cp1253", ("Αθήνα", "Πάτρα")),
+        ("gb18030", ("北京", "上海", "广州")),
+        ("shift_jis", ("東京", "大阪", "京都")),
+        ("utf-16-le", ("Bern", "Genf")),
+        ("utf-16-be", ("Bern", "Genf")),
+    ],
+)
+def test_the_likeliest_encoding_is_the_right_one(encoding, words):
+    text = "x,place\n" + "".join(f"{i * 0.37:.2f},{words[i % len(words)]}\n" for i in range(40))
+    with pytest.raises(TableError, match=f"likely {encoding}"):
+        find_dialect(text.encode(encoding))
+
+
+def test_a_damaged_line_is_a_bad_row_and_no_other_encoding():
+    content = b"a,b\n" + b"1,x\n" * 30 + b"2,\xff\n" + b"1,y\n" * 9
+    assert find_dialect(content) == Dialect()
+
+
+def test_what_the_caller_knows_wins():
+    text = "a;b\n1;2\n"
+    assert found(text, overrides={"delimiter": ","}).delimiter == ","
+    assert found(text, overrides={"header": "none"}).header == "none"
+    assert found("x\n" + text, overrides={"skip_lines": 1}) == Dialect(delimiter=";", skip_lines=1)
+    assert found("~ note\n" + text, overrides={"comment": "~"}).comment == "~"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a,b\n", "x\n1\n2\n"])
+def test_small_files_have_the_usual_dialect(text):
+    assert found(text) == Dialect()
+
+
+def test_the_header_may_be_in_the_last_comment():
+    assert head("# by station 7\n# time value\n1 2\n3 4\n") == (
+        ["time", "value"],
+        [],
+        [["1", "2"], ["3", "4"]],
+    )
+
+
+def test_a_number_sign_may_be_the_name_of_a_column():
+    assert head("#,Name,HP\n1,a,45\n2,b,60\n")[0] == ["#", "Name", "HP"]
+
+
+def test_a_column_without_a_name_is_called_as_pandas_does():
+    assert head(",a\n0,1.5\n1,2.5\n")[0] == ["Unnamed: 0", "a"]
+
+
+@pytest.mark.parametrize("names", ["0,1,2", "1,2,3", "2019,2020,2021", "id,0,1"])
+def test_names_that_count_columns_are_names(names):
+    assert head(f"{names}\n5.5,2.5,1.25\n6.5,3.5,1.5\n")[0] == names.split(",")
+
+
+@pytest.mark.parametrize("first", ["5,3,4", "7,4,9", "2,3,4", "5.1,3.5,1.4"])
+def test_a_first_row_of_numbers_is_no_header(first):
+    assert head(f"{first}\n5,2,1\n6,3,1\n")[0] == ["column_1", "column_2", "column_3"]
+
+
+def test_columns_of_two_words_are_one_column():
+    assert head("city\nNew York\nLos Angeles\nSan Jose\n")[0] == ["city"]
+
+
+def test_text_below_a_header_is_no_unit():
+    assert head("city,x\nBern,oops\nGenf,2\nBasel,3\n")[1] == []
+    assert head("city,x\n-,[km]\nGenf,2\nBasel,3\n")[1] == ["-", "[km]"]
+
+
+@pytest.mark.parametrize("cell", ["5", "-0,5", "$1,234.50", "2024-01-31", "07:30", "28%", "(5)"])
+def test_values_are_no_names(cell):
+    assert is_value(cell)
+
+
+@pytest.mark.parametrize("cell", ["size", "Q1", "", "x2", "2nd floor of the house"])
+def test_names_are_no_values(cell):
+    assert not is_value(cell)
+
+
+CELLS = {
+    "number": st.floats(-1e6, 1e6).map(lambda x: f"{x:.3f}"),
+    "decimal comma": st.floats(-1e6, 1e6).map(lambda x: f"{x:.3f}".replace(".", ",")),
+    "date": st.dates().map(str),
+    "text": st.text("abc ,;|\t\"'", max_size=9).map(lambda text: f"z{text}"),
+}
+
+
+@given(st.data(), st.sampled_from(",;\t|"), st.lists(st.sampled_from(list(CELLS)), min_size=2))
+def test_a_table_written_with_a_delimiter_is_read_with_it(data, delimiter, kinds):
+    kinds = kinds[:6]
+    assume(not set(kinds) <= {"text"})
+    rows = data.draw(st.lists(st.tuples(*[CELLS[kind] for kind in kinds]), min_size=5, max_size=15))
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([[f"name {i}" for i in range(len(kinds))], *rows])
+    names, units, cells = head(text.getvalue())
+    assert names == [f"name {i}" for i in range(len(kinds))]
+    assert units == []
+    assert cells == [list(row) for row in rows]

@@ -1,0 +1,214 @@
+"""The formats of numbers and dates are found from all cells of a column."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vae_anomaly.tables.formats import (
+    CURRENCIES,
+    MISSING,
+    MISSING_VALUES,
+    SCALES,
+    NumberFormat,
+    clean,
+    convert_numbers,
+    find_number_format,
+    number_shapes,
+    without_missing,
+)
+
+
+def guessed(cells, **known):
+    return find_number_format(number_shapes(clean(pa.array(cells, "string"))), **known)
+
+
+def converted(cells, number_format):
+    values, bad = convert_numbers(pa.array(cells, "string"), number_format)
+    return values.tolist(), bad.tolist()
+
+
+FORMATS = [
+    (["51,28", "3,5"], {"decimal": ","}, [51.28, 3.5]),
+    (["25,632", "7"], {"thousands": ","}, [25632, 7]),
+    (["1.053,91", "-2,5"], {"decimal": ",", "thousands": "."}, [1053.91, -2.5]),
+    (["$1,234.50", "$5"], {"thousands": ",", "prefix": "$"}, [1234.5, 5]),
+    (["1 234,5 €", "5,1 €"], {"decimal": ",", "thousands": " ", "suffix": "€"}, [1234.5, 5.1]),
+    (["1\u202f234,5\u00a0€"], {"decimal": ",", "thousands": " ", "suffix": "€"}, [1234.5]),
+    (["1\u2019234.50", "12.25"], {"thousands": "'"}, [1234.5, 12.25]),
+    (["12,34,567.5", "1.0"], {"thousands": ","}, [1234567.5, 1]),
+    (["USD 1,000.5", "USD 7.1"], {"thousands": ",", "prefix": "USD"}, [1000.5, 7.1]),
+    (["28%", "5 %"], {"suffix": "%"}, [28, 5]),
+    (["19M", "1.5k", "2B", "12"], {"scaled": True}, [19e6, 1500, 2e9, 12]),
+    (["10,000,000+", "5+"], {"thousands": ",", "plus": True}, [1e7, 5]),
+    (["12 kg", "13.5kg", "14"], {"suffix": "kg"}, [12, 13.5, 14]),
+    (["4.5 m/s²", "3 m/s²"], {"suffix": "m/s²"}, [4.5, 3]),
+    (["(1,234.5)", "7.5"], {"thousands": ","}, [-1234.5, 7.5]),
+    (["5-", "6"], {}, [-5, 6]),
+    (["\u22125", "6"], {}, [-5, 6]),
+    (["-$5.5", "$-3", "$2"], {"prefix": "$"}, [-5.5, -3, 2]),
+    (["1,5e3", "2e-1"], {"decimal": ","}, [1500, 0.2]),
+    (["0,123", "4,567"], {"decimal": ","}, [0.123, 4.567]),
+    (["inf", "-Infinity", "5"], {}, [math.inf, -math.inf, 5]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "differs", "values"), FORMATS)
+def test_a_usual_spelling_is_found_and_read(cells, differs, values):
+    guess = guessed(cells)
+    assert guess.format == NumberFormat(**differs)
+    assert converted(cells, guess.format) == (values, [False] * len(cells))
+
+
+@pytest.mark.parametrize("cells", [["1,234", "5,678"], ["$1,234", "$987"], ["10,000+", "500+"]])
+def test_a_mark_before_three_digits_is_shown_and_decided_by_the_file(cells):
+    assert guessed(cells).ambiguous
+    assert guessed(cells).format.thousands == ","
+    assert guessed(cells, decimal=",").format.decimal == ","
+    assert guessed(cells, decimal=".").format.thousands == ","
+
+
+def test_a_point_alone_is_decimal_unless_the_file_has_decimal_commas():
+    cells = ["1.234", "5.678"]
+    assert guessed(cells).format == NumberFormat()
+    assert not guessed(cells).ambiguous
+    assert guessed(cells, decimal=",").format == NumberFormat(",", ".")
+    assert guessed(cells, decimal=",").ambiguous
+
+
+def test_a_single_cell_decides_what_the_others_leave_open():
+    cells = ["1,234"] * 99
+    assert guessed([*cells, "1,5"]).format == NumberFormat(decimal=",")
+    assert guessed([*cells, "1,234,567"]).format == NumberFormat(thousands=",")
+    assert guessed([*cells, "1,5"]).ambiguous  # it may as well be a bad cell
+
+
+@pytest.mark.parametrize(
+    "cell", ["57.1 12", "A12", "2024-01-31", "12.03.2004", "1,23,4", "5 6", "x"]
+)
+def test_what_is_no_number_does_not_fit(cell):
+    guess = guessed([cell] + ["5.5"] * 9)
+    assert guess.format == NumberFormat()
+    assert guess.fits == 9
+    assert converted([cell], guess.format)[1] == [True]
+
+
+def test_units_that_differ_do_not_fit_together():
+    assert guessed(["5 kg", "7 kg", "3 lb"]).fits == 2
+    assert guessed(["$5", "$7", "€3"]).fits == 2
+
+
+def test_thousands_have_three_digits_in_the_last_group():
+    _, bad = converted(["1,23", "12,3456", "1,234", ",5", "0,123"], NumberFormat(thousands=","))
+    assert bad == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize("marker", [*MISSING, *MISSING_VALUES])
+def test_markers_of_missing_numbers_are_missing(marker):
+    values, bad = converted([marker, "$5", None, f" {marker} "], NumberFormat(prefix="$"))
+    assert np.isnan([values[0], values[2], values[3]]).all()
+    assert not any(bad)
+
+
+def test_more_markers_may_be_named():
+    cells = pa.array(["-999", "5"])
+    values, bad = convert_numbers(cells, NumberFormat(suffix="m"), missing=["-999"])
+    assert np.isnan(values[0]) and values[1] == 5
+    assert not bad.any()
+
+
+def test_only_markers_are_missing():
+    cells = pa.array(["NA", "na", "n/a", "Nancy", "", None])
+    assert without_missing(cells, values=True).to_pylist() == [None] * 3 + ["Nancy", None, None]
+    assert without_missing(cells, values=False).to_pylist() == [
+        None,
+        "na",
+        None,
+        "Nancy",
+        None,
+        None,
+    ]
+
+
+def spelled(value, n_digits, number_format, negative):
+    """Write a number in a format."""
+    mark = number_format.thousands
+    text = f"{abs(value):{',' if mark else ''}.{n_digits}f}"
+    text = text.translate({ord(","): mark, ord("."): number_format.decimal})
+    text = f"{number_format.prefix}{text}{number_format.suffix}"
+    if number_format.scaled:
+        text += "M"
+    text += "+" * number_format.plus
+    if value >= 0:
+        return text
+    return {"-": f"-{text}", "()": f"({text})", "trailing": f"{text}-"}[negative]
+
+
+@st.composite
+def formats(draw):
+    decimal = draw(st.sampled_from(".,"))
+    thousands = draw(st.sampled_from(["", ",", ".", " ", "'"]))
+    assume(decimal != thousands)
+    around = draw(st.sampled_from(["prefix", "suffix", "unit", "scaled", "plus", "none"]))
+    return NumberFormat(
+        decimal,
+        thousands,
+        prefix=draw(st.sampled_from(CURRENCIES)) if around == "prefix" else "",
+        suffix={
+            "suffix": draw(st.sampled_from(CURRENCIES)),
+            "unit": draw(st.sampled_from([" kg", "%", " °C", " km/h"])),
+        }.get(around, ""),
+        scaled=around == "scaled",
+        plus=around == "plus",
+    )
+
+
+@given(
+    st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=30),
+    st.integers(1, 4),
+    formats(),
+    st.sampled_from(["-", "()", "trailing"]),
+)
+def test_a_column_made_from_a_format_gives_the_format_back(numbers, n_digits, made, negative):
+    numbers = [*numbers, 1234567, 10**6 + 5]  # what shows a format must be there to be found
+    values = [number / 10**n_digits for number in numbers]
+    n_digits = n_digits if n_digits != 3 or made.thousands else 4
+    cells = [spelled(value, n_digits, made, negative) for value in values]
+    guess = guessed(cells)
+    expected = NumberFormat(
+        made.decimal,
+        made.thousands if any(abs(value) >= 1000 for value in values) else "",
+        made.prefix,
+        made.suffix.strip(),
+        made.scaled,
+        made.plus,
+    )
+    assert guess.format == expected
+    assert guess.fits == len(cells)
+    read, bad = converted(cells, guess.format)
+    assert not any(bad)
+    exact = [float(f"{value:.{n_digits}f}{'e6' if made.scaled else ''}") for value in values]
+    assert read == exact
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_numbers_as_programs_write_them_are_read_exactly(values):
+    cells = list(map(repr, values))
+    assert guessed(cells).format == NumberFormat()
+    assert converted(cells, NumberFormat()) == (values, [False] * len(values))
+    assert converted([*cells, "?"], NumberFormat())[0][:-1] == values
+
+
+@given(st.lists(st.sampled_from([cell for cells, _, _ in FORMATS for cell in cells]), max_size=30))
+def test_shapes_are_counted_alike_in_parts_and_at_once(cells):
+    text = clean(pa.array(cells, "string"))
+    half = len(cells) // 2
+    assert number_shapes(text) == number_shapes(text[:half]) + number_shapes(text[half:])
+
+
+def test_scales_are_read_exactly():
+    for scale, exponent in SCALES.items():
+        assert converted([f"4.1{scale}"], NumberFormat(scaled=True))[0] == [float(f"4.1{exponent}")]

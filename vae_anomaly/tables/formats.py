@@ -1,0 +1,371 @@
+"""How a column spells its numbers, found from all of its cells, and which cells are missing.
+
+A format belongs to a column, never to a cell: ``1,234`` is 1234 or 1.234 by what the other cells of
+its column, and then the other columns of its file, show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Missing in every column: what pandas.read_csv reads as missing.
+MISSING = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+# Missing in columns of numbers, booleans or dates alone, however it is capitalised.
+MISSING_VALUES = (
+    "?", "-", "--", "---", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan", "nat", "null", "nil",
+    "none", "nd", "n/d", "missing", "unknown", "(null)", "#value!", "#div/0!", "#ref!", "\\n",
+)  # fmt: skip
+MIN_SHARE = 0.95  #: of a column's cells are numbers, or dates, where the others are bad cells
+
+DECIMALS = (".", ",")
+THOUSANDS = (",", ".", " ", "'")
+CURRENCIES = (
+    "$", "€", "£", "¥", "₹", "₽", "₩", "₺", "₪", "฿", "₫", "₴", "R$", "US$", "A$", "C$", "Rs", "kr",
+    "zł", "Kč", "Fr.", "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF",
+    "INR", "JPY", "KRW", "MXN", "NOK", "NZD", "PLN", "RUB", "SEK", "SGD", "TRY", "USD", "ZAR",
+)  # fmt: skip
+SCALES = {"k": "e3", "K": "e3", "M": "e6", "B": "e9"}
+_PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^(?i)[+-]?inf(?:inity)?$"
+_PREFIXES = "|".join(sorted(map(re.escape, CURRENCIES), key=len, reverse=True))
+# What may be a number: digits and marks in one piece, with few other characters around it.
+_NUMBER_LIKE = (
+    rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?[^\d]{{0,16}}$"
+)
+_SHAPE = re.compile(
+    rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[9o.,' ]*9[.,]?|o)"
+    r"(?:[eE][+-]?9+)? ?(?P<suffix>[^9o()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
+)
+_UNIT = re.compile(r"[A-Za-zµμΩ°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³·.*^ ]{1,16}")
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """How a column spells its numbers.
+
+    Attributes
+    ----------
+    decimal : {".", ","}
+    thousands : {"", ",", ".", " ", "'"}
+        Between groups of digits; a space stands for narrow and no-break ones too.
+    prefix, suffix : str
+        A currency or a unit, before or after the number; cells may lack it. ``28%`` is 28.
+    scaled : bool
+        Whether ``k``, ``M`` and ``B`` after a number stand for thousands, millions and billions.
+    plus : bool
+        Whether a number may be followed by ``+``, which is left out: ``10,000+`` is 10000.
+
+    Negative numbers may be ``-5``, ``(5)`` and ``5-`` in every format.
+
+    Examples
+    --------
+    >>> NumberFormat(decimal=",", thousands=".", suffix="€").example()
+    '1.234,5 €'
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    scaled: bool = False
+    plus: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are spelled as programs do."""
+        return self == NumberFormat()
+
+    def example(self) -> str:
+        """Return a number in this format, for people."""
+        number = f"1{self.thousands}234{self.decimal}5"
+        number = f"{self.prefix}{' ' if self.prefix.isalpha() else ''}{number}"
+        number += "k" if self.scaled else ""
+        number += f"{' ' if self.suffix not in ('', '%') else ''}{self.suffix}"
+        return f"{number}+" if self.plus else number
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what differs from plain numbers."""
+        return {k: v for k, v in asdict(self).items() if v != getattr(NumberFormat(), k)}
+
+
+@dataclass(frozen=True)
+class NumberGuess:
+    """The format that fits most cells of a column."""
+
+    format: NumberFormat
+    fits: int  #: how many cells
+    ambiguous: bool  #: whether a comma or point may be a decimal mark or between thousands
+    unlike: tuple[str, ...]  #: shapes of the other cells
+
+
+def is_plain(text: pa.Array) -> pa.Array:
+    """Tell which cells are numbers as programs spell them."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, _PLAIN)
+
+
+def clean(text: pa.Array) -> pa.Array:
+    """Return text without spaces around it, with one spelling of space, minus and apostrophe."""
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    if pc.all(pc.string_is_ascii(text)).as_py() is not False:
+        return text
+    for marks, mark in (
+        ("[\u00a0\u2007\u2009\u202f]", " "),
+        ("\u2212", "-"),
+        ("[\u2019\u02bc]", "'"),
+    ):
+        text = pc.replace_substring_regex(text, marks, mark)
+    return text
+
+
+def without_missing(text: pa.Array, more: Iterable[str] = (), *, values: bool) -> pa.Array:
+    """Return text that is null where it is a marker of a missing cell.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings
+    more : iterable of str
+        Markers besides `MISSING`.
+    values : bool
+        Whether the column is of numbers, booleans or dates, where `MISSING_VALUES` are missing too.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = pa.array({*MISSING, *more}, "string")
+    text = pc.if_else(pc.is_in(text, value_set=known), None, text)
+    if not values:
+        return text
+    short = pc.less_equal(pc.binary_length(text), max(map(len, MISSING_VALUES)))
+    lowered = pc.utf8_lower(pc.if_else(short, text, None))
+    known = pa.array(MISSING_VALUES, "string")
+    return pc.if_else(pc.is_in(lowered, value_set=known), None, text)
+
+
+def number_shapes(text: pa.Array) -> Counter[str]:
+    """Count the shapes of the cells that may be numbers: digits as 9, but o for a 0 that begins.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings
+        As `clean` returns it.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> sorted(number_shapes(pa.array(["$1,250.00", "$2,990.50", "0.5", "red"])).items())
+    [('$9,999.99', 2), ('o.9', 1)]
+    """
+    import pyarrow.compute as pc
+
+    text = text.filter(pc.match_substring_regex(text, _NUMBER_LIKE))
+    starts_0 = pc.match_substring_regex(text, r"^\D*0[.,]")
+    counts: Counter[str] = Counter()
+    for some, zero in ((text.filter(pc.invert(starts_0)), ""), (text.filter(starts_0), "o")):
+        for pair in pc.value_counts(_nines(some)).to_pylist():
+            shape = pair["values"]
+            counts[shape.replace("9", zero, 1) if zero else shape] += pair["counts"]
+    return counts
+
+
+def _nines(text: pa.Array) -> pa.Array:
+    """Return text with all digits replaced by 9."""
+    import pyarrow as pa
+
+    text = pa.concat_arrays([text])  # so that its offset is 0
+    if not len(text):
+        return text
+    table = np.arange(256, dtype=np.uint8)
+    table[ord("0") : ord("9") + 1] = ord("9")
+    valid, offsets, data = text.buffers()
+    shapes = pa.py_buffer(table[np.frombuffer(data or b"", np.uint8)])
+    return pa.Array.from_buffers(text.type, len(text), [valid, offsets, shapes], text.null_count)
+
+
+def find_number_format(shapes: Mapping[str, int], decimal: str | None = None) -> NumberGuess:
+    """Find the format that fits most cells.
+
+    Parameters
+    ----------
+    shapes : mapping of str to int
+        How many cells have which shape, as `number_shapes` counts them.
+    decimal : {".", ","} or None
+        The decimal mark of the file's other columns, which decides where the cells do not. None
+        takes ``1,234`` for 1234.
+
+    Returns
+    -------
+    NumberGuess
+
+    Examples
+    --------
+    >>> find_number_format({"9,999": 5, "o,9": 1}).format.decimal
+    ','
+    >>> guess = find_number_format({"9,999": 6})
+    >>> guess.format.thousands, guess.ambiguous
+    (',', True)
+    """
+    parsed = {shape: match for shape in shapes if (match := _SHAPE.fullmatch(shape))}
+    parsed = {s: m for s, m in parsed.items() if (m["open"] is None) == (m["close"] is None)}
+    suffixes = {shape: match["suffix"].strip() for shape, match in parsed.items()}
+    units = {shape: unit for shape, unit in suffixes.items() if _UNIT.fullmatch(unit)}
+    suffix = _most_frequent(units, shapes)
+    scaled = suffix in SCALES
+    allowed = {"", *SCALES} if scaled else {"", suffix}
+    prefix = _most_frequent({s: match["prefix"] or "" for s, match in parsed.items()}, shapes)
+    cores = {
+        shape: match["core"].strip()
+        for shape, match in parsed.items()
+        if (match["prefix"] or "") in ("", prefix) and suffixes[shape] in allowed
+    }
+    mark, group, ambiguous = _marks(cores, shapes, decimal)
+    fitting = {shape for shape, core in cores.items() if _fits(core, mark, group)}
+    plus = any(parsed[shape]["plus"] for shape in fitting)
+    return NumberGuess(
+        NumberFormat(mark, group, prefix, "" if scaled else suffix, scaled, plus),
+        sum(shapes[shape] for shape in fitting),
+        ambiguous,
+        tuple(shape for shape in shapes if shape not in fitting),
+    )
+
+
+def _most_frequent(texts: Mapping[str, str], shapes: Mapping[str, int]) -> str:
+    counts: Counter[str] = Counter()
+    for shape, text in texts.items():
+        counts[text] += shapes[shape] if text else 0
+    return max(counts, key=lambda text: (counts[text], text), default="")
+
+
+def _marks(
+    cores: Mapping[str, str], shapes: Mapping[str, int], decimal: str | None
+) -> tuple[str, str, bool]:
+    """Return the decimal mark, that between thousands, and whether others fit as well."""
+    used = {mark for core in cores.values() for mark in core if mark in THOUSANDS}
+    fits = {
+        (mark, group): sum(shapes[s] for s, core in cores.items() if _fits(core, mark, group))
+        for mark in DECIMALS
+        for group in ("", *THOUSANDS)
+        if mark != group and (not group or group in used)
+    }
+    wanted = decimal or "."
+    best = min(fits, key=lambda pair: (-fits[pair], pair[0] != wanted, len(pair[1])))
+    # Whether a mark before three digits is decimal; a point alone is, unless the file says no.
+    marks = {"," if decimal != "," else ".", ","} & used
+    ambiguous = any(
+        fits.get((mark, ""), 0) >= MIN_SHARE * fits[best]
+        and max((n for (_, group), n in fits.items() if group == mark), default=0)
+        >= MIN_SHARE * fits[best]
+        for mark in marks
+        if best[1] == mark or best[0] == mark
+    )
+    return *best, ambiguous
+
+
+@lru_cache(maxsize=2**12)
+def _fits(core: str, decimal: str, thousands: str) -> bool:
+    """Whether the digits and marks of a shape are a number with these marks."""
+    return bool(re.fullmatch(_digits(decimal, thousands), core.replace("o", "0")))
+
+
+def _digits(decimal: str, thousands: str) -> str:
+    """Return the pattern of a number without sign, exponent and what stands around it."""
+    mark, group = re.escape(decimal), re.escape(thousands)
+    grouped = rf"[1-9]\d{{0,2}}(?:{group}\d{{2,3}})*{group}\d{{3}}|" if thousands else ""
+    return rf"(?:(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+)"
+
+
+def convert_numbers(
+    text: pa.Array, found: NumberFormat, missing: Iterable[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the cells of a column into numbers.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings, (n,)
+    found : NumberFormat
+    missing : iterable of str
+        Markers of missing cells besides `MISSING` and `MISSING_VALUES`.
+
+    Returns
+    -------
+    values : numpy.ndarray, (n,), float64
+        NaN where a cell is missing or bad.
+    bad : numpy.ndarray, (n,), bool
+        Where a cell is neither missing nor a number in this format.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> cells = pa.array(["1.053,91 €", "(0,5)", "?", "12.5"])
+    >>> values, bad = convert_numbers(cells, NumberFormat(",", ".", suffix="€"))
+    >>> values.tolist(), bad.tolist()
+    ([1053.91, -0.5, nan, nan], [False, False, False, True])
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if found.is_plain:
+        try:  # nearly always, and much faster
+            return _float64(text.cast("float64")), np.zeros(len(text), bool)
+        except pa.ArrowInvalid:
+            pass
+    text = without_missing(clean(text), missing, values=True)
+    fits = pc.or_(pc.match_substring_regex(text, _pattern(found)), is_infinite(text))
+    bad = _mask(pc.invert(fits))
+    text = pc.if_else(fits, text, None)
+    for old, new in _replacements(found):
+        text = pc.replace_substring(text, old, new)
+    negative = pc.ends_with(text, "-")
+    text = pc.if_else(negative, pc.binary_join_element_wise("-", text, ""), text)
+    text = pc.replace_substring(pc.utf8_rtrim(text, "-"), "--", "")  # (-5) is 5
+    return _float64(text.cast("float64")), bad
+
+
+def is_infinite(text: pa.Array) -> pa.Array:
+    """Tell which cells are an infinite number."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, r"^[+-]?inf(?:inity)?$", ignore_case=True)
+
+
+def _pattern(found: NumberFormat) -> str:
+    prefix, suffix = re.escape(found.prefix), re.escape(found.suffix)
+    number = _digits(found.decimal, found.thousands).replace("[1-9]", r"\d")
+    signed = rf"[-+]?(?:{prefix})? ?[-+]? ?{number}(?:[eE][+-]?\d+)?"
+    scale = rf" ?[{''.join(SCALES)}]?" if found.scaled else ""
+    after = rf"{scale} ?(?:{suffix})?{'[+]?' if found.plus else ''}"
+    return rf"^(?:{signed}{after}-?|\({signed}{after}\))$"
+
+
+def _replacements(found: NumberFormat) -> list[tuple[str, str]]:
+    """Return what to replace, in this order, so that a number is as programs write it."""
+    around = [(text, "") for text in (found.prefix, found.suffix, found.thousands) if text]
+    scales = list(SCALES.items()) if found.scaled else []
+    decimal = [(found.decimal, ".")] if found.decimal != "." else []
+    return [*around, (" ", ""), *decimal, *scales, ("+", ""), ("(", "-"), (")", "")]
+
+
+def _float64(numbers: pa.Array) -> np.ndarray:
+    values = numbers.to_numpy(zero_copy_only=False)
+    return values.astype(np.float64, copy=True)
+
+
+def _mask(flags: pa.Array) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
