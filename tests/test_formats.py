@@ -1,5 +1,6 @@
 """The formats of numbers and dates are found from all cells of a column."""
 
+import datetime
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from vae_anomaly.tables.dates import DateFormat, convert_dates, date_shapes, find_date_format
 from vae_anomaly.tables.formats import (
     CURRENCIES,
     MISSING,
@@ -212,3 +214,113 @@ def test_shapes_are_counted_alike_in_parts_and_at_once(cells):
 def test_scales_are_read_exactly():
     for scale, exponent in SCALES.items():
         assert converted([f"4.1{scale}"], NumberFormat(scaled=True))[0] == [float(f"4.1{exponent}")]
+
+
+DATES = [
+    (["10/03/2004", "13/03/2004"], "%d/%m/%Y", "2004-03-10"),
+    (["10/03/2004", "10/13/2004"], "%m/%d/%Y", "2004-10-03"),
+    (["2017/12/22"], "%Y/%m/%d", "2017-12-22"),
+    (["07-Jan-18"], "%d-%b-%y", "2018-01-07"),
+    (["12/24/2009 23:10"], "%m/%d/%Y", "2009-12-24T23:10"),
+    (["Sun Dec 04 04:47:44 2005"], "%a %b %d %Y", "2005-12-04T04:47:44"),
+    (["2010-01"], "%Y-%m", "2010-01-01"),
+    (["2024-01-31T10:00:00Z"], "%Y-%m-%d", "2024-01-31T10:00"),
+    (["2024-01-31 10:00:00.123456789+02:00"], "%Y-%m-%d", "2024-01-31T08:00:00.123456"),
+    (["1/31/2024 1:05:09 PM"], "%m/%d/%Y", "2024-01-31T13:05:09"),
+    (["1/31/2024 12:05 am"], "%m/%d/%Y", "2024-01-31T00:05"),
+    (["10/Oct/2000:13:55:36 -0730"], "%d/%b/%Y", "2000-10-10T21:25:36"),
+    (["December 3, 2020", "Mar 1, 2021"], "%b %d, %Y", "2020-12-03"),
+    (["Sun, 06 Nov 1994 08:49:37 GMT"], "%a, %d %b %Y", "1994-11-06T08:49:37"),
+    (["01JAN2004"], "%d%b%Y", "2004-01-01"),
+    (["20240131 10:00"], "%Y%m%d", "2024-01-31T10:00"),
+    (["31.12.99"], "%d.%m.%y", "1999-12-31"),
+    (["5.13.2020"], "%m.%d.%Y", "2020-05-13"),
+    (["07:30", "23:59:59"], "%H:%M", "1970-01-01T07:30"),
+]
+
+
+def guessed_dates(cells, **known):
+    return find_date_format(date_shapes(clean(pa.array(cells, "string"))), **known)
+
+
+def moments(cells, pattern):
+    seconds, bad = convert_dates(pa.array(cells, "string"), DateFormat(pattern))
+    assert np.isnan(seconds[bad]).all()
+    return seconds.tolist(), bad.tolist()
+
+
+@pytest.mark.parametrize(("cells", "pattern", "first"), DATES)
+def test_a_usual_spelling_of_dates_is_found_and_read(cells, pattern, first):
+    guess = guessed_dates(cells)
+    assert (guess.format.pattern, guess.fits) == (pattern, len(cells))
+    seconds, bad = moments([*cells, "?", None], pattern)
+    assert seconds[0] == np.datetime64(first, "us").astype(int) / 1e6
+    assert np.isnan(seconds[-2:]).all()
+    assert not any(bad)
+
+
+def test_the_order_of_day_and_month_is_decided_by_the_column_then_by_the_file():
+    slashes, points = ["10/03/2004"] * 9, ["10.03.2004"] * 9
+    assert guessed_dates([*slashes, "13/03/2004"]).format.pattern == "%d/%m/%Y"
+    assert not guessed_dates([*slashes, "13/03/2004"]).ambiguous
+    assert guessed_dates(slashes).ambiguous
+    assert guessed_dates(slashes).format.pattern == "%m/%d/%Y"
+    assert guessed_dates(points).format.pattern == "%d.%m.%Y"
+    assert guessed_dates(slashes, day_first=True).format.pattern == "%d/%m/%Y"
+    assert guessed_dates(points, day_first=False).format.pattern == "%m.%d.%Y"
+
+
+@pytest.mark.parametrize("cell", ["hello", "May", "57.1", "12 kg", "A-17", "1,234", "5/7", "a:b"])
+def test_what_is_no_date_has_no_format(cell):
+    assert guessed_dates([cell]) is None
+
+
+def test_dates_that_no_calendar_has_are_bad():
+    cells = ["30/02/2024", "29/02/2024", "29/02/2023", "01/13/2024", "01/01/2024 24:30", "x"]
+    assert moments(cells, "%d/%m/%Y")[1] == [True, False, True, True, True, True]
+    assert moments(["2024-02-30", "2024-02-29"], "%Y-%m-%d")[1] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "pattern"),
+    [
+        ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y"),
+        ("%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d"),
+        ("%a %b %d %H:%M:%S %Y", "%a %b %d %Y"),
+        ("%m/%d/%Y %I:%M %p", "%m/%d/%Y"),
+        ("%d %B %Y", "%d %b %Y"),
+        ("%H:%M:%S", "%H:%M"),
+        ("epoch_ms", "epoch_ms"),
+    ],
+)
+def test_a_format_says_how_the_date_is_spelled_and_not_the_time(given, pattern):
+    assert DateFormat(given).pattern == pattern
+
+
+@pytest.mark.parametrize("given", ["", "dd.mm.yyyy", "%q", "%d.%m.%Y %"])
+def test_a_format_without_dates_is_an_error(given):
+    with pytest.raises(ValueError, match=r"Expected a format of dates.*%d\.%m\.%Y"):
+        DateFormat(given)
+
+
+PATTERNS = [
+    "%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d-%b-%Y", "%d %B %Y", "%B %d, %Y", "%d%b%Y",
+    "%Y/%m/%d %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%a %b %d %H:%M:%S %Y",
+    "%Y-%m-%dT%H:%M:%S.%f", "%d/%b/%Y:%H:%M:%S +0000", "%Y-%m-%d %H:%M:%SZ", "%y-%m-%d",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2068, 12, 31))),
+    st.sampled_from(PATTERNS),
+)
+def test_dates_made_from_a_format_give_the_format_back(times, pattern):
+    # What decides the order of day, month and year must be there to be found.
+    times = [*times, datetime.datetime(1999, 12, 31, 23, 59, 58)]
+    cells = [time.strftime(pattern) for time in times]
+    guess = guessed_dates(cells)
+    assert guess.format == DateFormat(pattern)
+    assert (guess.fits, guess.ambiguous) == (len(cells), False)
+    again = [datetime.datetime.strptime(cell, pattern) for cell in cells]
+    expected = [(time - datetime.datetime(1970, 1, 1)).total_seconds() for time in again]
+    assert moments(cells, guess.format.pattern) == (expected, [False] * len(cells))

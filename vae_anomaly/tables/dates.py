@@ -1,0 +1,341 @@
+"""How a column spells dates and times, found from all of its cells, and their seconds since 1970.
+
+A time of day may stand anywhere in a cell and is read alike in all formats: ``7:30``, ``7:30 pm``,
+``07:30:15.5``, each perhaps with a zone (``Z``, ``+02:00``). A format says how dates are spelled.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_anomaly.tables.formats import clean, without_missing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TIME_ONLY = "%H:%M"
+EPOCHS = {"epoch_s": 1.0, "epoch_ms": 1e-3}  #: counts since 1970 in UTC, and their seconds
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_FULL_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september",
+    "october", "november", "december",
+)  # fmt: skip
+_DAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
+_TIME = (
+    r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
+    r"(?: ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?))?"
+)
+_TIME_PARTS = re.compile(
+    r"(?P<hour>\d+):(?P<minute>\d+)(?::(?P<second>\d+)(?:[.,](?P<fraction>\d+))?)?"
+    r" ?(?P<half>[AaPp])?[.Mm]*(?: ?(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?.*"
+)
+_WITH_TIME = rf"^(?P<before>|.*?[T :]) *(?P<time>{_TIME})(?: (?P<after>.*))?$"
+# Cells that may be a date: few letters, and digits or a name of a month.
+_DATE_LIKE = (
+    rf"(?i)^(?:{_DAYS},? )?(?:\d{{1,4}}[-/. ]?(?:\d|(?:{'|'.join(_MONTHS)})[a-z]*\b|[a-z]{{3}}\d)"
+    rf"|(?:{'|'.join(_MONTHS)})[a-z]*[-/. ]+\d|\d{{1,2}}:\d\d)[-\d\w/.:, +]{{0,40}}$"
+)
+_TOKEN = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
+_DIRECTIVES = {
+    "%Y": r"(?P<Y>\d{4})",
+    "%y": r"(?P<y>\d{2})",
+    "%m": r"(?P<m>\d{1,2})",
+    "%d": r"(?P<d>\d{1,2})",
+    "%b": r"(?P<b>[A-Za-z]{3,9})\.?",
+    "%a": rf"{_DAYS}",
+}
+# What a token of a shape (see `date_shapes`) can be read as.
+_READS = {"%Y": "Y", "%y": "[mdy]", "%m": "m", "%d": "[md]", "%b": "b", "%a": "a"}
+
+
+def _patterns() -> list[str]:
+    """Return the formats of dates that are looked for, of equals the first."""
+    separated = [
+        pattern.replace("-", mark)
+        for mark in "-/. "
+        for pattern in (
+            "%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%b-%d-%Y", "%Y-%b-%d",
+            "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%y-%m-%d",
+            "%Y-%m", "%m-%Y", "%b-%Y", "%Y-%b",
+        )
+    ]  # fmt: skip
+    texts = ["%b %d, %Y", "%d. %b %Y", "%d %b, %Y", "%d%b%Y", "%d%b%y"]
+    with_days = [f"%a{comma} {text}" for comma in ("", ",") for text in (*texts, "%d %b %Y")]
+    return [*separated, "%Y%m%d", *texts, *with_days, "%a %b %d %Y", TIME_ONLY]
+
+
+@dataclass(frozen=True)
+class DateFormat:
+    """How a column spells dates.
+
+    Attributes
+    ----------
+    pattern : str
+        Directives of ``strftime``: ``%Y``, ``%y``, ``%m``, ``%d``, ``%b`` (a month's English name,
+        short or long) and ``%a`` (a weekday's). A time of day may be anywhere. Or one of
+        ``"%H:%M"``, a time of day alone, ``"epoch_s"`` and ``"epoch_ms"``.
+
+    Raises
+    ------
+    ValueError
+        Of another directive, or none.
+
+    Examples
+    --------
+    >>> DateFormat("%d.%m.%Y %H:%M:%S").pattern
+    '%d.%m.%Y'
+    """
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        pattern = self.pattern.replace("%B", "%b").replace("%A", "%a").replace("%T", "%H:%M:%S")
+        if "%H" in pattern or "%I" in pattern:
+            pattern = re.sub(
+                r"[T :]*%[HI]:%M(:%S([.,]%f)?)?( ?%p)?( ?(%z|%Z|Z|UTC|GMT|[+-]\d{4}))?",
+                " ",
+                pattern,
+            )
+            pattern = re.sub(" +", " ", pattern.strip()) or TIME_ONLY
+        known = pattern in (TIME_ONLY, *EPOCHS) or (
+            re.search("%[YymdbB]", pattern) and not re.search("%[^YymdbaB]|%$", pattern)
+        )
+        if not known:
+            raise ValueError(
+                "Expected a format of dates, such as '%d.%m.%Y' (with %Y, %y, %m, %d, %b or %a, "
+                f"and perhaps %H:%M:%S), 'epoch_s' or 'epoch_ms'. Received: {self.pattern!r}."
+            )
+        object.__setattr__(self, "pattern", pattern)
+
+    @property
+    def day_first(self) -> bool | None:
+        """Whether the day is before the month; None where the month has a name or comes first."""
+        order = re.findall("%[Yymdb]", self.pattern)
+        if {"%d", "%m"} <= set(order) and order[0] not in ("%Y", "%y"):
+            return order.index("%d") < order.index("%m")
+        return None
+
+
+@dataclass(frozen=True)
+class DateGuess:
+    """The format of dates that fits most cells of a column."""
+
+    format: DateFormat
+    fits: int  #: how many cells
+    ambiguous: bool  #: whether days and months may be exchanged
+
+
+def may_be_dates(text: pa.Array) -> pa.Array:
+    """Tell which cells may be dates or times of day."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, _DATE_LIKE)
+
+
+def date_shapes(text: pa.Array) -> Counter[str]:
+    """Count the shapes of the dates in cells, from which times of day are left out.
+
+    Numbers are ``m`` if they can be a month, ``d`` if only a day, ``y`` if only a year of two
+    digits, ``Y`` if a year of four; ``b`` and ``a`` stand for names of months and weekdays.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> cells = pa.array(["31/12/2004 10:30", "1/2/2004", "07-Jan-18"])
+    >>> sorted(date_shapes(cells))
+    ['d/m/Y', 'm-b-d', 'm/m/Y']
+    """
+    import pyarrow.compute as pc
+
+    text = text.filter(may_be_dates(text))
+    counts: Counter[str] = Counter()
+    for pair in pc.value_counts(_split(text)[0]).to_pylist():
+        counts[_shape(pair["values"])] += pair["counts"]
+    return counts
+
+
+def _split(text: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Return the dates of cells, `TIME_ONLY` where there is a time alone; and the times, or ""."""
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.match_substring(text, ":")).as_py():
+        return text, pc.if_else(True, "", text)
+    parts = pc.extract_regex(text, _WITH_TIME)
+    before, time, after = (pc.struct_field(parts, name) for name in ("before", "time", "after"))
+    before = pc.utf8_rtrim(before, " T:")
+    between = pc.if_else(pc.or_(pc.equal(before, ""), pc.equal(after, "")), "", " ")
+    dates = pc.binary_join_element_wise(before, after, between)
+    dates = pc.if_else(pc.equal(dates, ""), TIME_ONLY, dates)
+    return pc.coalesce(dates, text), pc.fill_null(time, "")
+
+
+@lru_cache(maxsize=2**14)
+def _shape(date: str) -> str:
+    return date if date == TIME_ONLY else "".join(map(_token_shape, _TOKEN.findall(date)))
+
+
+def _token_shape(token: str) -> str:
+    if token.isdecimal() and token.isascii():
+        number = int(token[:8])
+        if len(token) <= 2:
+            return "m" if 1 <= number <= 12 else "d" if 1 <= number <= 31 else "y"
+        if len(token) == 8:
+            return "".join(_token_shape(part) for part in (token[:4], token[4:6], token[6:]))
+        return "Y" if len(token) == 4 and 1000 <= number < 3000 else "9"
+    if token.lower() in (*_MONTHS, *_FULL_MONTHS, "sept"):
+        return "b"
+    return "a" if re.fullmatch(_DAYS, token, re.IGNORECASE) else token
+
+
+def find_date_format(
+    shapes: Mapping[str, int], *, day_first: bool | None = None
+) -> DateGuess | None:
+    """Find the format of dates that fits most cells; None if none fits any.
+
+    Parameters
+    ----------
+    shapes : mapping of str to int
+        How many cells have which shape, as `date_shapes` counts them.
+    day_first : bool or None
+        What the file's other columns show, for where no day is above 12. None: the month comes
+        first where slashes are between, else the day.
+
+    Examples
+    --------
+    >>> find_date_format({"m/m/Y": 8, "d/m/Y": 1}).format
+    DateFormat(pattern='%d/%m/%Y')
+    >>> find_date_format({"m/m/Y": 9})
+    DateGuess(format=DateFormat(pattern='%m/%d/%Y'), fits=9, ambiguous=True)
+    """
+    fits = {
+        pattern: sum(n for shape, n in shapes.items() if reads.fullmatch(shape))
+        for pattern, reads in _shape_patterns().items()
+    }
+    most = max(fits.values(), default=0)
+    if not most:
+        return None
+    best = [DateFormat(pattern) for pattern, n in fits.items() if n == most]
+    ordered = [found for found in best if found.day_first is not None]
+    ambiguous = len({found.day_first for found in ordered}) > 1
+    if ambiguous:
+        wanted = day_first if day_first is not None else "/" not in ordered[0].pattern
+        best = [found for found in ordered if found.day_first == wanted]
+    return DateGuess(best[0], most, ambiguous)
+
+
+@lru_cache(maxsize=1)
+def _shape_patterns() -> dict[str, re.Pattern[str]]:
+    return {pattern: re.compile(_filled(pattern, _READS)) for pattern in _patterns()}
+
+
+def _filled(pattern: str, meanings: Mapping[str, str]) -> str:
+    if pattern == TIME_ONLY:
+        return re.escape(pattern)
+    parts = re.split("(%.)", pattern)
+    return "".join(meanings.get(part) or re.escape(part) for part in parts)
+
+
+def convert_dates(
+    text: pa.Array, found: DateFormat, missing: Iterable[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the cells of a column into seconds since 1970-01-01 UTC, to the microsecond.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings, (n,)
+    found : DateFormat
+        Not of epochs, which are numbers.
+    missing : iterable of str
+        Markers of missing cells besides the usual ones.
+
+    Returns
+    -------
+    seconds : numpy.ndarray, (n,), float64
+        NaN where a cell is missing or bad. A date without a zone is in UTC, one without a day is
+        the first of its month, and a time without a date is on 1970-01-01.
+    bad : numpy.ndarray, (n,), bool
+        Where a cell is neither missing nor a date in this format.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> cells = pa.array(["02/01/1970 00:01", "30/02/1970", "-"])
+    >>> seconds, bad = convert_dates(cells, DateFormat("%d/%m/%Y"))
+    >>> seconds.tolist(), bad.tolist()
+    ([86460.0, nan, nan], [False, True, False])
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if found.pattern == "%Y-%m-%d":
+        with suppress(pa.ArrowInvalid):  # much faster
+            micros = text.cast("timestamp[us]").cast("int64").to_numpy(zero_copy_only=False)
+            return micros / 1e6, np.zeros(len(text), bool)
+    text = without_missing(clean(text), missing, values=True)
+    dates, times = _split(text)
+    days = _of_distinct(dates, partial(_day, pattern=found.pattern))
+    micros = _of_distinct(times, _micros)
+    present = pc.is_valid(text).to_numpy(zero_copy_only=False)
+    bad = (np.isnan(days) | np.isnan(micros)) & present
+    # float64 has all integers up to 2^53, which is in the year 2255 as microseconds.
+    seconds = days * 86_400 + np.floor_divide(micros, 1e6)
+    return seconds + np.mod(micros, 1e6) / 1e6, bad
+
+
+def _of_distinct(text: pa.Array, value: Callable[[str], float]) -> np.ndarray:
+    """Return the values of cells, each computed once; NaN of missing ones."""
+    import pyarrow.compute as pc
+
+    coded = text.dictionary_encode()
+    values = np.array([*map(value, coded.dictionary.to_pylist()), np.nan])
+    return values[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
+
+
+@lru_cache(maxsize=2**16)
+def _day(date: str, pattern: str) -> float:
+    """Return the day of a date from 1970-01-01, NaN if it is none."""
+    if date == pattern == TIME_ONLY:
+        return 0.0
+    match = re.fullmatch(_filled(pattern, _DIRECTIVES), date, re.IGNORECASE)
+    if not match:
+        return np.nan
+    parts = match.groupdict()
+    year = int(parts.get("Y") or parts.get("y") or 1970)
+    if parts.get("y"):  # as POSIX reads years of two digits
+        year += 1900 if year >= 69 else 2000
+    month = int(parts.get("m") or 1)
+    if name := parts.get("b"):
+        name = name.lower()
+        if name not in (*_MONTHS, *_FULL_MONTHS, "sept"):
+            return np.nan
+        month = _MONTHS.index(name[:3]) + 1
+    try:
+        day = datetime.date(year, month, int(parts.get("d") or 1))
+    except ValueError:
+        return np.nan
+    return float(day.toordinal() - datetime.date(1970, 1, 1).toordinal())
+
+
+def _micros(time: str) -> float:
+    """Return the microseconds from midnight UTC of a date to a time on it, NaN if it is none."""
+    match = _TIME_PARTS.fullmatch(time or "0:00")
+    if not match:
+        return np.nan
+    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
+    if hour > (12 if match["half"] else 23) or minute > 59 or second > 60:
+        return np.nan
+    if match["half"]:
+        hour = hour % 12 + 12 * (match["half"] in "pP")
+    ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
+    minute -= -ahead if match["sign"] == "-" else ahead
+    fraction = (match["fraction"] or "")[:6].ljust(6, "0")
+    return ((hour * 60 + minute) * 60 + second) * 1e6 + int(fraction)
