@@ -25,8 +25,7 @@ from vae_anomaly.detectors import artifact
 from vae_anomaly.images.files import printable
 from vae_anomaly.model_info import print_kinds, print_model
 from vae_anomaly.tables import reader as table_reader
-from vae_anomaly.tables import whole as table_io
-from vae_anomaly.tables.columns import KINDS
+from vae_anomaly.tables.rules import KINDS
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -144,7 +143,7 @@ def _fit_table(table, options, params):
     text = {name: options.pop(name) for name in ("delimiter", "encoding")}
     kinds = _chosen_kinds(table, **options, **text)
     modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
-    frame = table_io.read_frame(table, modelled, **text)
+    frame = table_reader.read_frame(table, modelled, **text)
     if params["verbose"]:
         print_kinds(kinds)
     detector = _tensorflow_ready().VAEDetector(kinds=kinds, **params).fit(frame)
@@ -465,10 +464,7 @@ def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
         raise ValueError(
             f"Expected one option for a column. Received several: {twice or sorted(ids)}."
         )
-    # What is not modelled may be of a type that has no kind.
-    overrides = {**options, **dict.fromkeys(unmodelled, "categorical")}
-    inferred = table_io.infer_kinds(table, overrides, **text)
-    return {**inferred, **unmodelled}
+    return table_reader.infer_kinds(table, {**options, **unmodelled}, **text)
 
 
 def _server():
