@@ -22,6 +22,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet  # noqa: F401
 
+from vae_anomaly.batch import pipeline
 from vae_anomaly.batch import run as batch
 from vae_anomaly.detectors import artifact
 
@@ -117,7 +118,7 @@ def check(folder, expected, kills):
     assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir()}
     n_scored = (folder / "log").stat().st_size
     # What was not yet committed, and what was on the way.
-    most = (batch._CHUNKS_PER_COMMIT + 3) * CHUNK_ROWS
+    most = (pipeline._CHUNKS_PER_COMMIT + 3) * CHUNK_ROWS
     assert n_scored <= (expected / "log").stat().st_size + kills * most, n_scored
 
 
@@ -165,7 +166,7 @@ def at_random_moments(folder, suffix, expected):
 
 def main(folder, suffix, when):
     artifact.pack_scorer = lambda scorer: ({}, [])
-    batch._CHUNKS_PER_COMMIT = 2
+    pipeline._CHUNKS_PER_COMMIT = 2
     folder = pathlib.Path(folder)
     expected = folder / "expected"
     make(expected, ROWS[when])

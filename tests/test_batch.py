@@ -17,7 +17,9 @@ import pyarrow.parquet
 import pytest
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.batch.run import TooManyBadRowsError, find_inputs, iter_scored, score_files
+from vae_anomaly.batch import chunks
+from vae_anomaly.batch.places import find_inputs
+from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
 from vae_anomaly.tables.files import TableError
 from vae_anomaly.tables.writer import TableWriter
 
@@ -115,12 +117,13 @@ def test_a_table_split_into_files_gives_the_output_of_the_whole(detector, new, w
     assert (tmp_path / "out.csv").read_bytes() == whole
 
 
-def test_a_saved_detector_is_loaded_once_the_inputs_have_been_checked(folder, tmp_path, whole):
-    def load(path):
-        raise AssertionError
-
-    with pytest.raises(TableError, match=r"no\.csv"):
-        score_files(folder / "no.csv", folder / "m", tmp_path / "out.csv", load=load)
+def test_a_saved_detector_is_loaded_once_the_inputs_have_been_checked(
+    folder, tmp_path, whole, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks.artifact, "load_detector", None)
+        with pytest.raises(TableError, match=r"no\.csv"):
+            score_files(folder / "no.csv", folder / "m", tmp_path / "out.csv")
     score_files(folder / "new.csv", folder / "m", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == whole
 

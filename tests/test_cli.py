@@ -14,10 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from vae_anomaly import VAEDetector, cli
+from vae_anomaly.batch import progress
 from vae_anomaly.detectors import artifact
 from vae_anomaly.scoring.scorer import SCORE_TYPES
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = "".join(path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
 SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")
 
 
@@ -428,14 +430,19 @@ def test_score_ends_with_a_summary_in_words_and_in_json(workspace, tmp_path):
 
 
 def test_progress_without_a_terminal_is_lines_and_quiet_is_silent(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_LOG_SECONDS", 0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     result = score_new(workspace, "--output", tmp_path / "o.csv", "--chunk-rows", 30)
-    assert re.match(r"30 rows, \d+ rows/s, \d+ anomalies, \d+% read\n60 rows", result.stderr)
+    lines = result.stderr.splitlines()
+    assert re.fullmatch(r"30 rows, \d+ anomalies, \d+% read", lines[0])
+    assert re.fullmatch(r"60 rows, [1-9]\d* rows/s, \d+ anomalies, 100% read", lines[1])
+    assert "\x1b[" not in result.stderr
     assert score_new(workspace, "--output", tmp_path / "o.csv", "--quiet").stderr == ""
 
 
 def test_progress_on_a_terminal_is_a_bar(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
     result = score_new(workspace, "--output", tmp_path / "o.csv", "--chunk-rows", 30)
     assert "rows/s" in result.stderr and "\x1b[" in result.stderr
 
@@ -467,11 +474,11 @@ def test_a_terminated_run_ends_in_exit_code_4_and_is_resumed(workspace, tmp_path
     arguments = ("--output", output, "--chunk-rows", 2)
 
     @contextlib.contextmanager
-    def terminating(quiet):
+    def terminating():
         yield lambda n_rows, *_: os.kill(os.getpid(), signal.SIGTERM) if n_rows == 40 else None
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_row_counter", terminating)
+        patch.setattr(cli, "shown_progress", terminating)
         result = score_new(workspace, *arguments)
     assert result.exit_code == 4
     assert result.stderr == "interrupted; to go on, run again with --resume\n"
@@ -481,16 +488,14 @@ def test_a_terminated_run_ends_in_exit_code_4_and_is_resumed(workspace, tmp_path
     assert output.read_bytes() == (workspace / "scored.csv").read_bytes()
 
 
-def test_every_option_of_score_is_in_the_readme():
+def test_every_option_of_score_is_documented():
     options = {option for param in cli.score.params for option in param.opts if "--" in option}
-    readme = README.read_text()
-    assert {option for option in options if option not in readme} == set()
+    assert {option for option in options if option not in PAGES} == set()
 
 
-def test_every_command_and_option_has_help_and_every_command_is_in_the_readme():
-    readme = README.read_text()
+def test_every_command_and_option_has_help_and_every_command_is_documented():
     for name, command in cli.main.commands.items():
         assert command.help, name
-        assert f"vae-anomaly {name}" in readme, name
+        assert f"vae-anomaly {name}" in PAGES, name
         for parameter in command.params:
             assert parameter.param_type_name == "argument" or parameter.help, parameter.name

@@ -28,10 +28,17 @@ ROOMS = {
     "detectors": {"serving", "scoring", "vae", "tables", "images", "displays", "report"},
     "model_info": {"scoring", "vae", "tables", "images"},
     "batch": {"detectors", "scoring", "tables", "images", "report"},
-    "demo": {"batch", "datasets", "detectors", "displays", "model_info", "tables"},
+    "demo": {"datasets", "detectors", "displays"},
+    "exits": {"batch"},
+    "fit_files": {"detectors", "images", "model_info", "tables"},
 }
 TOP = {"cli", "__main__"}  # may import all
-BOTTOM = {"atomic", "data_warning"}  # all may import them, and they import nothing of ours
+BOTTOM = {
+    "atomic",
+    "data_warning",
+    "image_size",
+    "tensorflow_import",
+}  # all may import them, and they import nothing of ours
 ALLOWED = {
     "sklearn": {"detectors", "displays"},
     "pandas": {"tables", "datasets", "detectors", "batch", "cli", "demo"},

@@ -2,9 +2,12 @@
 
 import importlib
 
+from vae_anomaly.tensorflow_import import import_tensorflow
+
 __version__ = "0.1.0"
 
 # Importing the package must not import TensorFlow: names are loaded when first used.
+_WITHOUT_TENSORFLOW = ("batch", "data_warning", "displays")
 _MODULE_OF = {
     "AnomalyScorer": "scoring.scorer",
     "Autoencoder": "vae.models",
@@ -26,7 +29,10 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name):
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    module = _MODULE_OF[name]
+    if not module.startswith(_WITHOUT_TENSORFLOW):
+        import_tensorflow()
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__():

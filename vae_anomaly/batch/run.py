@@ -1,96 +1,130 @@
 """Score files of any size: chunks of rows -> scorer -> a file that grows -> the output.
 
-Knows nothing of what is in the files; ``table_reader`` and ``table_writer`` do. ``image_batch``
-scores folders of images by the same ``run``.
+The kind of input that a model takes is looked up here, once; what reads and scores it is in
+``tables`` and ``images``.
 """
 
-import functools
+from __future__ import annotations
+
 import importlib.metadata
-import itertools
 import json
 import os
-import pathlib
+import shutil
 import tempfile
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-
+from vae_anomaly.atomic import atomic_file
+from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
+from vae_anomaly.batch.images import ImageChunkScorer
+from vae_anomaly.batch.pipeline import InputChangedError, TooManyBadRowsError, score_chunks
 from vae_anomaly.batch.places import (
+    Path,
     check_places,
-    find_inputs,
-    identity,
     is_folder,
-    quarantine_beside,
+    quarantines_of,
     targets_of,
     work_folder,
 )
-from vae_anomaly.batch.tables import ChunkScorer
+from vae_anomaly.batch.tables import TableChunkScorer
 from vae_anomaly.batch.work_folder import WorkFolder
-from vae_anomaly.tables.files import (
-    STANDARD,
-    TableError,
-    open_at,
-    write_whole,
-)
-from vae_anomaly.tables.writer import TableWriter, csv_lines, finish, grows, lowest_rows
+from vae_anomaly.detectors import artifact
+from vae_anomaly.tables.files import STANDARD, reported
+from vae_anomaly.tables.reader import CHUNK_ROWS
+from vae_anomaly.tables.writer import csv_lines, finish, lowest_rows
 
-_CHUNKS_PER_COMMIT = 8
+if TYPE_CHECKING:
+    from vae_anomaly.detectors.base import BaseDetector
+
+    Detector: TypeAlias = BaseDetector | str | os.PathLike[str]
+
+__all__ = ["TooManyBadRowsError", "iter_scored", "score_files"]
+
+_CHUNK_SCORERS: dict[str, type[ChunkScorer]] = {
+    "table": TableChunkScorer,
+    "images": ImageChunkScorer,
+}
 
 
-class TooManyBadRowsError(ValueError):
-    """More rows could not be read than are allowed; the work can be resumed with another limit."""
-
-
-class _InputChangedError(TableError):
-    """An input is not what it was; nothing of the work is of use."""
-
-
-def iter_scored(inputs, detector, **options):
-    """Score files, a chunk of rows at a time.
+def iter_scored(
+    inputs: Path | Sequence[Path],
+    detector: Detector,
+    *,
+    columns: Sequence[str] | None = None,
+    explain: int | None = None,
+    threshold: float | None = None,
+    false_alarm_rate: float | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    chunk_rows: int = CHUNK_ROWS,
+) -> Iterator[ScoredChunk]:
+    r"""Score files, a chunk of rows at a time.
 
     Parameters
     ----------
-    inputs : path, or sequence of path
-        As for ``find_inputs``.
-    detector : fitted detector, or path of a saved one
-    **options
-        ``columns``, ``explain``, ``threshold``, ``false_alarm_rate``, ``delimiter``, ``encoding``,
-        ``chunk_rows`` and ``load`` of ``score_files``.
+    inputs, detector, columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows
+        As of ``score_files``.
 
     Yields
     ------
     ScoredChunk
+        Rows in the order of the inputs, with the outputs of each.
 
     Raises
     ------
     ValueError
         As ``score_files``.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from vae_anomaly import VAEDetector, iter_scored
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "new.csv"
+    ...     _ = path.write_text("x0,x1\n1,2\n3,oops\n90,80\n")
+    ...     for chunk in iter_scored(path, detector):
+    ...         chunk.outputs["is_anomaly"].tolist(), [bad.line for bad in chunk.bad]
+    ([False, True], [3])
     """
-    scoring = ChunkScorer(find_inputs(inputs), detector, **options)
+    options = {
+        "columns": columns,
+        "explain": explain,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "chunk_rows": chunk_rows,
+    }
+    scoring = _chunk_scorer(inputs, detector, (), threshold, false_alarm_rate, options)
+    scoring.load()
     for path in scoring.paths:
         with scoring.reader(path) as reader:
-            for chunk, arrays in scoring.chunks(path, reader):
-                yield scoring.scored(path, chunk, arrays)
+            for chunk, data in scoring.chunks(path, reader):
+                yield scoring.scored(path, chunk, data)
 
 
 def score_files(
-    inputs,
-    detector,
-    output,
+    inputs: Path | Sequence[Path],
+    detector: Detector,
+    output: Path,
     *,
-    format=None,
-    only_anomalies=False,
-    top=None,
-    max_bad_rows=None,
-    quarantine=None,
-    summary=None,
-    resume=False,
-    progress=None,
-    **options,
-):
+    format: str | None = None,
+    only_anomalies: bool = False,
+    top: int | None = None,
+    threshold: float | None = None,
+    false_alarm_rate: float | None = None,
+    max_bad_rows: int | None = None,
+    quarantine: Path | None = None,
+    summary: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int, float | None], object] | None = None,
+    columns: Sequence[str] | None = None,
+    explain: int | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    chunk_rows: int = CHUNK_ROWS,
+    maps: Path | None = None,
+) -> dict[str, Any]:
     """Score files of any size; what was written so far survives the death of the process.
 
     Every row of the inputs comes out, in order, with its score; but those that cannot be read go
@@ -100,25 +134,32 @@ def score_files(
     Parameters
     ----------
     inputs : path, or sequence of path
-        CSV, TSV (both also .gz and .zst) and Parquet files, folders of them, patterns; "-" is CSV
-        from standard input. A file without even a header is one without rows.
+        For a model of tables CSV, TSV (both also .gz and .zst) and Parquet files, folders of them,
+        patterns; "-" is CSV from standard input. A file without even a header has no rows. For a
+        model of images, fitted on uint8, image files, folders with images in them and in their
+        sub-folders, patterns; an image is a row.
     detector : fitted detector, or path of a saved one
     output : path
-        A file of any of these formats; "-" for standard output. A folder (one that exists, or a
-        name that ends in "/"): a file for each input.
+        A file of any of these table formats; "-" for standard output. A folder (one that exists,
+        or a name that ends in "/") gets a file for each table. The columns are those of the input
+        (path, for images), then ``score``, ``decision``, ``is_anomaly``, ``p_value`` and, for
+        tables, ``feature_log_prob:<column>``.
     format : {"csv", "tsv", "parquet"} or None
         Of the output. None: by its suffix; in a folder, that of the input.
     only_anomalies : bool
-        Whether to write the anomalies alone.
+        Whether to write only the anomalies.
     top : int or None
-        Write this many rows alone to each output, those with the lowest scores, lowest first.
+        Write only this number of lowest-scoring rows of each output, lowest first.
+    threshold, false_alarm_rate : float or None
+        Instead of the detector's own: scores under this are anomalies; this share of new normal
+        rows is.
     max_bad_rows : int or None
         How many rows may go to the quarantine; None: any number.
     quarantine : path or None
         CSV file of the rows that could not be read, if there are any: file, line (in Parquet the
-        number of the row, from 0), column, reason and text. None: ``<output>.quarantine.csv``,
-        one for each file of an output folder; where the output is "-", ``quarantine.csv``, which
-        must not be there yet.
+        number of the row, from 0), column, reason and text; of images file and reason. None:
+        ``<output>.quarantine.csv``, one for each file of an output folder; where the output is
+        "-", ``quarantine.csv``, which must not be there yet.
     summary : path or None
         JSON file of what is returned.
     resume : bool
@@ -126,22 +167,23 @@ def score_files(
     progress : callable or None
         Called with the numbers of rows and anomalies so far, and the share of the inputs read
         (None where that is not known).
-    **options
-        columns : sequence of str or None
-            Which columns of the inputs to write. None: all but those dropped in ``fit``.
-        explain : int or None
-            Instead of a ``feature_log_prob`` of each column, name so many columns that lowered
-            the score most, with the values expected there.
-        threshold, false_alarm_rate : float or None
-            Instead of the detector's own: scores under this are anomalies; this share of new
-            normal rows is.
-        delimiter : str or None
-            Of the fields of CSV and TSV inputs. None: a comma; a tab in .tsv files.
-        encoding : str, default "utf-8"
-        chunk_rows : int
-            Rows to score at a time.
-        load : callable
-            Loads a saved detector from its path, once the inputs have been checked.
+    columns : sequence of str or None
+        Tables: which columns of the inputs to write. None: all but those dropped in ``fit``.
+    explain : int or None
+        Tables: instead of a ``feature_log_prob`` of each column, name this number of columns that
+        lowered the score most, with the values expected there.
+    delimiter : str or None
+        Tables: separates the fields of CSV and TSV inputs. None: a comma; a tab in .tsv files.
+    encoding : str
+        Tables: of CSV and TSV inputs.
+    chunk_rows : int
+        Tables: rows to score at a time.
+    maps : path or None
+        Images: folder, empty unless an earlier run wrote maps to it, which are overwritten. It
+        gets a PNG file for each row written, named as its image with ".png" added, under the
+        sub-folders of the inputs: side by side the image as the model sees it, what it expects
+        instead, and what each pixel adds to the score. White is usual; red is less probable than
+        usual, blue is more, in full colour from ``maps.FULL_COLOUR`` nats.
 
     Returns
     -------
@@ -154,296 +196,153 @@ def score_files(
     TableError
         An input cannot be read, changed meanwhile or is another table than the model's.
     ValueError
-        An option that makes no sense; a file to be written that is an input, too; the work to
-        resume is another job.
+        An option that makes no sense or is for the other kind of input; a file to be written that
+        is an input, too; the work to resume is another job.
     """
-    to_folder = is_folder(output)
-    paths = find_inputs(inputs, exclude=[p for p in (output, quarantine, summary) if p is not None])
-    identities = [identity(path) for path in paths]
-    targets, quarantines = places(paths, output, format, quarantine, summary)
-    check_options(paths, output, resume=resume, top=top, max_bad_rows=max_bad_rows)
-    scoring = ChunkScorer(paths, detector, **options)
-    if not to_folder:
-        scoring.check_alike(types=targets[0].format == "parquet")
-    return run(
-        scoring,
-        identities,
-        output,
-        targets,
-        quarantines,
-        format=format,
-        only_anomalies=only_anomalies,
-        top=top,
-        max_bad_rows=max_bad_rows,
-        summary=summary,
-        resume=resume,
-        progress=progress,
-    )
-
-
-def places(paths, output, format, quarantine, summary):
-    """Return the targets of inputs and the quarantine of each; checked, before any work."""
-    to_folder = is_folder(output)
-    targets = targets_of(paths, output, to_folder, format)
-    if quarantine is None:
-        quarantines = [quarantine_beside(target.path) for target in targets]
-    else:
-        quarantines = [pathlib.Path(quarantine)] * len(targets)
-    check_places(paths, [target.path for target in targets], quarantines, summary, to_folder)
-    return targets, quarantines
-
-
-def check_options(paths, output, *, resume, top, max_bad_rows):
-    """Raise ValueError for options of ``score_files`` that make no sense."""
-    if resume and STANDARD in (str(output), *paths):
+    options = {
+        "columns": columns,
+        "explain": explain,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "chunk_rows": chunk_rows,
+        "maps": maps,
+    }
+    written = [path for path in (output, quarantine, summary) if path is not None]
+    scoring = _chunk_scorer(inputs, detector, written, threshold, false_alarm_rate, options)
+    scoring.check_output(output, format)
+    targets = targets_of(scoring.paths, output, format)
+    quarantines = quarantines_of(targets, quarantine)
+    check_places(scoring.files, targets, quarantines, summary, to_folder=is_folder(output))
+    if resume and STANDARD in (str(output), *scoring.paths):
         raise ValueError("Expected files where `resume` is given. Received: '-'.")
     for name, value, least in (("top", top, 1), ("max_bad_rows", max_bad_rows, 0)):
         if value is not None and value < least:
             raise ValueError(f"Expected `{name}` >= {least}. Received: {name}={value!r}.")
+    scoring.load()
+    plan = _Plan(output, format, only_anomalies, top, max_bad_rows, summary, resume, progress)
+    return _run(scoring, plan, targets, quarantines)
 
 
-def run(
-    scoring,
-    identities,
-    output,
-    targets,
-    quarantines,
-    *,
-    format,
-    only_anomalies,
-    top,
-    max_bad_rows,
-    summary,
-    resume,
-    progress,
-    on_top=None,
-):
-    """Do the work of ``score_files``, whatever the inputs are, once all has been checked.
+class _Plan(NamedTuple):
+    """The options of ``score_files`` that do not decide on scores."""
 
-    Parameters
-    ----------
-    scoring : ChunkScorer, or image_batch.ImageChunkScorer
-    identities : list
-        What tells for each of ``scoring.paths`` whether it has changed.
-    output, format, only_anomalies, top, max_bad_rows, summary, resume, progress
-        As in ``score_files``.
-    targets, quarantines
-        As of ``places``.
-    on_top : callable or None
-        Called with the rows of ``top``, a pyarrow.Table, before they are written.
+    output: Path
+    format: str | None
+    only_anomalies: bool
+    top: int | None
+    max_bad_rows: int | None
+    summary: Path | None
+    resume: bool
+    progress: Callable | None
 
-    Returns
-    -------
-    dict
-        The summary.
-    """
-    to_stdout = str(output) == STANDARD
+
+def _chunk_scorer(
+    inputs: Path | Sequence[Path],
+    detector: Detector,
+    exclude: Sequence[Path],
+    threshold: float | None,
+    false_alarm_rate: float | None,
+    options: Mapping[str, Any],
+) -> ChunkScorer:
+    """Return what scores the inputs; this is the one place that asks what they are."""
+    name = _input_name(detector)
+    own = _CHUNK_SCORERS[name].OPTIONS
+    defaults = {k: v for kind in _CHUNK_SCORERS.values() for k, v in kind.OPTIONS.items()}
+    for option, value in options.items():
+        if option not in own and value != defaults[option]:
+            raise ValueError(
+                f"Expected no `{option}` for the input {name!r}. Received: {option}={value!r}. "
+                "Leave it out."
+            )
+    return _CHUNK_SCORERS[name](
+        inputs,
+        detector,
+        exclude=exclude,
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        **{option: options.get(option, default) for option, default in own.items()},
+    )
+
+
+def _input_name(detector: Detector) -> str:
+    """Return which of ``_CHUNK_SCORERS`` a model needs."""
+    if isinstance(detector, (str, os.PathLike)):
+        schema = artifact.read(detector)["schema"]
+    else:
+        schema = detector.scorer_.preprocessor.schema()
+    return "images" if isinstance(schema, dict) else "table"
+
+
+def _run(scoring: ChunkScorer, plan: _Plan, targets, quarantines) -> dict[str, Any]:
+    """Do the work of ``score_files`` once all has been checked; return the summary."""
+    to_stdout = str(plan.output) == STANDARD
     resumable = not to_stdout and STANDARD not in scoring.paths
-    decisive = scoring.job()
-    job = {
-        "inputs": [[path, *known] for path, known in zip(scoring.paths, identities, strict=True)],
-        **decisive,
-        "options": [str(output), format, only_anomalies, top, decisive["options"]],
-        "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
-    }
-    if is_folder(output):
-        os.makedirs(output, exist_ok=True)
-    folder = tempfile.mkdtemp() if to_stdout else work_folder(output)
-    with WorkFolder(folder, job, resume=resume) as work:
+    if is_folder(plan.output):
+        os.makedirs(plan.output, exist_ok=True)
+    folder = tempfile.mkdtemp() if to_stdout else work_folder(plan.output)
+    with WorkFolder(folder, _job(scoring, plan), resume=plan.resume) as work:
         tally = scoring.tally(work.state["tally"])
         try:
             if not work.state["done"]:
-                with closing(_Outputs(work, targets, quarantines, top)) as outputs:
-                    selected = functools.partial(_selected, only_anomalies=only_anomalies, top=top)
-                    _score_rest(
-                        scoring,
-                        job["inputs"],
-                        work,
-                        outputs,
-                        tally,
-                        selected,
-                        max_bad_rows,
-                        progress,
-                    )
+                score_chunks(
+                    scoring,
+                    work,
+                    targets,
+                    quarantines,
+                    tally,
+                    only_anomalies=plan.only_anomalies,
+                    top=plan.top,
+                    max_bad_rows=plan.max_bad_rows,
+                    progress=plan.progress,
+                )
                 work.commit(done=True)
             report = tally.report()
-            # The outputs last: where they are, all is there.
-            for index, path in enumerate(dict.fromkeys(quarantines)):
-                rows = work.path(f"quarantine-{index}")
-                _write_quarantine(path, rows, scoring.quarantine_header)
-            if summary is not None:
-                write_whole(summary, [json.dumps(report, indent=1).encode()])
-            for index, target in enumerate(targets):
-                rows = work.path(f"rows-{index}")
-                if rows.exists():
-                    if on_top:
-                        on_top(lowest_rows(rows, top))
-                    finish(rows, target.path, target.format, top=top)
+            _write(scoring, work, plan, targets, quarantines, report)
         except BaseException as error:
-            if not (resumable and work.is_started()) or isinstance(error, _InputChangedError):
+            if not (resumable and work.is_started()) or isinstance(error, InputChangedError):
                 work.remove()
             raise
         work.remove()
     return report
 
 
-class _Outputs:
-    """The files that grow: the rows of the target at hand, and its quarantine."""
-
-    def __init__(self, work, targets, quarantines, top):
-        self._work, self._targets, self._top = work, targets, top
-        # Each target has a quarantine of its own, unless one was named for all.
-        self._target_of = {i: t for t, target in enumerate(targets) for i in target.inputs}
-        numbers = {path: number for number, path in enumerate(dict.fromkeys(quarantines))}
-        self._quarantine_of = [f"quarantine-{numbers[path]}" for path in quarantines]
-        self._target: int | None = None
-        self._rows: Any = None
-        self._quarantine: Any = None
-
-    def write(self, index, raw, outputs, bad):
-        """Add rows of an input: columns to keep, columns to add, lines of the quarantine."""
-        if self._target_of[index] != self._target:
-            self._go_to(self._target_of[index])
-        self._rows.write(raw, outputs)
-        self._quarantine.write(bad)
-
-    def commit(self, **state):
-        """Record how far the work got; see ``WorkFolder.state``."""
-        if self._target is not None:
-            length = self._rows.commit()
-            self._quarantine.flush()
-            os.fsync(self._quarantine.fileno())
-            state["lengths"] = {
-                f"rows-{self._target}": length,
-                self._quarantine_of[self._target]: self._quarantine.tell(),
-            }
-        self._work.commit(**state)
-
-    def close(self):
-        """Close the files; what counts of them has been committed."""
-        if self._target is not None:
-            self._rows.close()
-            with suppress(OSError):
-                self._quarantine.close()
-
-    def _go_to(self, target):
-        self.close()
-        rows, quarantine = f"rows-{target}", self._quarantine_of[target]
-        lengths = self._work.state["lengths"]
-        path, table_format, _ = self._targets[target]
-        is_direct = str(path) == STANDARD and grows(path, table_format, self._top)
-        self._rows = TableWriter(
-            STANDARD if is_direct else self._work.path(rows),
-            path,
-            table_format,
-            top=self._top,
-            length=lengths.get(rows, 0),
-        )
-        self._quarantine = open_at(self._work.path(quarantine), lengths.get(quarantine, 0))
-        self._target = target
+def _job(scoring: ChunkScorer, plan: _Plan) -> dict[str, Any]:
+    """Return all that decides on the outputs; only the same job can be resumed."""
+    decisive = scoring.job()
+    known = zip(scoring.paths, scoring.identities, strict=True)
+    return {
+        "inputs": [[path, *identity] for path, identity in known],
+        **decisive,
+        "options": [
+            str(plan.output),
+            plan.format,
+            plan.only_anomalies,
+            plan.top,
+            decisive["options"],
+        ],
+        "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
+    }
 
 
-def _score_rest(scoring, inputs, work, outputs, tally, selected, max_bad_rows, progress):
-    """Score what the work lacks, up to the end of the last input."""
-    state = work.state
-    chunks = _read(scoring, inputs, state["input"], state["start"])
-    with closing(chunks), ThreadPoolExecutor(1) as reading, _Writing() as writing:
-        _check_bad_rows(tally, max_bad_rows)
-        n_chunks = 0
-        for index, chunk, arrays, share in _ahead(reading, chunks):
-            if chunk is None:
-                writing.then(outputs.commit, input=index + 1, start=[], tally=tally.state())
-                n_chunks = 0
-                continue
-            scored = scoring.scored(scoring.paths[index], chunk, arrays)
-            tally.update(scored.arrays, scored.outputs, len(scored.bad))
-            _check_bad_rows(tally, max_bad_rows, scoring, scored)
-            bad = csv_lines(scoring.quarantine_row(scored, bad) for bad in scored.bad)
-            writing.then(outputs.write, index, *selected(scored), bad)
-            n_chunks += 1
-            if n_chunks % _CHUNKS_PER_COMMIT == 0:
-                writing.then(outputs.commit, input=index, start=chunk.end, tally=tally.state())
-            if progress:
-                progress(tally.counts["scored"], tally.counts["anomalies"], share)
-
-
-def _check_bad_rows(tally, most, scoring=None, scored=None):
-    found = tally.counts["quarantined"]
-    if most is None or found <= most:
-        return
-    where = ""
-    if scored:
-        bad = scored.bad[most - found]
-        where = f"{scoring.place(scored, bad)}: {bad.reason}; "
-    raise TooManyBadRowsError(f"{where}expected at most {most} bad rows, received {found} so far")
-
-
-def _read(scoring, inputs, first, start):
-    """Yield (input, chunk, arrays, share of all inputs read), and nothing else after its last."""
-    sizes = [known[0] if known else 0 for _, *known in inputs]
-    total = sum(sizes)
-    for index in range(first, len(scoring.paths)):
-        path = scoring.paths[index]
-        before = sum(sizes[:index])
-        with scoring.reader(path) as reader:
-            for chunk, arrays in scoring.chunks(path, reader, start):
-                share = None
-                if total and STANDARD not in scoring.paths:
-                    share = (before + sizes[index] * reader.share_read(chunk)) / total
-                yield index, chunk, arrays, share
-        if [path, *scoring.identity(path)] != inputs[index]:
-            raise _InputChangedError(
-                f"{path}: expected a file that does not change, received one that did while it "
-                "was read; score a copy of it"
-            )
-        yield index, None, None, None
-        start = ()
-
-
-class _Writing:
-    """A thread that does one thing after the other, and tells what went wrong at the next."""
-
-    def __enter__(self):
-        self._pool = ThreadPoolExecutor(1)
-        self._last = None
-        return self
-
-    def then(self, function, *args, **kwargs):
-        if self._last:
-            self._last.result()
-        self._last = self._pool.submit(function, *args, **kwargs)
-
-    def __exit__(self, error_type, *_):
-        self._pool.shutdown()
-        if self._last and error_type is None:
-            self._last.result()
-
-
-def _ahead(pool, iterator, depth=2):
-    """Yield from an iterator that runs in another thread, some items ahead."""
-    waiting = deque(pool.submit(next, iterator, None) for _ in range(depth))
-    while (item := waiting.popleft().result()) is not None:
-        waiting.append(pool.submit(next, iterator, None))
-        yield item
-
-
-def _selected(scored, only_anomalies, top):
-    """Return the rows of a chunk that may be in the output: columns to keep, columns to add."""
-    rows = np.arange(len(scored.outputs["score"]))
-    if only_anomalies:
-        rows = rows[scored.outputs["is_anomaly"]]
-    if top:
-        lowest = np.argsort(scored.outputs["score"][rows], kind="stable")[:top]
-        rows = rows[np.sort(lowest)]
-    if len(rows) == len(scored.outputs["score"]):
-        return scored.raw, scored.outputs
-    return scored.raw.take(rows), {name: array[rows] for name, array in scored.outputs.items()}
+def _write(scoring: ChunkScorer, work: WorkFolder, plan: _Plan, targets, quarantines, report):
+    """Write all files; the outputs last: where they are, all is there."""
+    for index, path in enumerate(dict.fromkeys(quarantines)):
+        _write_quarantine(path, work.path(f"quarantine-{index}"), scoring.quarantine_header)
+    if plan.summary is not None:
+        with reported(plan.summary, "write"), atomic_file(plan.summary) as file:
+            file.write(json.dumps(report, indent=1).encode())
+    for index, target in enumerate(targets):
+        rows = work.path(f"rows-{index}")
+        if rows.exists():
+            if scoring.maps and plan.top:
+                scoring.maps.draw_again(lowest_rows(rows, plan.top))
+            finish(rows, target.path, target.format, top=plan.top)
 
 
 def _write_quarantine(path, rows, header):
     is_done = not rows.exists()  # by a run that was killed while it tidied up
     if is_done or not (rows.stat().st_size or os.path.exists(path)):
         return
-    with rows.open("rb") as file:
-        pieces = iter(lambda: file.read(2**20), b"")
-        write_whole(path, itertools.chain([csv_lines([header])], pieces))
+    with reported(path, "write"), rows.open("rb") as source, atomic_file(path) as file:
+        file.write(csv_lines([header]))
+        shutil.copyfileobj(source, file)

@@ -1,50 +1,42 @@
 """Chunks of tables to scored chunks: which columns are kept, which are added."""
 
-import dataclasses
-import hashlib
-import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vae_anomaly.batch.places import identity
+from vae_anomaly.batch.chunks import (
+    OUTPUTS,
+    ScoredChunk,
+    check_threshold,
+    chosen_offset,
+    decided,
+    fingerprint,
+    loaded,
+)
+from vae_anomaly.batch.places import find_inputs, identity, is_folder
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
-from vae_anomaly.scoring.calibration import offset_from_false_alarm_rate
-from vae_anomaly.tables.columns import arrays_frame
-from vae_anomaly.tables.csv_rows import text_schema
-from vae_anomaly.tables.files import STANDARD, TableError
-from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
-from vae_anomaly.tables.rules import KINDS
-
-OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
+from vae_anomaly.tables.columns import KINDS, arrays_frame, frame_arrays
+from vae_anomaly.tables.files import STANDARD, TableError, file_format
+from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns, text_schema
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ScoredChunk:
-    """Consecutive rows of an input with what the scorer says of them."""
-
-    source: str  #: path of the input
-    raw: Any  #: pyarrow.Table of the columns to keep, as they were read
-    outputs: dict[str, np.ndarray]  #: the columns to add, each (n,)
-    bad: Sequence[Any]  #: ``pieces.BadRow``: rows in between that could not be read
-    arrays: dict[str, np.ndarray]  #: the modelled columns, as the scorer took them
-
-
-class ChunkScorer:
-    """What is done to each chunk of the inputs; all is checked before TensorFlow is imported.
+class TableChunkScorer:
+    """Scores tables chunk by chunk; implements ``chunks.ChunkScorer``.
 
     Parameters
     ----------
-    paths : sequence of path
-    detector : fitted detector, or path of a saved one
-    columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows, load
-        As of ``batch.score_files``.
+    inputs, detector, columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows
+        As of ``run.score_files``.
+    exclude : collection of path
+        As of ``places.find_inputs``.
 
     Attributes
     ----------
+    kinds : dict of str to str
+        The modelled columns and their kinds.
     output_names : list of str
         The columns that scoring adds.
 
@@ -54,45 +46,35 @@ class ChunkScorer:
         An option that makes no sense, an input that is not a table like the model's.
     """
 
-    quarantine_header = ("file", "line", "column", "reason", "text")
+    OPTIONS: ClassVar[Mapping[str, Any]] = {
+        "columns": None,
+        "explain": None,
+        "delimiter": None,
+        "encoding": "utf-8",
+        "chunk_rows": CHUNK_ROWS,
+    }
+    quarantine_header: ClassVar[tuple[str, ...]] = ("file", "line", "column", "reason", "text")
+    maps = None
 
     def __init__(
         self,
-        paths,
+        inputs,
         detector,
         *,
-        columns=None,
-        explain=None,
-        threshold=None,
-        false_alarm_rate=None,
-        delimiter=None,
-        encoding="utf-8",
-        chunk_rows=CHUNK_ROWS,
-        load=artifact.load_detector,
+        exclude,
+        columns,
+        explain,
+        threshold,
+        false_alarm_rate,
+        delimiter,
+        encoding,
+        chunk_rows,
     ):
-        is_path = isinstance(detector, (str, os.PathLike))
-        if is_path:
-            description = artifact.read(detector)
-            self.kinds = description["scorer"]["preprocessor"].get("kinds")
-            overrides = description["params"].get("kinds") or {}
-        else:
-            self.kinds = getattr(detector.scorer_.preprocessor, "kinds", None)
-            overrides = detector.kinds or {}
-        if self.kinds is None:
-            raise ValueError(
-                "Expected a model of tables. Received: a model of images. Score image files with "
-                "image_batch.score_image_files."
-            )
-        if explain is not None and not 1 <= explain <= len(self.kinds):
-            raise ValueError(
-                f"Expected `explain` from 1 to the number of modelled columns, {len(self.kinds)}. "
-                f"Received: explain={explain!r}."
-            )
-        check_threshold(threshold, false_alarm_rate)
-        if chunk_rows < 1:
-            raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
+        self.paths = self.files = find_inputs(inputs, exclude)
+        self.identities = [identity(path) for path in self.paths]
+        self._detector = detector
+        self.kinds, overrides = _kinds(detector)
         columns = list(dict.fromkeys(columns or ()))
-        self.paths = paths
         self.options = {
             "columns": columns,
             "explain": explain,
@@ -102,32 +84,38 @@ class ChunkScorer:
             "encoding": encoding,
             "chunk_rows": chunk_rows,
         }
+        _check_options(self.options, self.kinds)
+        self._explain, self._chunk_rows = explain, chunk_rows
         if explain is None:
             self.output_names = [*OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
         else:
             reasons = [_reason_names(rank) for rank in range(1, explain + 1)]
             self.output_names = [*OUTPUTS, *(name for names in reasons for name in names)]
-        self._explain, self._chunk_rows = explain, chunk_rows
         self._format = {"delimiter": delimiter, "encoding": encoding, "blank_ok": True}
-        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in paths else None
-        self._schemas = {}
-        self._blank = set()
+        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in self.paths else None
         ignored = [name for name, kind in overrides.items() if kind not in KINDS]
-        for path in paths:
-            with self.reader(path) as reader:
-                if not reader.schema.names:
-                    self._blank.add(path)
-                    continue
-                self._schemas[path] = reader.schema
-                check_columns(path, reader.names, list(self.kinds), ignored)
-                check_columns(path, reader.schema.names, columns, ignore=reader.schema.names)
-        # A file without even a header is a table like the first one, without rows.
-        first = next(iter(self._schemas.values()), None) or text_schema(columns or self.kinds)
-        self._schemas = {path: self._schemas.get(path, first) for path in paths}
+        self._read_schemas(columns, ignored)
         self.kept = {
             path: columns or [name for name in schema.names if overrides.get(name) != "dropped"]
             for path, schema in self._schemas.items()
         }
+        self._check_names()
+
+    def _read_schemas(self, columns, ignored):
+        """Read the header of each input, and check that it has the columns asked for."""
+        schemas = {}
+        for path in self.paths:
+            with self.reader(path) as reader:
+                if reader.schema.names:
+                    schemas[path] = reader.schema
+                    check_columns(path, reader.names, list(self.kinds), ignored)
+                    check_columns(path, reader.schema.names, columns, ignore=reader.schema.names)
+        self._blank = set(self.paths) - set(schemas)
+        # A file without even a header is a table like the first one, without rows.
+        first = next(iter(schemas.values()), None) or text_schema(columns or self.kinds)
+        self._schemas = {path: schemas.get(path, first) for path in self.paths}
+
+    def _check_names(self):
         for path, names in self.kept.items():
             taken = [f"{name!r}" for name in names if name in self.output_names]
             if taken:
@@ -135,13 +123,25 @@ class ChunkScorer:
                     f"{path}: expected no column named like an output, received "
                     f"{', '.join(taken)}; rename it, or choose others with `columns`"
                 )
-        fitted = load(detector) if is_path else detector
+
+    def load(self):
+        """Load the model; nothing below ``check_output`` works without."""
+        fitted = loaded(self._detector)
         self._scorer = fitted.scorer_
         if dict(self._scorer.preprocessor.kinds) != dict(self.kinds):
-            raise ValueError(f"{detector}: the model was replaced while it was read. Run again.")
-        self._offset = chosen_offset(fitted, threshold, false_alarm_rate)
+            raise ValueError(
+                f"{self._detector}: the model was replaced while it was read. Run again."
+            )
+        self._offset = chosen_offset(
+            fitted, self.options["threshold"], self.options["false_alarm_rate"]
+        )
 
-    def check_alike(self, *, types):
+    def check_output(self, output, format):
+        """Check that the inputs fit into one file, unless each gets its own."""
+        if not is_folder(output):
+            self._check_alike(types=(format or file_format(output)) == "parquet")
+
+    def _check_alike(self, *, types):
         """Check that the columns to keep are the same in all inputs, perhaps with their types."""
         first = self.paths[0]
         for path in self.paths[1:]:
@@ -162,14 +162,15 @@ class ChunkScorer:
     def chunks(self, path, reader, start=()):
         """Yield the chunks of an open input, bad rows apart, with what the scorer takes of each."""
         if path in self._blank:
-            dtypes = {"categorical": object}
+            dtypes = {"categorical": "U1"}
             arrays = {name: np.zeros(0, dtypes.get(k, "f8")) for name, k in self.kinds.items()}
-            yield Chunk(self._schemas[path].empty_table(), arrays, [], ()), arrays
+            empty = self._schemas[path].empty_table()
+            yield Chunk(empty, arrays_frame(arrays, self.kinds), [], ()), arrays
             return
         for chunk in reader.chunks(
             self.kinds, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
         ):
-            yield chunk, chunk.arrays
+            yield chunk, frame_arrays(chunk.frame, self.kinds)
 
     def identity(self, path):
         """Return what tells whether an input has changed."""
@@ -225,39 +226,25 @@ class ChunkScorer:
         return reasons
 
 
-def check_threshold(threshold, false_alarm_rate):
-    """Raise ValueError unless a threshold is given in one way, or not."""
-    if threshold is not None and false_alarm_rate is not None:
-        raise ValueError("Expected `threshold` or `false_alarm_rate`. Received both.")
-    if threshold is not None and not np.isfinite(threshold):
-        raise ValueError(f"Expected a finite `threshold`. Received: threshold={threshold!r}.")
+def _kinds(detector):
+    """Return the kinds of the modelled columns, and those that the detector was given."""
+    if isinstance(detector, (str, os.PathLike)):
+        description = artifact.read(detector)
+        kinds = description["scorer"]["preprocessor"]["kinds"]
+        return kinds, description["params"].get("kinds") or {}
+    return detector.scorer_.preprocessor.kinds, detector.kinds or {}
 
 
-def chosen_offset(detector, threshold, false_alarm_rate):
-    """Return the threshold as chosen, or the detector's own."""
-    if false_alarm_rate is not None:
-        scores = detector.scorer_.calibration_scores.numpy()
-        return offset_from_false_alarm_rate(false_alarm_rate, scores)
-    return detector.offset_ if threshold is None else float(threshold)
-
-
-def decided(found, offset):
-    """Return the ``OUTPUTS``, given the scorer's scores and p-values, and a threshold."""
-    return {
-        "score": found["score"],
-        "decision": found["score"] - offset,
-        "is_anomaly": found["score"] < offset,
-        "p_value": found["p_value"],
-    }
-
-
-def fingerprint(scorer):
-    """Return a hash of all that decides on the scores."""
-    config, weights = artifact.pack_scorer(scorer)
-    digest = hashlib.sha256(json.dumps(config).encode())
-    for weight in weights:
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
+def _check_options(options, kinds):
+    explain, chunk_rows = options["explain"], options["chunk_rows"]
+    if explain is not None and not 1 <= explain <= len(kinds):
+        raise ValueError(
+            f"Expected `explain` from 1 to the number of modelled columns, {len(kinds)}. "
+            f"Received: explain={explain!r}."
+        )
+    check_threshold(options["threshold"], options["false_alarm_rate"])
+    if chunk_rows < 1:
+        raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
 
 
 def _reason_names(rank):

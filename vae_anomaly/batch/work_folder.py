@@ -15,10 +15,10 @@ import re
 import shutil
 from typing import Any
 
-from vae_anomaly.tables.files import move
+from vae_anomaly.atomic import atomic_file
 
 _JOB, _STATE = "job.json", "state.json"
-_OURS = re.compile(r"(job|state)\.json|rows-\d+|quarantine-\d+|.*\.tmp|.*\.whole")
+_OURS = re.compile(r"(\.?(job|state)\.json)(\.part)?|rows-\d+(\.whole)?|quarantine-\d+")
 
 
 class WorkFolder:
@@ -120,12 +120,8 @@ class WorkFolder:
             self.path(name).unlink(missing_ok=True)
 
     def _write(self, name, content):
-        temporary = self.path(f"{name}.tmp")
-        with temporary.open("w") as file:
-            file.write(json.dumps(content))
-            file.flush()
-            os.fsync(file.fileno())
-        move(temporary, self.path(name))
+        with atomic_file(self.path(name)) as file:
+            file.write(json.dumps(content).encode())
 
 
 def _changed(before, job):

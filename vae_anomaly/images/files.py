@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from vae_anomaly.image_size import SMALLEST_SIDE
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
-# Of an image whose shape is chosen here: pixels of its longer side, and least of its shorter one.
+# Pixels on the longer side of images whose shape is chosen here.
 _LARGEST_SIDE = 64
-_SMALLEST_SIDE = 8
 # Files decoded at once, whatever their number.
 _DECODED_AT_ONCE = 4
 # What the formats that TensorFlow decodes begin with.
@@ -326,5 +327,5 @@ def _decoder(image_shape):
 def _chosen_shape(stored):
     (height, width), _ = Counter(shape[:2] for shape in stored).most_common(1)[0]
     scale = min(1.0, _LARGEST_SIDE / max(height, width))
-    size = [max(_SMALLEST_SIDE, round(side * scale)) for side in (height, width)]
+    size = [max(SMALLEST_SIDE, round(side * scale)) for side in (height, width)]
     return (*size, 1 if all(shape[2] < 3 for shape in stored) else 3)

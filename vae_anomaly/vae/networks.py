@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from vae_anomaly.image_size import SMALLEST_SIDE
 from vae_anomaly.vae.layers import EncoderInput, SoftBound, Tensor
 
 Activation: TypeAlias = str | Callable[[Any], Any] | None
@@ -333,9 +334,10 @@ def is_large(image_shape: Sequence[int]) -> bool:
 def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     """Return (height, width, channels) as ints; ValueError if smaller than 8 x 8 pixels."""
     shape = tuple(int(size) for size in image_shape)
-    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
+    if len(shape) != 3 or min(shape[:2]) < SMALLEST_SIDE or shape[2] < 1:
         raise ValueError(
-            "Expected `image_shape` of (height, width, channels), 8 x 8 pixels or more. "
+            "Expected `image_shape` of (height, width, channels), "
+            f"{SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more. "
             f"Received: image_shape={image_shape!r}"
         )
     height, width, channels = shape

@@ -1,0 +1,3 @@
+"""The smallest image that is modelled."""
+
+SMALLEST_SIDE = 8  #: pixels

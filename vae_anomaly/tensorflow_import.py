@@ -1,0 +1,43 @@
+"""The first import of TensorFlow, without the lines that its libraries write to stderr."""
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# What the libraries log while they are loaded: "I0000 00:00:17 port.cc:153] oneDNN ...".
+_GREETING = re.compile(
+    rb"[IWEF]?\d{4,}|\d{4}-\d\d-\d\d |WARNING: All log messages before absl|To ena"
+)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow, if it is not yet, and keep its greetings from stderr.
+
+    What the user set in the environment variable ``TF_CPP_MIN_LOG_LEVEL`` stays; 0 shows all. If
+    it is not set, TensorFlow logs nothing below fatal errors: what matters it raises as well.
+    Whatever else is written to stderr meanwhile appears after the import.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    chosen = os.environ.get(_LOG_LEVEL)
+    if chosen == "0" or sys.stderr is None:
+        importlib.import_module("tensorflow")
+        return
+    with tempfile.TemporaryFile() as written:
+        stderr = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        os.environ.setdefault(_LOG_LEVEL, "3")
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            if chosen is None:
+                del os.environ[_LOG_LEVEL]
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            for line in written:
+                if not _GREETING.match(line):
+                    os.write(2, line)
