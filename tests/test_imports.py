@@ -143,6 +143,8 @@ WITHOUT_TENSORFLOW = [
     "vae_anomaly.displays",
     "vae_anomaly.images.files",
     "vae_anomaly.scoring.calibration",
+    "vae_anomaly.scoring.discoveries",
+    "vae_anomaly.scoring.thresholds",
     "vae_anomaly.serving.dev_server.serve",
     "vae_anomaly.tables.columns",
     "vae_anomaly.tables.reader",
