@@ -348,7 +348,7 @@ def test_without_rows_held_out_all_rows_calibrate(rows):
     assert set(detector.history_) == {"step", "loss", "log_prob", "kl"}
     scores = detector.score_samples(rows)
     np.testing.assert_array_equal(detector.scorer_.calibration_scores, np.sort(scores))
-    assert detector.offset_ == np.quantile(scores, 0.01)
+    assert detector.offset_ == np.sort(scores)[3]  # 4 / 401 <= 1% < 5 / 401
 
 
 def test_small_values_of_a_very_skewed_column_that_do_not_fit_the_others_are_found():
@@ -401,7 +401,7 @@ def test_contamination_decides_the_share_that_is_flagged(share, unusual, detecto
     assert fitted.contamination == contamination
     if contamination == "auto":
         held_out = fitted.scorer_.calibration_scores.numpy()
-        assert fitted.offset_ == np.quantile(held_out, 0.01)
+        assert fitted.offset_ == held_out.min()  # of fewer than 199 scores
     else:
         assert np.mean(fitted.predict(X) == -1) == contamination
 

@@ -8,7 +8,6 @@ from scipy.stats import binom, chi2, genpareto
 
 from vae_anomaly.scoring.tails import TailFit, fit_tail, offset_from_tail
 
-
 SHAPES = st.floats(-0.39, 1.0, allow_subnormal=False)
 
 
