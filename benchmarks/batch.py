@@ -34,7 +34,7 @@ def write_table(path, n_rows):
 
 def fit(folder, n_draws):
     import vae_anomaly
-    from vae_anomaly.tables.whole import read_frame
+    from vae_anomaly.tables.reader import read_frame
 
     kinds = {f"c{index}": "numeric" for index in range(N_COLUMNS)}
     detector = vae_anomaly.VAEDetector(n_draws=n_draws, max_steps=200, random_state=0)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from vae_anomaly.tables.columns import (
     arrays_frame,
-    category_text,
     frame_arrays,
     frame_kinds,
     n_infinite_rows,
 )
+from vae_anomaly.tables.rules import category_text
 
 NAN = float("nan")
 NEW_YEAR = 1577836800.0  # 2020-01-01 00:00 UTC
@@ -311,9 +311,9 @@ def test_an_impossible_override_is_refused(overrides, message):
 @pytest.mark.parametrize("labels", [["a", "b", "a"], [1, "b", "1"]])
 def test_repeated_column_names_are_refused_by_name(labels):
     frame = pd.DataFrame([[1, 2, 3]], columns=labels)
-    with pytest.raises(ValueError, match=rf"unique .* Received: \['{labels[0]}'\]"):
+    with pytest.raises(ValueError, match=f"unique .* Received: '{labels[0]}' more"):
         frame_kinds(frame)
-    with pytest.raises(ValueError, match=rf"unique .* Received: \['{labels[0]}'\]"):
+    with pytest.raises(ValueError, match=f"unique .* Received: '{labels[0]}' more"):
         frame_arrays(frame, {str(labels[0]): "numeric", "b": "numeric"})
 
 
@@ -406,7 +406,7 @@ def test_a_frame_from_arrays_has_the_index_dates_and_gaps_of_the_first():
 def test_dates_beyond_the_calendar_become_its_first_and_last_years():
     arrays = {"day": np.array([-np.inf, -1e300, 1e300, np.inf, NAN])}
     years = arrays_frame(arrays, {"day": "datetime"})["day"].dt.year
-    np.testing.assert_equal(years.tolist(), [5, 5, 9892, 9892, NAN])
+    np.testing.assert_equal(years.tolist(), [1, 1, 9999, 9999, NAN])
 
 
 @given(

@@ -24,7 +24,8 @@ from vae_anomaly.scoring.scorer import SCORE_TYPES
 from vae_anomaly.serving import export
 from vae_anomaly.serving.export import TOLERANCE, ExportError
 from vae_anomaly.serving.signatures import MISSING_NUMBER, SERVED_OUTPUTS, input_names, raw_columns
-from vae_anomaly.tables.columns import category_text, frame_arrays
+from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.rules import category_text
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {"hidden_units": (8,), "max_steps": 40, "random_state": 0}

@@ -23,10 +23,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.tables.arrow_cells import bad_cells, converts
-from vae_anomaly.tables.columns import KINDS, frame_arrays, frame_kinds
+from vae_anomaly.tables.columns import frame_arrays, frame_kinds
 from vae_anomaly.tables.files import TableError, file_format
-from vae_anomaly.tables.reader import TableReader, check_columns
-from vae_anomaly.tables.whole import infer_kinds, iter_chunks, read_frame
+from vae_anomaly.tables.reader import (
+    TableReader,
+    check_columns,
+    infer_kinds,
+    read_arrays,
+    read_frame,
+)
+from vae_anomaly.tables.rules import KINDS
 from vae_anomaly.tables.writer import TableWriter, _rows, csv_lines, finish
 
 NUMERIC = {"a": "numeric", "b": "numeric"}
@@ -67,8 +73,13 @@ def read_header(path, **options):
         return reader.names
 
 
+def iter_chunks(path, kinds, **options):
+    with TableReader(path) as reader:
+        yield from reader.chunks(kinds, **options)
+
+
 def column(path, kind, name="a"):
-    return read_frame(path, {name: kind})[name].tolist()
+    return read_arrays(path, {name: kind})[name].tolist()
 
 
 def writer(target, table_format=None, **options):
@@ -242,7 +253,7 @@ def test_bad_rows_can_be_kept_apart_as_they_were(csv, text, line, column, reason
     path = csv(b"a,b\n1,z\n" + text + b"\n3,z\n" + good)
     with TableReader(path) as reader:
         chunks = list(reader.chunks({"a": "numeric"}, chunk_rows=1, keep_bad=True))
-    assert [value for chunk in chunks for value in chunk.frame["a"]] == [1, 3, 5]
+    assert [value for chunk in chunks for value in chunk.arrays["a"]] == [1, 3, 5]
     (bad,) = [bad for chunk in chunks for bad in chunk.bad]
     assert (bad.line, bad.column) == (line, column)
     assert bad.reason.startswith(reason)
@@ -396,9 +407,9 @@ def test_the_expected_columns_in_another_order_pass():
 
 def test_missing_and_unexpected_columns_are_listed_with_the_nearest_name():
     message = error_of(check_columns, "f.csv", ["Age", "zip", "id"], ["age", "town"], iter(["id"]))
-    assert message.startswith(
-        "f.csv: missing columns: 'age' (is it 'Age'?), 'town'; unexpected columns: 'Age', 'zip';"
-    )
+    missing, unexpected, _ = message.split("; ")
+    assert missing == "f.csv: missing columns: 'age' (did you mean 'Age'?), 'town'"
+    assert unexpected == "unexpected columns: 'Age', 'zip'"
 
 
 def test_an_ignored_column_passes():
@@ -409,7 +420,7 @@ def test_reading_lists_the_columns_the_file_lacks(csv):
     message = error_of(
         read_frame, csv("a,B\n1,2\n"), {"a": "numeric", "b": "numeric", "c": "numeric"}
     )
-    assert "missing columns: 'b' (is it 'B'?), 'c';" in message
+    assert "missing columns: 'b' (did you mean 'B'?), 'c';" in message
 
 
 # Kinds
@@ -553,16 +564,6 @@ def test_a_header_alone_gives_no_rows_but_the_types(csv):
     assert list(frame.columns) == ["b", "a", "c"] and len(frame) == 0
 
 
-def test_a_frame_without_columns_has_the_rows_of_the_file(csv):
-    assert read_frame(csv("a,b\n1,2\n3,4\n"), {}).shape == (2, 0)
-
-
-def test_the_frame_may_be_changed_in_place(parquet):
-    frame = read_frame(parquet({"a": [1.0, 2.0]}), {"a": "numeric"})
-    frame.loc[0, "a"] = 5.0
-    assert frame["a"].tolist() == [5.0, 2.0]
-
-
 def test_blank_lines_are_skipped(csv):
     assert column(csv("\na,b\n\n1,2\r\n\r\n3,4\n\n"), "numeric") == [1.0, 3.0]
 
@@ -593,13 +594,14 @@ def test_parquet_values_become_what_their_csv_text_would(csv, parquet):
 
 def test_parquet_values_of_other_types_can_be_read_as_text(parquet):
     path = parquet({"a": [7, None], "b": [0.1, math.nan], "c": [True, False]})
-    frame = read_frame(path, dict.fromkeys("abc", "categorical"))
-    assert frame.to_numpy().tolist() == [["7", "0.1", "true"], [None, None, "false"]]
+    arrays = read_arrays(path, dict.fromkeys("abc", "categorical"))
+    texts = [array.tolist() for array in arrays.values()]
+    assert texts == [["7", ""], ["0.1", ""], ["True", "False"]]
 
 
 def test_columns_which_are_not_asked_for_are_not_converted(parquet):
     (chunk,) = iter_chunks(parquet({"a": [1], "b": [[1, 2]]}), {"a": "numeric"})
-    assert list(chunk.frame) == ["a"] and chunk.raw.column_names == ["a", "b"]
+    assert list(chunk.arrays) == ["a"] and chunk.raw.column_names == ["a", "b"]
 
 
 # Bad values
@@ -624,7 +626,7 @@ def test_a_word_in_a_late_chunk_is_reported_with_its_line(csv):
 
 def test_chunks_before_the_bad_value_are_given(csv):
     chunks = iter_chunks(csv("a,b\n1,2\n3,4\nx,6\n"), NUMERIC, chunk_rows=2)
-    assert len(next(chunks).frame) == 2
+    assert next(chunks).arrays["a"].tolist() == [1, 3]
     assert "line 4" in error_of(next, chunks)
 
 
@@ -675,8 +677,8 @@ def test_chunks_have_at_most_the_rows_asked_for(tmp_path, suffix, rows, sizes):
         table.to_parquet(path, index=False, row_group_size=3)
     chunks = list(iter_chunks(path, {"a": "numeric"}, chunk_rows=4))
     assert [chunk.raw.num_rows for chunk in chunks] == sizes
-    assert [len(chunk.frame) for chunk in chunks] == sizes
-    assert [value for chunk in chunks for value in chunk.frame["a"]] == list(range(rows))
+    assert [len(chunk.arrays["a"]) for chunk in chunks] == sizes
+    assert [value for chunk in chunks for value in chunk.arrays["a"]] == list(range(rows))
 
 
 def test_raw_csv_columns_are_text_as_it_was(csv):
@@ -699,8 +701,8 @@ def arrays_by_door(series, kind=None):
         csv, parquet = Path(folder) / "t.csv", Path(folder) / "t.parquet"
         frame.to_csv(csv, index=False)
         frame.to_parquet(parquet, index=False)
-        frames = [frame, read_frame(csv, kinds), read_frame(parquet, kinds)]
-    return [frame_arrays(each, kinds)["c"].tolist() for each in frames]
+        doors = [frame_arrays(frame, kinds), read_arrays(csv, kinds), read_arrays(parquet, kinds)]
+    return [arrays["c"].tolist() for arrays in doors]
 
 
 NOON = pd.Timestamp("2024-01-31 12:00")
@@ -791,7 +793,7 @@ def test_parquet_is_as_strict_as_a_frame(series, kind, tmp_path):
         if series is not COLUMNS["text"]:  # that of a file is read as what is asked for
             assert "column 'c'" in error_of(read_frame, path, {"c": kind})
     else:
-        array = frame_arrays(read_frame(path, {"c": kind}), {"c": kind})["c"]
+        array = read_arrays(path, {"c": kind})["c"]
         np.testing.assert_array_equal(array, expected)
 
 
@@ -916,9 +918,11 @@ def test_parquet_written_as_csv_reads_back_as_the_same_frame(parquet, tmp_path):
             "list": [[1, 2], [], None],
         }
     )
-    kinds = infer_kinds(path, {"list": "categorical"})
+    kinds = infer_kinds(path, {"list": "id"})
     target = copy(path, tmp_path / "out.csv")
-    assert infer_kinds(target) == kinds
+    assert infer_kinds(target, {"list": "id"}) == kinds
+    assert pd.read_csv(target)["list"].tolist()[:2] == ["[1, 2]", "[]"]
+    del kinds["list"]
     pd.testing.assert_frame_equal(read_frame(target, kinds), read_frame(path, kinds))
 
 
@@ -1051,14 +1055,15 @@ def test_any_numbers_survive_csv_and_parquet(values):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(number_cells, cells), max_size=12), st.integers(1, 13))
-def test_the_frame_does_not_depend_on_the_chunk_size(rows, chunk_rows):
+def test_the_arrays_do_not_depend_on_the_chunk_size(rows, chunk_rows):
     kinds = {"b": "categorical", "a": "numeric"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv_writer(file).writerows([["a", "b"], *rows])
-        frames = [chunk.frame for chunk in iter_chunks(path, kinds, chunk_rows=chunk_rows)]
-        pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), read_frame(path, kinds))
+        chunks = [chunk.arrays for chunk in iter_chunks(path, kinds, chunk_rows=chunk_rows)]
+        for name, whole in read_arrays(path, kinds).items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in chunks]), whole)
 
 
 @settings(max_examples=60, deadline=None)
@@ -1069,14 +1074,15 @@ def test_any_date_time_survives_csv_and_parquet(moment, zone):
         values = pa.array([moment], pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
         pq.write_table(pa.table({"a": values.cast(pa.timestamp("us", zone)), "b": ["x"]}), first)
         copy(first, second)
-        assert column(second, "datetime") == column(first, "datetime") == [pd.Timestamp(moment)]
+        micros = (moment - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1)
+        assert column(second, "datetime") == column(first, "datetime") == [micros / 1e6]
 
 
 # The module
 
 
 def test_importing_the_module_imports_neither_pandas_nor_pyarrow():
-    code = "import sys, vae_anomaly.tables.whole; print({'pandas', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, vae_anomaly.tables.reader; print({'pandas', 'pyarrow'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

@@ -14,8 +14,8 @@ import vae_anomaly
 from vae_anomaly.image_size import SMALLEST_SIDE
 from vae_anomaly.images.files import printable
 from vae_anomaly.model_info import print_kinds
-from vae_anomaly.tables import whole
-from vae_anomaly.tables.columns import KINDS
+from vae_anomaly.tables import reader
+from vae_anomaly.tables.rules import KINDS
 from vae_anomaly.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fit_table(
     text = {"delimiter": delimiter, "encoding": encoding}
     kinds = _chosen_kinds(table, **columns, **text)
     modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
-    frame = whole.read_frame(table, modelled, **text)
+    frame = reader.read_frame(table, modelled, **text)
     if params["verbose"]:
         print_kinds(kinds)
     import_tensorflow()
@@ -119,10 +119,7 @@ def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
         raise ValueError(
             f"Expected one option for a column. Received several: {twice or sorted(ids)}."
         )
-    # What is not modelled may be of a type that has no kind.
-    overrides = {**options, **dict.fromkeys(unmodelled, "categorical")}
-    inferred = whole.infer_kinds(table, overrides, **text)
-    return {**inferred, **unmodelled}
+    return reader.infer_kinds(table, {**options, **unmodelled}, **text)
 
 
 #: What fits a detector to each kind of input.

@@ -3,7 +3,8 @@
 import click
 import numpy as np
 
-from vae_anomaly.tables.columns import KINDS
+from vae_anomaly.tables.names import listed
+from vae_anomaly.tables.rules import KINDS
 
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
@@ -20,7 +21,7 @@ def print_kinds(kinds):
     for kind, treatment in _TREATMENTS.items():
         names = [name for name in kinds if kinds[name] == kind]
         if names:
-            click.echo(f"{kind} ({treatment}): {_listed(names, 20)}", err=True)
+            click.echo(f"{kind} ({treatment}): {listed(names, 20)}", err=True)
 
 
 def print_model(folder, description):
@@ -90,7 +91,7 @@ def _print_columns(console, description):
                     _center(column),
                     _short(column.get("scale")),
                     _short(column.get("step")),
-                    _listed(column.get("levels", []), 5),
+                    listed(column.get("levels", []), 5),
                 ),
             )
         )
@@ -107,13 +108,8 @@ def _print_columns(console, description):
     console.print(schema)
     kinds = [kind for kind, _ in names_of]
     for (kind, treatment), names in names_of.items():
-        which = f" ({_listed(names, 20)})" if kinds.count(kind) > 1 else ""
+        which = f" ({listed(names, 20)})" if kinds.count(kind) > 1 else ""
         console.print(f"{kind}{which}: {treatment}", highlight=False, markup=False)
-
-
-def _listed(names, most):
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _center(column):

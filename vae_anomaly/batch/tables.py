@@ -18,9 +18,11 @@ from vae_anomaly.batch.chunks import (
 from vae_anomaly.batch.places import find_inputs, identity, is_folder
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
-from vae_anomaly.tables.columns import KINDS, arrays_frame, frame_arrays
+from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.tables.csv_rows import text_schema
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
-from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns, text_schema
+from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
+from vae_anomaly.tables.rules import KINDS
 
 
 class TableChunkScorer:
@@ -162,15 +164,14 @@ class TableChunkScorer:
     def chunks(self, path, reader, start=()):
         """Yield the chunks of an open input, bad rows apart, with what the scorer takes of each."""
         if path in self._blank:
-            dtypes = {"categorical": "U1"}
+            dtypes = {"categorical": object}
             arrays = {name: np.zeros(0, dtypes.get(k, "f8")) for name, k in self.kinds.items()}
-            empty = self._schemas[path].empty_table()
-            yield Chunk(empty, arrays_frame(arrays, self.kinds), [], ()), arrays
+            yield Chunk(self._schemas[path].empty_table(), arrays, [], ()), arrays
             return
         for chunk in reader.chunks(
             self.kinds, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
         ):
-            yield chunk, frame_arrays(chunk.frame, self.kinds)
+            yield chunk, chunk.arrays
 
     def identity(self, path):
         """Return what tells whether an input has changed."""

@@ -23,13 +23,13 @@ from vae_anomaly.scoring.images import ImageScorer
 from vae_anomaly.scoring.scorer import AnomalyScorer
 from vae_anomaly.serving import export
 from vae_anomaly.tables.columns import (
-    UNMODELLED_KINDS,
     arrays_frame,
     frame_arrays,
     frame_kinds,
     n_infinite_rows,
 )
 from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.tables.rules import UNMODELLED_KINDS
 from vae_anomaly.vae.builders import build_table_model
 from vae_anomaly.vae.training import train
 

@@ -24,29 +24,13 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.tables.rules import GRAPH_SPELLINGS
+
 # All finite numbers under MISSING_BELOW are missing, not one alone: parsers of JSON differ in the
 # last digit.
 MISSING_NUMBER = -1e308
 MISSING_BELOW = -9e307
 SERVED_OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob")
-
-_DAY = r"([0-9]{4,}-[0-9]{2}-[0-9]{2}|-?[0-9]+ days)"
-_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?(?:\.[0-9]+)?"
-# As ``columns.category_text``, step by step; but times with a zone stay as they are, except UTC.
-_SPELLINGS = (
-    (r"\x00+$", ""),
-    (r"(?i)^true$", "True"),
-    (r"(?i)^false$", "False"),
-    (r"^-0\.0$", "0"),
-    (r"^(-?[0-9]+)\.0$", r"\1"),
-    (rf"^([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T]{_CLOCK})(Z|[+-]00:00(:00)?)$", r"\1"),
-    (rf"^{_DAY}[ T](\+?[0-9]{{2}}:[0-9]{{2}})(\.[0-9]+)?$", r"\1 \2:00\3"),
-    (
-        rf"^{_DAY}[ T](\+?[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}})(?:(\.[0-9]*[1-9])0*|\.0+)?$",
-        r"\1 \2\3",
-    ),
-    (rf"^{_DAY} \+?00:00:00$", r"\1"),
-)
 
 
 def input_names(columns):
@@ -190,7 +174,7 @@ def raw_columns(tensors, kinds):
     arrays = dict(tensors)
     for name, kind in kinds.items():
         if kind == "categorical":
-            for pattern, rewrite in _SPELLINGS:
+            for pattern, rewrite in GRAPH_SPELLINGS:
                 arrays[name] = tf.strings.regex_replace(
                     arrays[name], pattern, rewrite, replace_global=False
                 )

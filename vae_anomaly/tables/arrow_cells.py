@@ -1,4 +1,4 @@
-"""Columns of Arrow tables as the kinds of column that a model knows, and as text."""
+"""Columns of Arrow tables as the arrays that a model takes, and as text."""
 
 from __future__ import annotations
 
@@ -8,42 +8,54 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.tables.columns import KINDS
+from vae_anomaly.tables.rules import (
+    DURATION_TEXT,
+    EXPECTED,
+    MISSING_TEXT,
+    PLAUSIBLE_TEXT,
+    ZONED_TEXT,
+    category_text,
+    kind_of_type,
+)
 
 # pandas and pyarrow are imported inside functions: `vae-anomaly --help` needs neither.
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EXPECTED = {
-    "numeric": "a number",
-    "boolean": "true or false, or 1 or 0",
-    "datetime": "an ISO 8601 date or date-time",
-    "categorical": "text",
-}
-# As columns.frame_kinds for the DataFrame that pandas reads from the file.
-_TYPES = re.compile(
-    "(?P<numeric>u?int|halffloat|float|double|decimal|duration|null)|(?P<boolean>bool)"
-    "|(?P<datetime>date|timestamp)"
-    "|(?P<categorical>(large_)?string|(large_|fixed_size_)?binary|dictionary|time|extension<pandas)"
-)
-_DURATION = r"-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?"
-_MISSING = "nan|na|null|none|n/a"
-# What else there is can't be converted; which of these can, has to be tried.
-_NUMBER = (
-    r"[+-]?(inf(inity)?|nan(\(\w*\))?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
-    f"|true|false|{_DURATION}"
-)
-_PLAUSIBLE = {
-    "numeric": f"(?i)^({_MISSING}|{_NUMBER})?$",
-    "boolean": f"(?i)^({_MISSING}|{_NUMBER})?$",
-    "datetime": f"(?i)^({_MISSING}|\\d{{4}}-\\d\\d-\\d\\d.*)?$",
-}
+
+def array_of(column: pa.ChunkedArray, kind: str) -> np.ndarray:
+    """Return a column as the array that carries its kind.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+    kind : str
+        One of ``rules.KINDS``; a column of text is parsed as that.
+
+    Returns
+    -------
+    numpy.ndarray, (n,)
+        As ``columns.frame_arrays`` makes it.
+
+    Raises
+    ------
+    ValueError
+        A cell can't be converted; ``bad_cells`` tells which.
+    """
+    column = converted(column, kind)
+    if kind == "categorical":
+        return _categories(column)
+    if kind == "datetime":
+        micros = column.cast("int64")
+        return micros.cast("float64", safe=False).to_numpy() / 1e6
+    return column.to_numpy()
 
 
-def kind_of(arrow_type: pa.DataType) -> str:
-    """Return the kind of a type, or the type itself as text if it is of no kind."""
-    match = _TYPES.match(str(arrow_type))
-    return str(match.lastgroup if match else arrow_type)
+def _categories(text: pa.ChunkedArray) -> np.ndarray:
+    encoded = text.combine_chunks().dictionary_encode()
+    levels = [*map(category_text, encoded.dictionary.to_pylist()), ""]
+    indices = encoded.indices.fill_null(len(levels) - 1).to_numpy()
+    return np.array(levels, dtype=object)[indices]
 
 
 def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -56,7 +68,7 @@ def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
         values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
     elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
         values = column.to_pandas()
-    elif kind_of(column.type) in KINDS:
+    elif kind_of_type(str(column.type)):
         return column.cast("string")
     else:
         values = column.to_pylist()
@@ -65,9 +77,9 @@ def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
-    """Whether `convert` can convert the column."""
+    """Whether ``converted`` can convert the column."""
     try:
-        convert(column, kind, words)
+        converted(column, kind, words)
     except ValueError:
         return False
     return True
@@ -78,11 +90,11 @@ def bad_cells(column: pa.ChunkedArray, kind: str) -> list[int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if kind_of(column.type) != "categorical":
+    if kind_of_type(str(column.type)) != "categorical":
         return _bisected(column, kind)
     text = pc.utf8_trim_whitespace(text_of(column))
     values = text.unique()
-    plausible = pc.match_substring_regex(values, _PLAUSIBLE[kind])
+    plausible = pc.match_substring_regex(values, PLAUSIBLE_TEXT[kind])
     unsure = values.filter(plausible)
     bad = values.filter(pc.invert(plausible)).to_pylist()
     positions = pa.array(_bisected(pa.chunked_array([unsure]), kind), "int64")
@@ -99,10 +111,10 @@ def _bisected(column: pa.ChunkedArray, kind: str) -> list[int]:
     return _bisected(column[:half], kind) + [half + i for i in _bisected(column[half:], kind)]
 
 
-def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
+def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
     """Return a column as float64, timestamp[us] or string; ValueError if a value can't be.
 
-    With `words`, true and false in text are the numbers 1 and 0.
+    With ``words``, true and false in text are the numbers 1 and 0.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -110,7 +122,7 @@ def convert(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chunke
     if kind == "categorical":
         text = text_of(column)
         return pc.if_else(pc.equal(text, ""), None, text)
-    if kind_of(column.type) == "categorical" or column.type == "null":
+    if kind_of_type(str(column.type)) == "categorical" or column.type == "null":
         text = text_of(column)
         column = _moments(text) if kind == "datetime" else _numbers(text, words)
     elif pa.types.is_decimal(column.type):
@@ -136,7 +148,7 @@ def _present(text: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     text = pc.utf8_trim_whitespace(text)
-    missing = pc.match_substring_regex(text, f"^({_MISSING})?$", ignore_case=True)
+    missing = pc.match_substring_regex(text, f"^({MISSING_TEXT})?$", ignore_case=True)
     return pc.if_else(missing, None, text)
 
 
@@ -146,14 +158,14 @@ def _moments(text: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     text = pc.replace_substring_regex(_present(text), r"(\.\d{6})\d+", r"\1")
-    zoned = pc.match_substring_regex(text, r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
+    zoned = pc.match_substring_regex(text, ZONED_TEXT)
     utc = pc.if_else(zoned, text, None).cast(pa.timestamp("us", "UTC"))
     naive = pc.if_else(zoned, None, text).cast("timestamp[us]")
     return pc.coalesce(utc.cast("timestamp[us]"), naive)
 
 
 def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
-    """Return text as float64: numbers, perhaps `words`, and durations as pandas writes them."""
+    """Return text as float64: numbers, perhaps ``words``, and durations as pandas writes them."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -167,7 +179,7 @@ def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
         return text.cast("float64")
     for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
         text = pc.replace_substring_regex(text, word, number)
-    is_duration = pc.match_substring_regex(text, f"^({_DURATION})$")
+    is_duration = pc.match_substring_regex(text, f"^({DURATION_TEXT})$")
     durations = pd.to_timedelta(pc.if_else(is_duration, text, None).to_pandas())
     seconds = pa.chunked_array([durations.dt.total_seconds()])
     return pc.if_else(is_duration, seconds, pc.if_else(is_duration, None, text).cast("float64"))

@@ -1,15 +1,21 @@
-"""The rows of delimited text, block by block: good ones as Arrow tables, bad ones as they were."""
+"""The rows of CSV files, piece by piece: good ones as Arrow tables, bad ones as they were."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
+from vae_anomaly.tables.pieces import BadRow, Piece
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,22 +23,13 @@ if TYPE_CHECKING:
 # Headers are read from the first piece; there may be many files.
 _FIRST_BYTES = 2**16
 _BLOCK_BYTES = 2**22
-_LONGEST_LINE = 2**26
+_LONGEST_ROW = 2**26
 # Arrow reads text of this size at a time, which fits into the processor's cache.
 _ARROW_BYTES = 2**20
 _BOM = codecs.BOM_UTF8
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row which is not what was expected."""
-
-    line: int  #: where it is, from 1; in Parquet the number of the row, from 0
-    column: str | None  #: None if all of the row is in doubt
-    reason: str  #: what was expected, what was received, and what to do
-    text: str  #: as it was; bytes that can't be decoded as in `surrogateescape`
+_ENCODING_FIX = "save it as that, or name its encoding"
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Block:
     bad: list[BadRow]
     start: tuple[int, int, int]  #: how many bytes and lines are before it, and pieces were read
     text: bytes
-    errors: str  #: how what could not be decoded is decoded in `text`
+    errors: str  #: how what could not be decoded is decoded in ``text``
 
     @cached_property
     def _text_lines(self) -> list[str]:
@@ -63,7 +60,7 @@ class CsvRows:
 
     Parameters
     ----------
-    stream : binary file
+    path : path, or "-" for standard input
     delimiter : str
         One character.
     encoding : str
@@ -73,16 +70,20 @@ class CsvRows:
     ----------
     header : list of str
         Fields of the first row which is not blank; none if there is none.
+    schema : pyarrow.Schema
+        The columns of the header, all text.
 
     Raises
     ------
-    csv.Error
-        If the header is malformed.
-    UnicodeError
-        If the text can't be decoded, not even with undecodable bytes left as they are.
+    TableError
+        If there is no such delimiter or encoding, or the header is malformed; from every method,
+        if a row is too long or the text can't be decoded, not even with undecodable bytes left as
+        they are.
     """
 
-    def __init__(self, stream: Any, *, delimiter: str = ",", encoding: str = "utf-8") -> None:
+    def __init__(self, path: str | Path, *, delimiter: str = ",", encoding: str = "utf-8") -> None:
+        _check_format(path, delimiter, encoding)
+        self._path = path
         self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": True}
         mark = re.escape(delimiter.encode())
         # A field in quotes, on one line, with a delimiter or a line end on either side.
@@ -93,29 +94,83 @@ class CsvRows:
         # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
         self._errors = "surrogateescape" if is_utf8 else "surrogatepass"
-        self._pieces = _pieces(stream, None if is_utf8 else encoding)
-        self._text, self._final = b"", False
-        self._bytes = self._line = self._n_pieces = 0  # before self._text; read
-        self.header: list[str] = []
-        while not self.header and not self._final:
+        self._file = open_raw(path, "rb")
+        try:
+            stream = decompressed(self._file, path)
+            self._texts = _texts(stream, None if is_utf8 else encoding)
+            self._text, self._final = b"", False
+            self._bytes = self._line = self._n_read = 0  # before self._text; pieces of text read
+            self.header = self._read_header()
+        except BaseException:
+            self.close()
+            raise
+        self.schema = text_schema(self.header)
+        self._names = [str(index) for index in range(len(self.header))]
+
+    def close(self) -> None:
+        if self._path != STANDARD:
+            self._file.close()
+
+    def share_read(self, end: Sequence[int]) -> float:
+        """Return how much of the file has been read, from 0 to 1, about."""
+        if not os.path.isfile(self._path):
+            return 0.0
+        return float(self._file.tell() / max(1, os.path.getsize(self._path)))
+
+    def pieces(self, rows: int, start: Sequence[int] = ()) -> Iterator[CsvPiece]:
+        """Yield at most ``rows`` rows at a time, from the start or the ``end`` of a piece."""
+        *place, done = start or (0,)
+        for block in self._blocks(place):
+            n_rows = block.table.num_rows
+            table = block.table.rename_columns(self.header)
+            # Of the same size, for small ones cost more per row. Bad rows alone are a piece too.
+            size = max(1, -(-n_rows // max(1, -(-n_rows // rows))))
+            n_pieces = max(1, -(-n_rows // size))
+            for index in range(done, n_pieces):
+                first, last = index * size, min((index + 1) * size, n_rows)
+                # Bad rows go with the good ones before them.
+                after = block.lines[first] if index else 0
+                before = block.lines[last] if index + 1 < n_pieces else sys.maxsize
+                yield CsvPiece(
+                    table.slice(first, last - first),
+                    [bad for bad in block.bad if after <= bad.line < before],
+                    (*block.start, index + 1),
+                    block,
+                    first,
+                )
+            done = 0
+
+    def _read_header(self) -> list[str]:
+        header: list[str] = []
+        while not header and not self._final:
             self._read_more()
             lines = _lines(self._text, self._errors)
             reader = csv.reader(lines, **self._dialect)
-            self.header = next(filter(None, reader), [])
-            if self.header and (reader.line_num < len(lines) or self._final):
+            try:
+                header = next(filter(None, reader), [])
+            except csv.Error as error:
+                raise self._error(reader.line_num, "CSV", f"'{error}'", "check its quotes") from (
+                    error
+                )
+            if header and (reader.line_num < len(lines) or self._final):
                 self._drop(self._encoded(lines[: reader.line_num]), reader.line_num)
             elif not self._final:
-                self.header = []
-        self._names = [str(index) for index in range(len(self.header))]
+                header = []
+        if any(map(UNDECODED.search, header)):
+            raise self._error(reader.line_num, self._encoding, "other bytes", _ENCODING_FIX)
+        return header
 
-    def blocks(self, start: Sequence[int] = ()) -> Iterator[Block]:
-        """Yield the rows after the header, or from the `start` of a block of an earlier reader.
+    def _error(self, line: int, expected: str, received: str, fix: str) -> TableError:
+        return table_error(f"{self._path}, line {line}", expected, received, fix)
+
+    def _blocks(self, start: Sequence[int]) -> Iterator[Block]:
+        """Yield the rows after the header, or from the ``start`` of a block of an earlier reader.
 
         What a block holds depends on the text alone, wherever reading started.
         """
         if start:
-            n_bytes, n_lines, n_pieces = start
-            while self._n_pieces < n_pieces:
+            n_bytes, n_lines, n_read = start
+            while self._n_read < n_read:
                 self._drop(self._text[: n_bytes - self._bytes], 0)
                 self._read_more()
             self._drop(self._text[: n_bytes - self._bytes], n_lines - self._line)
@@ -130,11 +185,15 @@ class CsvRows:
             self._read_more()
 
     def _read_more(self) -> None:
-        text, self._final = next(self._pieces)
-        self._n_pieces += 1
+        try:
+            text, self._final = next(self._texts)
+        except UnicodeDecodeError as error:
+            raise table_error(self._path, error.encoding, "other bytes", _ENCODING_FIX) from error
+        self._n_read += 1
         self._text += text
-        if len(self._text) > _LONGEST_LINE:
-            raise csv.Error(f"a line of more than {_LONGEST_LINE} bytes")
+        if len(self._text) > _LONGEST_ROW:
+            expected, received = f"a row of at most {_LONGEST_ROW} bytes", "a longer one"
+            raise self._error(self._line + 1, expected, received, "check quotes and line ends")
 
     def _drop(self, text: bytes, n_lines: int) -> None:
         self._text = self._text[len(text) :]
@@ -154,7 +213,7 @@ class CsvRows:
         """Return the rows of whole lines, but for one that goes on after them; how many lines."""
         import pyarrow as pa
 
-        start = (self._bytes, self._line, self._n_pieces)
+        start = (self._bytes, self._line, self._n_read)
         table = self._plain_table(text)
         if table is not None:
             numbers = range(self._line + 1, self._line + table.num_rows + 2)
@@ -181,8 +240,7 @@ class CsvRows:
             reason, broken = "", first
             if any(map(UNDECODED.search, raw)):
                 broken = next(n for n, line in enumerate(raw, first) if UNDECODED.search(line))
-                fix = "save it as that, or name its encoding"
-                reason = f"expected {self._encoding}, received other bytes; {fix}"
+                reason = f"expected {self._encoding}, received other bytes; {_ENCODING_FIX}"
             elif row and len(row) != len(self.header):
                 fix = "correct the row (a field with a delimiter needs quotes)"
                 reason = f"expected {len(self.header)} fields, received {len(row)}; {fix}"
@@ -229,6 +287,23 @@ class CsvRows:
         return table if is_plain else None
 
 
+@dataclass(frozen=True, eq=False)
+class CsvPiece(Piece):
+    """Rows of a block."""
+
+    block: Block
+    first: int  #: the first row's place in the block
+
+    def line(self, index: int, column: str) -> int:
+        names = self.table.column_names
+        before = [self.table[name][index].as_py() for name in names[: names.index(column)]]
+        breaks = [re.findall("\r\n?|\n", text) for text in before]
+        return self.block.lines[self.first + index] + sum(map(len, breaks))
+
+    def text(self, index: int) -> str:
+        return self.block.row_text(self.first + index)
+
+
 class _Feed:
     """Lines for ``csv.reader``, with a position that can be set back."""
 
@@ -250,8 +325,25 @@ def _lines(text: bytes, errors: str) -> list[str]:
     return io.StringIO(text.decode("utf-8", errors), newline="").readlines()
 
 
-def _pieces(stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
-    """Yield text as UTF-8, from which `encoding` differs if given, and whether it is the last."""
+def text_schema(names: Iterable[str]) -> pa.Schema:
+    """Return the schema of CSV files with these columns."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _check_format(path: str | Path, delimiter: str, encoding: str) -> None:
+    if not re.fullmatch("[\t -~]", delimiter) or delimiter == '"':
+        expected = "a delimiter that is one ASCII character or a tab, and no quote"
+        raise table_error(path, expected, repr(delimiter), "change it")
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise table_error(path, "a known encoding", repr(encoding), "change it") from error
+
+
+def _texts(stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
+    """Yield text as UTF-8, from which ``encoding`` differs if given, and whether it is the last."""
     decoder = encoding and codecs.getincrementaldecoder(encoding)("surrogateescape")
     first, size = True, _FIRST_BYTES
     while True:

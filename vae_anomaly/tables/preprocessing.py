@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import norm, skew
 
-from vae_anomaly.tables.columns import KINDS
+from vae_anomaly.tables.rules import KINDS
 
 # Beyond this many standard deviations a value is squeezed logarithmically.
 SOFT_CLIP = 15.0
