@@ -141,11 +141,18 @@ def may_be_dates(text: pa.Array) -> pa.Array:
     return pc.match_substring_regex(text, _DATE_LIKE)
 
 
-def date_shapes(text: pa.Array) -> Counter[str]:
+def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Counter[str]:
     """Count the shapes of the dates in cells, from which times of day are left out.
 
     Numbers are ``m`` if they can be a month, ``d`` if only a day, ``y`` if only a year of two
     digits, ``Y`` if a year of four; ``b`` and ``a`` stand for names of months and weekdays.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings
+        As `formats.clean` returns it.
+    first_of : dict of str to str, or None
+        The first date of each shape is put into it, if it has none.
 
     Examples
     --------
@@ -159,7 +166,10 @@ def date_shapes(text: pa.Array) -> Counter[str]:
     text = text.filter(may_be_dates(text))
     counts: Counter[str] = Counter()
     for pair in pc.value_counts(_split(text)[0]).to_pylist():
-        counts[_shape(pair["values"])] += pair["counts"]
+        shape = _shape(pair["values"])
+        counts[shape] += pair["counts"]
+        if first_of is not None:
+            first_of.setdefault(shape, pair["values"])
     return counts
 
 

@@ -85,7 +85,7 @@ class NumberFormat:
     @property
     def is_plain(self) -> bool:
         """Whether numbers are spelled as programs do."""
-        return self == NumberFormat()
+        return self == PLAIN
 
     def example(self) -> str:
         """Return a number in this format, for people."""
@@ -97,7 +97,10 @@ class NumberFormat:
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from plain numbers."""
-        return {k: v for k, v in asdict(self).items() if v != getattr(NumberFormat(), k)}
+        return {k: v for k, v in asdict(self).items() if v != getattr(PLAIN, k)}
+
+
+PLAIN = NumberFormat()
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,14 @@ def is_plain(text: pa.Array) -> pa.Array:
     return pc.match_substring_regex(text, _PLAIN)
 
 
-def clean(text: pa.Array) -> pa.Array:
+def clean(text: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return text without spaces around it, with one spelling of space, minus and apostrophe."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = pc.utf8_trim_whitespace(text)
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    text = pc.utf8_trim_whitespace(text.cast("string"))
     if pc.all(pc.string_is_ascii(text)).as_py() is not False:
         return text
     for marks, mark in (
@@ -157,13 +163,22 @@ def without_missing(text: pa.Array, more: Iterable[str] = (), *, values: bool) -
     return pc.if_else(pc.is_in(lowered, value_set=known), None, text)
 
 
-def number_shapes(text: pa.Array) -> Counter[str]:
+def may_be_numbers(text: pa.Array) -> pa.Array:
+    """Tell which cells may be numbers in some format."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, _NUMBER_LIKE)
+
+
+def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Counter[str]:
     """Count the shapes of the cells that may be numbers: digits as 9, but o for a 0 that begins.
 
     Parameters
     ----------
     text : pyarrow.Array of strings
         As `clean` returns it.
+    first_of : dict of str to str, or None
+        The first cell of each shape is put into it, if it has none.
 
     Examples
     --------
@@ -173,13 +188,18 @@ def number_shapes(text: pa.Array) -> Counter[str]:
     """
     import pyarrow.compute as pc
 
-    text = text.filter(pc.match_substring_regex(text, _NUMBER_LIKE))
+    text = text.filter(may_be_numbers(text))
     starts_0 = pc.match_substring_regex(text, r"^\D*0[.,]")
     counts: Counter[str] = Counter()
-    for some, zero in ((text.filter(pc.invert(starts_0)), ""), (text.filter(starts_0), "o")):
-        for pair in pc.value_counts(_nines(some)).to_pylist():
-            shape = pair["values"]
-            counts[shape.replace("9", zero, 1) if zero else shape] += pair["counts"]
+    for some, zero in ((text.filter(pc.invert(starts_0)), "9"), (text.filter(starts_0), "o")):
+        coded = _nines(some).dictionary_encode()
+        codes = coded.indices.to_numpy(zero_copy_only=False)
+        _, first, n_cells = np.unique(codes, return_index=True, return_counts=True)
+        for shape, index, n in zip(coded.dictionary.to_pylist(), first, n_cells, strict=True):
+            shape = shape.replace("9", zero, 1)
+            counts[shape] += int(n)
+            if first_of is not None:
+                first_of.setdefault(shape, some[int(index)].as_py())
     return counts
 
 

@@ -1,0 +1,345 @@
+"""What each column of a table is, decided from all of its cells, and what is odd about it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vae_anomaly.tables.dates import DateFormat, DateGuess, find_date_format
+from vae_anomaly.tables.dialect import Dialect
+from vae_anomaly.tables.formats import MIN_SHARE, PLAIN, NumberGuess, find_number_format
+from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
+from vae_anomaly.tables.tallies import ColumnTally
+
+MIN_CELLS = 20  #: fewer cells say nothing about what is distinct by nature
+NEAR_UNIQUE = 0.95  #: share of distinct values from which a column may name its rows
+MOSTLY_DISTINCT = 0.5  #: share of distinct values from which text has no levels
+# Words of a name that say that whole numbers name rows; the second only as the last word.
+ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "identifier", "key", "pk", "rowid", "unnamed"}
+LAST_ID_WORDS = {"no", "nr", "num", "number", "nummer", "index", "idx", "serial", "row", "record"}
+# Bounds of whole numbers that count from 1970: 2000 to 2033 in seconds, to 2100 in milliseconds.
+_EPOCH_S = (946_684_800, 2_000_000_000)
+_EPOCH_MS = (946_684_800_000, 4_102_444_800_000)
+_TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "epoch", "at", "unixtime", "utc"}
+
+
+@dataclass
+class _Column:
+    """A column while it is decided on."""
+
+    name: str
+    tally: ColumnTally
+    numbers: NumberGuess
+    dates: DateGuess | None
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def n_present(self) -> int:
+        return self.tally.n_cells - self.tally.n_missing
+
+    @property
+    def n_values(self) -> int:
+        """How many cells there are that must be numbers if the column is numeric."""
+        return self.n_present - sum(self.tally.markers.values())
+
+    @property
+    def distinct_share(self) -> float:
+        return self.tally.distinct.estimate() / max(1, self.n_present)
+
+    @property
+    def example(self) -> str:
+        return repr(self.tally.examples[0]) if self.tally.examples else "none"
+
+    def share(self, n: int) -> float:
+        return n / max(1, self.n_values)
+
+    def note(self, code: str, message: str) -> None:
+        self.notes.append(Note(code, self.name, f"column {self.name!r}: {message}"))
+
+
+def decide(
+    tallies: Mapping[str, ColumnTally],
+    *,
+    kinds: Mapping[str, str] | None = None,
+    date_formats: Mapping[str, DateFormat] | None = None,
+    decimal: str | None = None,
+    dialect: Dialect | None = None,
+    units: Sequence[str] = (),
+    missing: Sequence[str] = (),
+) -> Schema:
+    """Decide what the columns of a table are.
+
+    Parameters
+    ----------
+    tallies : mapping of column name to ColumnTally
+        What all cells show.
+    kinds : mapping of column name to kind, or None
+        Kinds that the caller knows.
+    date_formats : mapping of column name to DateFormat, or None
+        Formats of dates that the caller knows.
+    decimal : {".", ","} or None
+        The decimal mark, for columns whose cells fit with either; None: as other columns show.
+    dialect : Dialect or None
+        That of the file.
+    units : sequence of str
+        Of the columns, if the file says them.
+    missing : sequence of str
+        Markers of missing cells besides the usual ones; the tallies know them already.
+
+    Returns
+    -------
+    Schema
+        With the kinds and formats of all columns, and notes of what is odd.
+
+    Raises
+    ------
+    ValueError
+        If no cell of a column that is said to be dates is one in a known format.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> tally = ColumnTally()
+    >>> tally.add_text(pa.array(["1.250,50 €", "7,25 €", "-"]))
+    >>> schema = decide({"price": tally})
+    >>> schema.columns["price"].kind, schema.columns["price"].format_text
+    ('numeric', '1.234,5 €')
+    """
+    kinds = {**(kinds or {}), **dict.fromkeys(date_formats or {}, "datetime")}
+    numbers = {name: find_number_format(tally.shapes) for name, tally in tallies.items()}
+    decimal = decimal or _decimal_mark(tallies, numbers)
+    day_first = _day_first(tallies, decimal)
+    columns = {}
+    notes = list(_dialect_notes(dialect))
+    all_units = dict(zip(tallies, units, strict=False))
+    for name, tally in tallies.items():
+        column = _Column(
+            name,
+            tally,
+            find_number_format(tally.shapes, decimal),
+            find_date_format(tally.dates, day_first=day_first),
+        )
+        kind = kinds.get(name) or _kind(column)
+        known = (date_formats or {}).get(name)
+        columns[name] = _column_schema(column, kind, known, all_units.get(name, "").strip())
+        notes += column.notes
+    return Schema(columns, dialect, tuple(missing), tuple(notes))
+
+
+def _decimal_mark(
+    tallies: Mapping[str, ColumnTally], numbers: Mapping[str, NumberGuess]
+) -> str | None:
+    """Return the decimal mark of the columns that show one; None if they differ."""
+    marks: Counter[str] = Counter()
+    for name, guess in numbers.items():
+        n_values = tallies[name].n_cells - tallies[name].n_missing
+        used = {mark for shape in tallies[name].shapes for mark in shape if mark in ".,"}
+        if guess.fits >= MIN_SHARE * n_values > 0 and not guess.ambiguous and used:
+            # 1.234 everywhere may be 1234.
+            says = guess.format.thousands in (",", ".") or guess.format.decimal in used
+            if says and set(tallies[name].shapes) - {"9.999", "9"}:
+                marks[guess.format.decimal] += 1
+    return next(iter(marks)) if len(marks) == 1 else None
+
+
+def _day_first(tallies: Mapping[str, ColumnTally], decimal: str | None) -> bool | None:
+    guesses = [find_date_format(tally.dates) for tally in tallies.values()]
+    orders = {guess.format.day_first for guess in guesses if guess and not guess.ambiguous}
+    orders -= {None}
+    if len(orders) == 1:
+        return orders.pop()
+    return True if decimal == "," else None
+
+
+def _kind(column: _Column) -> str:
+    """Decide the kind of a column; the notes say what is odd."""
+    tally = column.tally
+    if not column.n_values:
+        column.note("empty", "all cells are missing; remove it, or name more of the file's rows")
+        return "numeric"
+    zeros_and_ones = tally.numbers.count if _within(tally, 0, 1) else 0
+    if tally.n_booleans and column.share(tally.n_booleans + zeros_and_ones) >= MIN_SHARE:
+        return "boolean"
+    n_numbers = column.numbers.fits
+    n_dates = column.dates.fits if column.dates else 0
+    if column.share(n_numbers) >= MIN_SHARE and n_numbers >= n_dates:
+        return _kind_of_numbers(column)
+    if column.share(n_dates) >= MIN_SHARE:
+        return "datetime"
+    return _kind_of_text(column)
+
+
+def _within(tally: ColumnTally, low: float, high: float) -> bool:
+    numbers = tally.numbers
+    return numbers.n_whole == numbers.count > 0 and low <= numbers.low <= numbers.high <= high
+
+
+def _kind_of_numbers(column: _Column) -> str:
+    tally, numbers = column.tally, column.tally.numbers
+    leading = column.share(tally.n_leading_zeros)
+    one_length = column.share(tally.n_digits) >= MIN_SHARE and len(tally.digit_lengths) == 1
+    if tally.n_leading_zeros and (one_length or leading > 1 - MIN_SHARE):
+        kind = _kind_of_text(column)
+        if kind == "categorical":
+            way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
+            column.note("leading_zeros", f"codes with leading zeros, categorical; {way_out}")
+        return kind
+    if numbers.n_whole < numbers.count or numbers.count < MIN_SHARE * column.n_values:
+        return "numeric"
+    if numbers.low < numbers.high and _epoch(column) is not None:
+        way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
+        column.note("epoch", f"whole numbers such as {column.example} are times; {way_out}")
+        return "datetime"
+    if column.n_values < MIN_CELLS:
+        return "numeric"
+    way_out = f"to model it, --numeric {column.name} (kinds in Python)"
+    if numbers.are_steps():
+        reason = f"running numbers, {numbers.low:.15g} to {numbers.high:.15g}, name the rows"
+        column.note("id", f"{reason}; kept, not modelled; {way_out}")
+        return "id"
+    if column.distinct_share >= NEAR_UNIQUE:
+        if names_rows(column.name):
+            reason = f"by its name and its distinct values, such as {column.example}, an id"
+            column.note("id", f"{reason}; kept, not modelled; {way_out}")
+            return "id"
+        column.note(
+            "near_unique",
+            f"nearly all whole numbers differ, such as {column.example}; modelled as numbers; if "
+            f"they name the rows, --id {column.name} (kinds in Python)",
+        )
+    return "numeric"
+
+
+def _epoch(column: _Column) -> DateFormat | None:
+    """Return the format of whole numbers that are times; None if they are not."""
+    numbers = column.tally.numbers
+    if numbers.n_days >= MIN_SHARE * column.n_values:
+        return DateFormat("%Y%m%d")
+    if _EPOCH_MS[0] <= numbers.low <= numbers.high <= _EPOCH_MS[1]:
+        return DateFormat("epoch_ms")
+    latest = 2 * _EPOCH_S[1] if _TIME_WORDS & set(words(column.name)) else _EPOCH_S[1]
+    is_epoch = _EPOCH_S[0] <= numbers.low <= numbers.high <= latest
+    return DateFormat("epoch_s") if is_epoch and not names_rows(column.name) else None
+
+
+def _kind_of_text(column: _Column) -> str:
+    distinct, n_present = column.tally.distinct.estimate(), column.n_present
+    share = column.share(column.numbers.fits)
+    way_out = f"to model it all the same, --categorical {column.name} (kinds in Python)"
+    if share >= 0.5 and not column.tally.n_leading_zeros:
+        odd = _odd_cells(column, column.numbers.unlike)
+        column.note(
+            "mixed",
+            f"{share:.0%} of the cells are numbers, the others text such as {odd}; categorical; if "
+            f"that means missing, --na-values {odd}; else --numeric {column.name}",
+        )
+    if n_present < MIN_CELLS or distinct <= MOSTLY_DISTINCT * n_present:
+        return "categorical"
+    reason = f"{min(distinct, n_present)} of {n_present} values differ, such as {column.example}"
+    if column.distinct_share < NEAR_UNIQUE or column.tally.n_spaced > n_present / 2:
+        column.note("text", f"text, not modelled, for {reason}; {way_out}")
+        return "text"
+    column.note("id", f"an id, kept, not modelled, for {reason}; {way_out}")
+    return "id"
+
+
+def names_rows(name: str) -> bool:
+    """Whether a name says that whole numbers name rows.
+
+    Examples
+    --------
+    >>> [names_rows(name) for name in ("PassengerId", "order_no", "number_of_rooms", "humid")]
+    [True, True, False, False]
+    """
+    found = words(name)
+    return bool(ID_WORDS & set(found)) or bool(LAST_ID_WORDS & set(found[-1:]))
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a name, in small letters.
+
+    Examples
+    --------
+    >>> words("orderID, lastSeen_at")
+    ['order', 'id', 'last', 'seen', 'at']
+    """
+    split = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W_]+", split.lower())
+
+
+def _column_schema(
+    column: _Column, kind: str, date_format: DateFormat | None, unit: str
+) -> ColumnSchema:
+    tally, number_format = column.tally, column.numbers.format
+    n_good = column.n_values
+    if kind == "numeric":
+        n_good = column.numbers.fits
+        if column.numbers.ambiguous:
+            other = "," if number_format.decimal == "." else "."
+            column.note(
+                "number_format",
+                f"{column.example} could be spelled with the decimal mark {other!r} too; read as "
+                f"{number_format.example()}; if wrong, --decimal {other!r}",
+            )
+    elif kind == "datetime":
+        date_format = date_format or _date_format(column)
+        if column.dates and date_format == column.dates.format:
+            n_good = column.dates.fits
+    elif kind == "boolean":
+        n_good = tally.n_booleans + tally.numbers.count
+    is_value = kind in ("numeric", "boolean", "datetime")
+    n_bad = column.n_values - n_good if is_value else 0
+    if n_bad > 0:
+        unlike = column.numbers.unlike if kind == "numeric" else ()
+        odd = _odd_cells(column, unlike)
+        column.note("bad_cells", f"{n_bad} cells are not {kind}, such as {odd}; left out")
+    n_missing = tally.n_missing + (sum(tally.markers.values()) if is_value else 0)
+    return ColumnSchema(
+        kind,
+        number_format if kind == "numeric" else PLAIN,
+        date_format,
+        unit if unit not in ("", "-") else "",
+        tuple(tally.examples),
+        tally.distinct.estimate(),
+        n_missing / max(1, tally.n_cells),
+        n_bad,
+    )
+
+
+def _date_format(column: _Column) -> DateFormat | None:
+    numbers = column.tally.numbers
+    if column.dates and column.dates.fits >= numbers.count:
+        if column.dates.ambiguous:
+            column.note(
+                "date_format",
+                f"{column.example} could have day and month exchanged; read as "
+                f"{column.dates.format.pattern}; if wrong, --datetime {column.name}=FORMAT",
+            )
+        return column.dates.format
+    if numbers.count and (found := _epoch(column)):
+        return found
+    if column.tally.shapes["9"] or column.tally.first_of:
+        raise ValueError(
+            f"Column {column.name!r}: expected dates in a usual format. Received: "
+            f"{column.example}. Say the format: --datetime {column.name}=%d.%m.%Y, or the like."
+        )
+    return None
+
+
+def _odd_cells(column: _Column, shapes: Sequence[str]) -> str:
+    """Return a cell that does not fit, in quotes."""
+    first_of = column.tally.first_of
+    cells = [first_of[shape] for shape in ("", *shapes) if shape in first_of]
+    return repr(cells[0]) if cells else "others"
+
+
+def _dialect_notes(dialect: Dialect | None) -> list[Note]:
+    if dialect is None or dialect.header != "none":
+        return []
+    message = (
+        "the first row holds numbers, so it is no header: the columns are column_1, column_2, ...; "
+        "--no-header says so"
+    )
+    return [Note("header", None, message)]
