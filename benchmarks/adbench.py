@@ -73,7 +73,7 @@ def contenders(names: list[str], params: dict[str, Any]) -> tuple[list[Contender
                 found.append(Contender(name, {}, [name]))
             continue
         import vae_anomaly
-        from vae_anomaly.scoring.scorer import SCORE_TYPES
+        from vae_anomaly.scoring.tables import SCORE_TYPES
 
         own = getattr(vae_anomaly, name)().get_params()
         known |= set(own)
@@ -110,7 +110,7 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
     import keras
 
     import vae_anomaly
-    from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.scoring.tables import TableScorer
 
     # One trace per detector is no reason for TensorFlow to warn.
     logging.getLogger("tensorflow").setLevel("ERROR")
@@ -125,7 +125,7 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
         if name == contender.name or score_type == fitted.score_type:
             scores, score_s = timed(detector.score_samples, X_test)
         else:
-            scorer = AnomalyScorer(
+            scorer = TableScorer(
                 fitted.preprocessor,
                 fitted.model,
                 score_type=score_type,

@@ -16,7 +16,7 @@ def seconds(function, repeats=1, at_least=0.0):
 
 def compare_with_bare(detector, result):
     """Time the matrix products of a fitted detector, and nothing else; add ratios to them."""
-    from vae_anomaly.scoring.scorer import _CHUNK_ROWS
+    from vae_anomaly.scoring.tables import CHUNK_ROWS
 
     model, n_draws = detector.scorer_.model, detector.scorer_.n_draws
     networks = [
@@ -27,9 +27,9 @@ def compare_with_bare(detector, result):
     train_s, train_flop = bare_products(
         networks, [batch_size, batch_size * train_draws], n_loops=200, backward=True
     )
-    score_s, score_flop = bare_products(networks, [_CHUNK_ROWS, _CHUNK_ROWS * n_draws], n_loops=20)
+    score_s, score_flop = bare_products(networks, [CHUNK_ROWS, CHUNK_ROWS * n_draws], n_loops=20)
     square_s, square_flop = bare_products([[(2048, 2048)]], [2048], n_loops=2)
-    train_bare, score_bare = batch_size / train_s, _CHUNK_ROWS / score_s
+    train_bare, score_bare = batch_size / train_s, CHUNK_ROWS / score_s
     ratios = result["train_rows_per_s"] / train_bare, result["score_rows_per_s"] / score_bare
     return {
         "train_bare_rows_per_s": train_bare,

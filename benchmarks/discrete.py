@@ -24,13 +24,13 @@ def detector_scores(train, test, seed, params) -> dict[str, np.ndarray]:
     import keras
 
     from vae_anomaly import VAEDetector
-    from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.scoring.tables import TableScorer
 
     keras.backend.clear_session()
     detector = VAEDetector(random_state=seed, **params).fit(train)
     scores = {detector.score_type: -detector.score_samples(test)}
     fitted = detector.scorer_
-    scorer = AnomalyScorer(
+    scorer = TableScorer(
         fitted.preprocessor, fitted.model, score_type="importance_weighted", n_draws=8
     )
     scorer.noise.assign(fitted.noise)

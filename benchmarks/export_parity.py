@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.scoring.tables import SCORE_TYPES
 
 BATCH_SIZES = (1, 2, 7, 32, 100, 256, 1000)
 

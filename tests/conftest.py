@@ -30,7 +30,7 @@ def rows():
 def detectors(rows):
     """A detector fitted on ``rows`` for each type of score."""
     from vae_anomaly import VAEDetector
-    from vae_anomaly.scoring.scorer import SCORE_TYPES
+    from vae_anomaly.scoring.tables import SCORE_TYPES
 
     return {
         score_type: VAEDetector(

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from vae_anomaly import VAEDetector, cli
 from vae_anomaly.batch import progress
 from vae_anomaly.detectors import artifact
-from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.scoring.tables import SCORE_TYPES
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = "".join(path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
@@ -287,7 +287,7 @@ def test_quiet_fit_says_only_what_it_wrote(workspace, tmp_path):
 
 
 def test_the_score_types_are_those_of_the_scorer():
-    assert tuple(cli._SCORE_TYPES) == SCORE_TYPES
+    assert tuple(cli._SCORE_TYPES) == tuple(SCORE_TYPES)
 
 
 def test_every_fit_option_reaches_the_detector(tmp_path):

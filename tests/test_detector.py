@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
 from vae_anomaly.scoring.calibration import p_values
-from vae_anomaly.scoring.scorer import SCORE_TYPES, AnomalyScorer
+from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
 
 BOTH = pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
 SMALL = {"hidden_units": (4,), "latent_dim": 2, "max_steps": 2, "random_state": 0}
@@ -193,7 +193,7 @@ def test_the_empty_middle_of_a_ring_is_flagged():
     assert np.mean(detector.predict(ring) == -1) < 0.05
     # The other scores of the same model; not the reconstruction error, which has no density.
     for score_type in ("reconstruction_probability", "importance_weighted", "elbo"):
-        scorer = AnomalyScorer(
+        scorer = TableScorer(
             detector.scorer_.preprocessor,
             detector.scorer_.model,
             score_type=score_type,

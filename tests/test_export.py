@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli, load_detector
-from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.scoring.tables import SCORE_TYPES
 from vae_anomaly.serving import export
 from vae_anomaly.serving.export import TOLERANCE, ExportError
 from vae_anomaly.serving.signatures import MISSING_NUMBER, SERVED_OUTPUTS, input_names, raw_columns

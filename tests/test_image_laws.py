@@ -11,7 +11,7 @@ import pytest
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, load_detector
 from vae_anomaly.images.preprocessing import ImagePreprocessor
-from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.scoring.tables import SCORE_TYPES
 from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
 from vae_anomaly.vae.likelihoods import Bernoulli
 from vae_anomaly.vae.models import VAE

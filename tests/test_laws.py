@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import ops
 from scipy import integrate, stats
 
-from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.vae.layers import Sampling, kl_divergence, monte_carlo_kl, normal_log_prob
 from vae_anomaly.vae.likelihoods import Gaussian
@@ -131,7 +131,7 @@ def masked_encoder(truth):
 
 def scorer(vae, score_type, n_draws, seed=0):
     columns = {f"x{index}": "numeric" for index in range(vae.likelihood.n_features)}
-    return AnomalyScorer(
+    return TableScorer(
         TablePreprocessor(columns), vae, score_type=score_type, n_draws=n_draws, seed=seed
     )
 
@@ -201,7 +201,7 @@ def test_the_marginals_of_the_exact_posterior_are_those_of_the_model(n_draws):
     expected = stats.norm.logpdf(x, truth.mean, scale)
     # They are made from a sample of 512 rows.
     near = np.abs(x - truth.mean) < 2 * scale
-    assert np.abs(ours.marginals(x.astype("float32")) - expected)[near].max() < 0.25
+    assert np.abs(ours.score.views[1](x.astype("float32")) - expected)[near].max() < 0.25
 
 
 def test_the_bound_of_training_has_its_closed_form():

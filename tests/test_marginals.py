@@ -16,7 +16,7 @@ def random_outputs(likelihood, n_rows=50):
 
 def adapted(likelihood, column_widths, n_numeric=0, n_boolean=0, n_rows=50):
     marginals = Marginals(column_widths, n_numeric, n_boolean)
-    marginals.adapt(likelihood, random_outputs(likelihood, n_rows))
+    marginals.tabulate(likelihood, random_outputs(likelihood, n_rows))
     return marginals
 
 
@@ -44,7 +44,7 @@ def test_those_of_the_narrowest_normal_distribution_are_near_its_own():
     likelihood = Gaussian(1, variance="column")
     likelihood.raw_log_var.assign([-30.0])
     marginals = Marginals([1], 1, 0)
-    marginals.adapt(likelihood, np.array([[0.3141]], dtype="float32"))
+    marginals.tabulate(likelihood, np.array([[0.3141]], dtype="float32"))
     x = np.linspace(0.1, 0.5, 500, dtype="float32")[:, None]
     expected = norm.logpdf(x, 0.3141, np.exp(-6 / 2))
     np.testing.assert_allclose(marginals(x), expected, atol=0.03)
@@ -60,7 +60,7 @@ def test_those_of_numbers_integrate_to_one():
 def test_they_fall_with_the_distance_from_all_training_rows(center):
     outputs = np.array([[0.0], [center]], dtype="float32")
     marginals = Marginals([1], 1, 0)
-    marginals.adapt(Gaussian(1, variance=1.0), outputs)
+    marginals.tabulate(Gaussian(1, variance=1.0), outputs)
     x = np.array([5, 10, 25, 100, 400, 706], dtype="float32")
     beyond = x[x > abs(center) + 4] * (np.sign(center) or 1)
     log_prob = marginals(np.append(center, beyond).astype("float32")[:, None]).numpy()[:, 0]
@@ -83,7 +83,7 @@ def test_those_of_booleans_and_categories_are_mean_probabilities():
 
 def test_a_level_that_no_row_expects_has_a_finite_log_probability():
     marginals = Marginals([2], 0, 0)
-    marginals.adapt(Categorical(2), np.array([[100.0, -100.0]], dtype="float32"))
+    marginals.tabulate(Categorical(2), np.array([[100.0, -100.0]], dtype="float32"))
     log_prob = marginals(np.array([[1, 0], [0, 1]], dtype="float32")).numpy()[:, 0]
     assert log_prob[0] == pytest.approx(0.0, abs=1e-6)
     assert -20 < log_prob[1] < -10

@@ -9,14 +9,15 @@ __version__ = "0.1.0"
 # Importing the package must not import TensorFlow: names are loaded when first used.
 _WITHOUT_TENSORFLOW = ("batch", "data_warning", "displays")
 _MODULE_OF = {
-    "AnomalyScorer": "scoring.scorer",
     "Autoencoder": "vae.models",
     "AutoencoderDetector": "detectors.vae",
     "DataWarning": "data_warning",
     "ImageExplanationDisplay": "displays",
     "ImageFolder": "images.files",
+    "ImageScorer": "scoring.images",
     "Sampling": "vae.layers",
     "ScoreDistributionDisplay": "displays",
+    "TableScorer": "scoring.tables",
     "VAE": "vae.models",
     "VAEDetector": "detectors.vae",
     "iter_scored": "batch.run",

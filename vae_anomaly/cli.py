@@ -24,7 +24,7 @@ from vae_anomaly.tensorflow_import import import_tensorflow
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
-# As scoring.SCORE_TYPES, which cannot be imported without TensorFlow.
+# As scoring.tables.SCORE_TYPES, which cannot be imported without TensorFlow.
 _SCORE_TYPES = [
     "composite",
     "reconstruction_probability",

@@ -244,7 +244,7 @@ def unpack_scorer(model_args, config, weights):
     """
     from vae_anomaly.images.preprocessing import ImagePreprocessor
     from vae_anomaly.scoring.images import ImageScorer
-    from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.scoring.tables import TableScorer
     from vae_anomaly.tables.preprocessing import TablePreprocessor
     from vae_anomaly.vae.builders import build_image_model, build_table_model
 
@@ -255,7 +255,7 @@ def unpack_scorer(model_args, config, weights):
         scorer = ImageScorer(preprocessor, build_image_model(**model_args), **config)
     else:
         preprocessor = TablePreprocessor(**preprocessor_config)
-        scorer = AnomalyScorer(preprocessor, build_table_model(**model_args), **config)
+        scorer = TableScorer(preprocessor, build_table_model(**model_args), **config)
     variables = _weights(scorer)
     expected = [tuple(variable.shape) for variable in variables]
     received = [weight.shape for weight in weights]
@@ -272,7 +272,7 @@ def _weights(scorer):
     """The scorer's own weights and its parts', not the optimizer's nor the metrics'."""
     parts = (scorer.preprocessor, scorer.model.encoder, scorer.model.decoder)
     variables = [weight for part in parts for weight in part.weights]
-    return [*variables, *scorer.model.likelihood.weights, *scorer.own_weights]
+    return [*variables, *scorer.model.likelihood.weights, *scorer.own_weights.values()]
 
 
 def _number(name):

@@ -20,7 +20,7 @@ from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors import image_input as image_estimator
 from vae_anomaly.scoring.calibration import offset_from_contamination
 from vae_anomaly.scoring.images import ImageScorer
-from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving import export
 from vae_anomaly.tables.columns import (
     arrays_frame,
@@ -134,7 +134,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             **self._own_model_args(),
         }
         model = build_table_model(**model_args, seed=seeds[1])
-        scorer = AnomalyScorer(
+        scorer = TableScorer(
             preprocessor,
             model,
             **self._scorer_args(),

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.detectors import image_input as image_estimator
 from vae_anomaly.detectors.base import BaseDetector
-from vae_anomaly.scoring.scorer import SCORE_TYPES
+from vae_anomaly.scoring.tables import SCORE_TYPES
 from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
 
@@ -29,7 +29,8 @@ class VAEDetector(BaseDetector):
         "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
         mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
         "importance_weighted" (an estimate of log p(x), Burda et al. 2016; but see
-        ``normal_scores``), "elbo" or "reconstruction_error"; see ``scoring.AnomalyScorer``.
+        ``normal_scores``), "elbo" or "reconstruction_error"; see
+        ``scoring.tables.TableScorer``.
         Measured in the preprocessed (standardised) space.
     contamination : "auto" or float in (0, 0.5], default "auto"
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
@@ -102,7 +103,7 @@ class VAEDetector(BaseDetector):
         Threshold; can be assigned to.
     history_ : dict of str to list
         Losses by training step.
-    scorer_ : vae_anomaly.scoring.scorer.AnomalyScorer
+    scorer_ : vae_anomaly.scoring.tables.TableScorer or vae_anomaly.scoring.images.ImageScorer
         The model with its preprocessing and calibration.
     n_features_in_ : int
     feature_names_in_ : array of str

@@ -1,16 +1,28 @@
-"""The scorer of images: as that of tables, but for where its parts come from."""
+"""The scorer of images: score types of images, and images a bounded number at a time."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from vae_anomaly.scoring.scorer import OUTPUTS, AnomalyScorer
+from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.scoring.views import (
+    MODEL_SCORES,
+    EncodedRows,
+    ImportanceWeighted,
+    SingleView,
+    Terms,
+    View,
+    float64,
+)
 from vae_anomaly.vae.likelihoods import Bernoulli
 from vae_anomaly.vae.pixel_likelihoods import DiscretizedLogistic, sharpness
 
-# Values decoded at once, and most images in a call of the graph: always exactly so many, as
-# results differ in their last bits with the number of rows.
+# Values decoded at once, and most images in a call of the graph: always the same number, since
+# results differ in their last bits with the number of images.
 _CHUNK_VALUES = 2**19
 _MOST_CHUNK_IMAGES = 48
 # Training images from which statistics are learned, and values of images held at once.
@@ -49,49 +61,85 @@ def some_images(n_images, n_values, seed):
     return np.sort(np.random.default_rng(seed).permutation(n_images)[:n_some])
 
 
-@keras.saving.register_keras_serializable(package="vae_anomaly")
-class ImageScorer(AnomalyScorer):
-    r"""Score raw images with a trained model, always with the same draws of z.
+class TypicalPixels(View):
+    r"""How much less probable pixels are than those that the model itself would draw.
 
-    Score types are those of ``AnomalyScorer``, but for the composite one:
+    .. math:: \frac1K \sum_k \big(\log p(x_d|z_k) - E_{x' \sim p(\cdot|z_k)} \log p(x'_d|z_k)\big)
 
-    .. math:: \frac1K \sum_{k,d} \big(\log p(x_d|z_k) - E_{x' \sim p(\cdot|z_k)} \log p(x'_d|z_k)\big)
-        - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2), \quad t = (h(x) - \mu_h) / \sigma_h
+    in nats: simple images do not gain from being simple (the entropy is that of the typicality
+    test of Nalisnick et al. 2019). What no pixel owns is the image's ``sharpness``, a log-ratio.
+    """
 
-    First, how much less probable the image is than those that the model itself would draw for the
-    same z: simple images do not gain from being simple. Then how far its ``sharpness`` h is out of
-    the usual, by mean, standard deviation and 99% quantile of the training images; sigma is
-    the standard deviation of the first term there, so that three deviations in one count about as
-    much as three in the other.
+    def terms(self, rows: EncodedRows) -> Terms:
+        excess = rows.model.excess_log_prob(rows.inputs, rows.z)
+        return ops.mean(excess, axis=1), sharpness(rows.inputs)
 
-    Parameters
-    ----------
-    preprocessor : vae_anomaly.images.preprocessing.ImagePreprocessor
-    model, score_type, n_draws, n_calibration, seed, **kwargs
-        As in ``AnomalyScorer``.
-    """  # noqa: E501
 
-    def _add_own_weights(self):
-        self.feature_mean = self._constant(
-            "feature_mean", (int(np.prod(self.preprocessor.image_shape)),)
-        )
+class ImageComposite(SingleView):
+    r"""The sum of typical pixels, less a penalty for an unusual sharpness.
+
+    .. math:: s(x) - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2),
+        \quad t(x) = (h(x) - \mu_h) / \sigma_h
+
+    s is the sum over ``TypicalPixels``, sigma its standard deviation, h the sharpness with mean
+    mu_h, standard deviation sigma_h and the 99% quantile of t^2, all of the training images: three
+    deviations in one count about as much as three in the other.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(TypicalPixels(), **kwargs)
         # Of the sharpness: mean, standard deviation, square of the largest usual deviation from
         # the mean (in standard deviations), and the weight of what is beyond that.
         self.usual_sharpness = self._constant("usual_sharpness", (4,))
         self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
 
     @property
-    def own_weights(self):
-        own = (self.noise, self.feature_mean, self.latent_mean, self.offset)
-        return [*own, self.usual_sharpness, self.calibration_scores]
+    def own_weights(self) -> dict[str, keras.Variable]:
+        return {**super().own_weights, "usual_sharpness": self.usual_sharpness}
+
+    def learn_usual(self, measured: Sequence[tuple[list[Terms], Any]]) -> None:
+        (((columns, sharp),), _) = measured[0]
+        total = tf.reduce_sum(float64(columns), axis=1).numpy()
+        sharp = np.asarray(sharp, np.float64)
+        deviation = max(sharp.std(), _SMALLEST_DEVIATION)
+        squared = np.square((sharp - sharp.mean()) / deviation)
+        usual, weight = np.quantile(squared, 0.99), total.std() / 3
+        self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
+
+    def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
+        features, sharp = super().combined(terms)
+        mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
+        return features, -weight * tf.nn.relu(tf.square((sharp - mean) / deviation) - usual)
+
+
+SCORE_TYPES = {"composite": lambda _: ImageComposite(), **MODEL_SCORES}
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class ImageScorer(AnomalyScorer):
+    """Score raw images with a trained model, always with the same draws of z.
+
+    Score types are those of ``TableScorer``, with pixel values for columns, but the composite one
+    is ``ImageComposite``.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.images.preprocessing.ImagePreprocessor
+    model, score_type, n_draws, n_calibration, seed, **kwargs
+        As in ``AnomalyScorer``.
+    """
+
+    score_types = SCORE_TYPES
 
     @property
-    def chunk_rows(self):
-        """Images in a call of the graph."""
-        n_values = int(np.prod(self.preprocessor.image_shape))
-        return max(1, min(_MOST_CHUNK_IMAGES, _CHUNK_VALUES // n_values))
+    def chunk_rows(self) -> int:
+        return max(1, min(_MOST_CHUNK_IMAGES, _CHUNK_VALUES // self._n_columns))
 
-    def call(self, images):
+    @property
+    def _n_columns(self):
+        return int(np.prod(self.preprocessor.image_shape))
+
+    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Score raw images.
 
         Parameters
@@ -102,27 +150,19 @@ class ImageScorer(AnomalyScorer):
         Returns
         -------
         dict of tensors
-            As of ``AnomalyScorer.call``, but ``feature_log_prob`` is (n, height, width): what each
+            As of ``TableScorer.call``, but ``feature_log_prob`` is (n, height, width): what each
             pixel adds to the score relative to its mean over the training images.
         """
-        return self._scored(self.preprocessor(images))
+        return self._put_together(self._measure(self.preprocessor(images)))
 
-    def _scored(self, x):
-        features, latent = self._terms(x)
+    def _put_together(self, terms):
+        features, latent = self.score.combined(terms)
         outputs = self._outputs(features - self.feature_mean, latent - self.latent_mean)
         values = tf.reshape(outputs["feature_log_prob"], (-1, *self.preprocessor.image_shape))
         return {**outputs, "feature_log_prob": tf.reduce_sum(values, axis=-1)}
 
-    def _composite_terms(self, inputs, z, *_):
-        features = tf.cast(ops.mean(self.model.excess_log_prob(inputs, z), axis=1), tf.float64)
-        return features, self._sharpness_term(tf.cast(sharpness(inputs), tf.float64))
-
-    def _sharpness_term(self, sharp):
-        mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
-        return -weight * tf.nn.relu(tf.square((sharp - mean) / deviation) - usual)
-
-    def calibrate(self, images, is_calibration):
-        """Learn the usual sharpness, the pixels' means, and the calibration scores.
+    def calibrate(self, images: Any, is_calibration: np.ndarray) -> np.ndarray:
+        """Learn usual values, the pixels' means, and the calibration scores.
 
         Parameters
         ----------
@@ -136,77 +176,44 @@ class ImageScorer(AnomalyScorer):
         (n,) float64 array
             Scores of all images.
         """
-        self.feature_mean.assign(np.zeros(self.feature_mean.shape))
-        self.latent_mean.assign(0.0)
-        self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
-
-        def statistics(x):
-            features, latent = self._terms(x)
-            sharp = tf.cast(sharpness(x), tf.float64)
-            return [features, latent, tf.reduce_sum(features, axis=1), sharp]
-
-        n_values = int(np.prod(self.preprocessor.image_shape))
-        chosen = some_images(len(is_calibration), n_values, self.seed)
+        chosen = some_images(len(is_calibration), self._n_columns, self.seed)
         x = preprocessed(self.preprocessor, images, chosen)
-        features, latent, total, sharp = super()._chunked(
-            "statistics", statistics, (len(x), x.__getitem__), range(4)
-        )
-        self.feature_mean.assign(features.mean(axis=0))
-        if self.score_type == "composite":
-            deviation = max(sharp.std(), _SMALLEST_DEVIATION)
-            squared = np.square((sharp - sharp.mean()) / deviation)
-            usual, weight = np.quantile(squared, 0.99), total.std() / 3
-            self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
-            latent = self._sharpness_term(sharp).numpy()
-        self.latent_mean.assign(latent.mean())
+        for view in self.score.views:
+            view.learn(self.model, (x,), self.seed)
+        terms = self._measured(x)
+        self.score.learn_usual([(terms, None)])
+        features, latent = self.score.combined(terms)
+        self.feature_mean.assign(features.numpy().mean(axis=0))
+        self.latent_mean.assign(latent.numpy().mean())
         scores = self.run(images, ("score",))["score"]
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
         return scores
 
-    def bits_per_dimension(self, images):
+    def bits_per_dimension(self, images: Any) -> np.ndarray:
         """Return -log2 p(x) per value of x, from the importance-weighted estimate, float64 (n,)."""
+        return self._chunked(self._traced(self._bits, *self._specs), *self._chunks(images))[0]
+
+    def _bits(self, x):
         likelihood = self.model.likelihood
         n_values = likelihood.n_features
         # A density becomes a probability by the width of a step.
         is_mass = isinstance(likelihood, (Bernoulli, DiscretizedLogistic))
         width = 0.0 if is_mass else n_values * np.log(_N_STEPS)
+        features, rest = ImportanceWeighted().terms(EncodedRows(self.model, x, self.noise))
+        log_p = tf.reduce_sum(features, axis=1) + rest
+        return [(width - log_p) / (n_values * np.log(2))]
 
-        def function(x):
-            z, *posterior = self._draws(x)
-            log_prob = self.model.feature_log_prob(x, z)
-            features, rest = self._importance_weighted_terms(log_prob, z, *posterior)
-            log_p = tf.reduce_sum(features, axis=1) + rest
-            return [(width - log_p) / (n_values * np.log(2))]
-
-        return self._chunked("bits", function, images, (0,))[0]
-
-    def preprocess(self, images):
+    def preprocess(self, images: Any) -> np.ndarray:
         """Return x of images, float32 (n, *image_shape), with values from 0 to 1."""
         return preprocessed(self.preprocessor, images, np.arange(len(images)))
 
-    def run(self, images, names=OUTPUTS):
-        """Compute the named outputs of ``call`` for raw images, a chunk of them at a time."""
-        return dict(zip(names, self._chunked("outputs", self._scored, images, names), strict=True))
+    @property
+    def _specs(self):
+        return [tf.TensorSpec([None, *self.preprocessor.image_shape])]
 
-    def _apply(self, key, method, images):
-        return self._chunked(key, lambda x: [method(x)], images, (0,))[0]
+    def _chunks(self, images):
+        def chunk(rows):
+            x = preprocessed(self.preprocessor, images, np.arange(rows.start, rows.stop))
+            return [self._filled(x)]
 
-    def _chunked(self, key, function, images, names):
-        def x_of(rows):
-            return preprocessed(self.preprocessor, images, np.arange(rows.start, rows.stop))
-
-        return super()._chunked(key, function, (len(images), x_of), names)
-
-    def _n_rows(self, data):
-        return data[0]
-
-    def _block(self, data, rows):
-        x = data[1](rows)
-        padding = self.chunk_rows - len(x)
-        return (tf.constant(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)])),)
-
-    def _compiled(self, function, _):
-        spec = tf.TensorSpec([None, *self.preprocessor.image_shape], tf.float32)
-        return tf.function(
-            function, input_signature=[spec], autograph=False
-        ).get_concrete_function()
+        return chunk, len(images)

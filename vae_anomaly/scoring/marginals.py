@@ -1,11 +1,16 @@
-"""What each column's values are worth by themselves, without the rest of the row."""
+"""The view of columns by themselves: how common each value is, without the rest of the row."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
+from vae_anomaly.scoring.views import EncodedRows, Terms, View, noise_bank
 from vae_anomaly.vae.layers import sum_of_columns
-from vae_anomaly.vae.likelihoods import Mixed
+from vae_anomaly.vae.likelihoods import Likelihood, Mixed
 
 # Densities of numbers are tabulated at these standardised values: denser near the centre, and out
 # to the farthest that ``TablePreprocessor`` makes of an infinity.
@@ -13,13 +18,15 @@ _FARTHEST = 710.0
 _DENSE = 3.0
 _N_KNOTS = 4001
 _KNOTS = _DENSE * np.sinh(np.linspace(-1, 1, _N_KNOTS) * np.arcsinh(_FARTHEST / _DENSE))
+# Training rows whose reconstructions make up the marginals.
+_N_ROWS = 512
 # Log-probabilities held at once while tabulating, so that wide tables need no more memory.
 _BLOCK = 2**20
 _SMALLEST_SHARE = 1e-7
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
-class Marginals(keras.layers.Layer):
+class Marginals(View):
     r"""Marginal log-probability of each column of x under a trained model.
 
     .. math:: \log p(x_d) = \log \frac1M \sum_m p(x_d|z_m), \quad z_m \sim q(z|x_m)
@@ -27,13 +34,13 @@ class Marginals(keras.layers.Layer):
     over M training rows: the marginal of the aggregated posterior (Hoffman & Johnson 2016,
     "ELBO surgery"), for numbers a kernel density whose kernels the model has learned. It is
     tabulated, 0.01 standard deviations apart near 0 and 0.03 apart at 10: narrower kernels than
-    that are not seen whole.
+    that are not seen whole. No part of this view belongs to the row as a whole.
 
     Parameters
     ----------
     column_widths : sequence of int
-        Features of x that each column takes: numeric columns, then boolean, then categorical. Those
-        of a numeric column are numbers each, whose log-probabilities are added.
+        Features of x that each column takes: numeric columns, then boolean, then categorical. The
+        log-probabilities of a numeric column's features are added.
     n_numeric, n_boolean : int
         How many columns are numeric, and boolean.
     **kwargs
@@ -44,13 +51,14 @@ class Marginals(keras.layers.Layer):
     >>> import numpy as np
     >>> from vae_anomaly.vae.likelihoods import Gaussian
     >>> marginals = Marginals([1], n_numeric=1, n_boolean=0)
-    >>> marginals.adapt(Gaussian(1, variance=1.0), np.array([[0.0]], dtype="float32"))
+    >>> marginals.tabulate(Gaussian(1, variance=1.0), np.array([[0.0]], dtype="float32"))
     >>> marginals(np.array([[0.0]], dtype="float32")).numpy().round(4)
     array([[-0.9189]], dtype=float32)
     """
 
-    def __init__(self, column_widths, n_numeric, n_boolean, **kwargs):
-        kwargs.setdefault("dtype", "float32")
+    def __init__(
+        self, column_widths: Sequence[int], n_numeric: int, n_boolean: int, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.column_widths = [int(width) for width in column_widths]
         self.n_numeric = int(n_numeric)
@@ -61,19 +69,30 @@ class Marginals(keras.layers.Layer):
         self.table = self._weight("table", (_N_KNOTS, self._n_numbers))
         self.intercept = self._weight("intercept", (sum(rest),))
         self.slope = self._weight("slope", (sum(rest),))
-        self.built = True
 
     def _weight(self, name, shape):
         return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
 
-    def adapt(self, likelihood, outputs):
-        """Tabulate the marginals.
+    @property
+    def own_weights(self) -> dict[str, keras.Variable]:
+        weights = {"table": self.table, "intercept": self.intercept, "slope": self.slope}
+        return {f"marginals_{name}": weight for name, weight in weights.items()}
+
+    def learn(self, model: keras.Model, inputs: Any, seed: int | None) -> None:
+        x, observed = inputs
+        rows = np.random.default_rng(seed).permutation(len(x))[:_N_ROWS]
+        z_mean, z_log_var = model.encode((x[rows], observed[rows]))
+        z = z_mean + ops.exp(z_log_var / 2) * noise_bank(len(rows), model.latent_dim, seed)
+        self.tabulate(model.likelihood, model.decoder(z))
+
+    def tabulate(self, likelihood: Likelihood, outputs: tf.Tensor) -> None:
+        """Tabulate the marginals of a mixture of distributions.
 
         Parameters
         ----------
         likelihood : vae_anomaly.vae.likelihoods.Likelihood
         outputs : tensor, (M, likelihood.n_outputs)
-            Decoder outputs for draws of z.
+            The decoder's outputs for M draws of z.
         """
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
@@ -93,7 +112,11 @@ class Marginals(keras.layers.Layer):
         log_prob = numbers.log_prob_by_feature(x, outputs)
         return ops.logsumexp(log_prob, axis=1) - np.log(outputs.shape[0])
 
-    def call(self, x):
+    def terms(self, rows: EncodedRows) -> Terms:
+        columns = self(rows.inputs[0])
+        return columns, tf.zeros_like(columns[:, 0])
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Return log p(x_d) in nats, (n, columns), for x of shape (n, features)."""
         numeric, rest = x[:, : self._n_numbers], x[:, self._n_numbers :]
         spread = ops.arcsinh(numeric / _DENSE) / np.arcsinh(_FARTHEST / _DENSE)

@@ -1,0 +1,207 @@
+"""The scorer of tables: score types of tables, missing cells, and columns in blocks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vae_anomaly.scoring.marginals import Marginals
+from vae_anomaly.scoring.missing import KNOTS, at_share, with_hidden_cells
+from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo
+
+# Rows in each call of the graph, always the same number: a matrix product takes another way, with
+# other last bits, for another number of rows, and for the rows that do not fill its blocks. A
+# block is 24 rows with AVX2 and 48 with AVX-512, so a multiple of both leaves no such rows. Large
+# enough to keep the processor busy, small enough for its caches, and for one row to be quick.
+CHUNK_ROWS = 480
+# The fewest rows on which the cost of missing cells is measured, at each share of them.
+_SHORTFALL_ROWS = 512
+
+
+def _composite(preprocessor):
+    """How well a row goes together, and how common its values are by themselves."""
+    views = [
+        Elbo(),
+        Marginals(preprocessor.column_widths, preprocessor.n_numeric, preprocessor.n_boolean),
+    ]
+    return Composite(views, (0.75, 0.25), len(preprocessor.column_names))
+
+
+SCORE_TYPES = {"composite": _composite, **MODEL_SCORES}
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class TableScorer(AnomalyScorer):
+    """Score raw rows of a table with a trained model, always with the same draws of z.
+
+    Score types, in nats ("reconstruction_error": squared standard deviations), measured in the
+    preprocessed space:
+
+    ============================== ==========================================================
+    ``composite``                  ``views.Composite`` of the two views ``views.Elbo`` (how
+                                   well the row goes together) and ``marginals.Marginals`` (how
+                                   common its values are by themselves): 3/4 of the one that is
+                                   further below its median, 1/4 of the other
+    ``reconstruction_probability`` ``views.ReconstructionProbability``
+    ``importance_weighted``        ``views.ImportanceWeighted``, an estimate of log p(x) where
+                                   each column takes part once
+    ``elbo``                       ``views.Elbo``
+    ``reconstruction_error``       ``views.ReconstructionError``
+    ============================== ==========================================================
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.tables.preprocessing.TablePreprocessor
+    model, score_type, n_draws, n_calibration, seed, **kwargs
+        As in ``AnomalyScorer``.
+
+    Attributes
+    ----------
+    missing_shortfall : keras.Variable, (knots,)
+        Mean score of calibration rows with a share of cells hidden, less that of whole ones, at
+        the shares in ``missing.KNOTS``.
+    """
+
+    score_types = SCORE_TYPES
+
+    def __init__(self, preprocessor: keras.layers.Layer, model: keras.Model, **kwargs: Any) -> None:
+        super().__init__(preprocessor, model, **kwargs)
+        self.missing_shortfall = self._constant("missing_shortfall", (len(KNOTS),))
+        # Outputs are in the order of the columns of the input.
+        columns = preprocessor.column_names
+        self._output_order = [columns.index(name) for name in preprocessor.kinds]
+        self._texts = [n for n, kind in preprocessor.kinds.items() if kind == "categorical"]
+        self._numbers = [name for name in preprocessor.kinds if name not in self._texts]
+
+    @property
+    def own_weights(self) -> dict[str, keras.Variable]:
+        return {**super().own_weights, "missing_shortfall": self.missing_shortfall}
+
+    @property
+    def chunk_rows(self) -> int:
+        return CHUNK_ROWS
+
+    @property
+    def _n_columns(self):
+        return len(self.preprocessor.column_names)
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Score raw columns.
+
+        Parameters
+        ----------
+        inputs : dict of column name to tensor (n,)
+            As ``TablePreprocessor.call`` takes them.
+
+        Returns
+        -------
+        dict of tensors
+            ``score``, ``decision`` (score - offset) and ``p_value``, float64 (n,);
+            ``is_anomaly``, bool (n,); ``feature_log_prob``, float64 (n, columns): what each
+            column adds to the score relative to its mean over the training rows, 0 where
+            missing; ``latent``, float64 (n,): what no column owns, relative to its mean, and
+            for rows with missing cells the mean shortfall of rows that lack as many.
+            score = sum of feature_log_prob + latent + baseline.
+        """
+        x, observed = self.preprocessor(inputs)
+        return self._put_together(self._measure(x, observed), observed)
+
+    def _put_together(self, terms, observed):
+        features, latent = self.score.combined(terms, observed)
+        features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
+        latent = latent - at_share(self.missing_shortfall, observed) - self.latent_mean
+        outputs = self._outputs(features, latent)
+        ordered = tf.gather(outputs["feature_log_prob"], self._output_order, axis=1)
+        return {**outputs, "feature_log_prob": ordered}
+
+    def calibrate(self, arrays: Mapping[str, np.ndarray], is_calibration: np.ndarray) -> np.ndarray:
+        """Learn the views, usual values, the cost of missing cells and the calibration scores.
+
+        A row that lacks cells is reconstructed worse, or has less of a prior term, for that
+        alone. What this costs is measured by hiding cells of the calibration rows, and made up
+        for: such rows are then neither flagged nor excused for it.
+
+        Parameters
+        ----------
+        arrays : dict of column name to array (n,)
+            All training rows.
+        is_calibration : bool array, (n,)
+            The ``n_calibration`` rows that the model was not trained on.
+
+        Returns
+        -------
+        (n,) float64 array
+            Scores of all rows.
+        """
+        x, observed = self.preprocess(arrays)
+        for weight in (self.feature_mean, self.latent_mean, self.missing_shortfall):
+            weight.assign(np.zeros(weight.shape))
+        for view in self.score.views:
+            view.learn(self.model, (x, observed), self.seed)
+        hidden = self._with_hidden_cells(x, observed, is_calibration)
+        self.score.learn_usual(hidden)
+
+        terms = self._measured(x, observed)
+        features, latent = self._scored(terms, observed, names=("feature_log_prob", "latent"))
+        features = features[:, np.argsort(self._output_order)]
+        self.feature_mean.assign(features.sum(axis=0) / np.maximum(observed.sum(axis=0), 1))
+        self.latent_mean.assign(latent.mean())
+        self.missing_shortfall.assign(self._measured_shortfall(hidden))
+        if not observed.all():
+            (latent,) = self._scored(terms, observed, names=("latent",))
+            self.latent_mean.assign_add(latent.mean())
+        (scores,) = self._scored(terms, observed)
+        self.calibration_scores.assign(np.sort(scores[is_calibration]))
+        return scores
+
+    def _with_hidden_cells(self, x, observed, is_calibration):
+        """What the views say of calibration rows with a share of cells hidden, for each knot."""
+        rng = np.random.default_rng(self.seed)
+        rows = rng.permutation(np.flatnonzero(is_calibration))[:_SHORTFALL_ROWS]
+        # Few rows are hidden in many ways, many rows in one.
+        rows = np.tile(rows, -(-_SHORTFALL_ROWS // len(rows)))
+        widths = self.preprocessor.column_widths
+        x, observed = with_hidden_cells(x[rows], observed[rows], widths, self._output_order, rng)
+        terms = self._measured(x, observed)
+        parts = [slice(start, start + len(rows)) for start in range(0, len(x), len(rows))]
+        return [([(c[part], r[part]) for c, r in terms], observed[part]) for part in parts]
+
+    def _measured_shortfall(self, hidden):
+        """Mean score of calibration rows, less the mean with a share of cells hidden, per knot."""
+        shares = [1 - observed.mean() for _, observed in hidden]
+        means = [self._scored(terms, observed)[0].mean() for terms, observed in hidden]
+        return np.interp(KNOTS, shares, np.subtract(means, means[0]))
+
+    def preprocess(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``(x, observed)`` of NumPy columns, float32 (n, features) and (n, columns)."""
+        x, observed = self._chunked(lambda *inputs: inputs, *self._chunks(arrays))
+        return x, observed
+
+    @property
+    def _specs(self):
+        n_features = sum(self.preprocessor.column_widths)
+        return [tf.TensorSpec([None, size]) for size in (n_features, self._n_columns)]
+
+    def _chunks(self, arrays):
+        specs = (
+            tf.TensorSpec([None, len(self._numbers)], tf.float64),
+            [tf.TensorSpec([None], tf.string)] * len(self._texts),
+        )
+        prepare = self._traced(self._prepare, *specs)
+
+        def chunk(rows):
+            block = np.zeros((rows.stop - rows.start, len(self._numbers)))
+            for index, name in enumerate(self._numbers):
+                block[:, index] = arrays[name][rows]
+            texts = [self._filled(arrays[name][rows], value="") for name in self._texts]
+            return prepare(self._filled(block), texts)
+
+        return chunk, len(next(iter(arrays.values())))
+
+    def _prepare(self, numbers, texts):
+        """Preprocess columns; the numbers come as one block, to save calls."""
+        columns = dict(zip(self._numbers, tf.unstack(numbers, axis=1), strict=True))
+        return self.preprocessor({**columns, **dict(zip(self._texts, texts, strict=True))})
