@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
 from vae_anomaly.tables.pieces import BadRow, Piece
 
@@ -27,6 +29,7 @@ _LONGEST_ROW = 2**26
 # Arrow reads text of this size at a time, which fits into the processor's cache.
 _ARROW_BYTES = 2**20
 _BOM = codecs.BOM_UTF8
+_BLANK = ("\n", "\r\n", "\r")
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
 _ENCODING_FIX = "save it as that, or name its encoding"
@@ -211,53 +214,23 @@ class CsvRows:
 
     def _block(self, text: bytes) -> tuple[Block, int]:
         """Return the rows of whole lines, but for one that goes on after them; how many lines."""
-        import pyarrow as pa
-
         start = (self._bytes, self._line, self._n_read)
         table = self._plain_table(text)
-        if table is not None:
-            numbers = range(self._line + 1, self._line + table.num_rows + 2)
-            block = Block(table, numbers[:-1], numbers[1:], [], start, text, self._errors)
-            return block, table.num_rows
-        lines = _lines(text, self._errors)
-        feed = _Feed(lines)
-        reader = csv.reader(feed, **self._dialect)
-        rows, starts, ends, bad = [], [], [], []
-        while feed.position < len(lines):
-            first = feed.position
-            try:
-                row = next(reader)
-            except csv.Error as error:
-                if feed.position == len(lines) and "end of data" in str(error) and not self._final:
-                    feed.position = first  # the row goes on in the next block
-                    break
-                # A quote that never closes must not take the rows after it along.
-                feed.position = first + 1
-                reason = f"expected CSV, received '{error}'; check its quotes"
-                bad.append(BadRow(start[1] + first + 1, None, reason, lines[first].rstrip("\r\n")))
-                continue
-            raw = lines[first : feed.position]
-            reason, broken = "", first
-            if any(map(UNDECODED.search, raw)):
-                broken = next(n for n, line in enumerate(raw, first) if UNDECODED.search(line))
-                reason = f"expected {self._encoding}, received other bytes; {_ENCODING_FIX}"
-            elif row and len(row) != len(self.header):
-                fix = "correct the row (a field with a delimiter needs quotes)"
-                reason = f"expected {len(self.header)} fields, received {len(row)}; {fix}"
-            if reason:
-                text_of_row = "".join(raw).rstrip("\r\n")
-                bad.append(BadRow(start[1] + broken + 1, None, reason, text_of_row))
-            elif row:
-                rows.append(row)
-                starts.append(start[1] + first + 1)
-                ends.append(start[1] + feed.position + 1)
-        columns = zip(*rows, strict=True) if rows else [()] * len(self._names)
-        table = pa.table([pa.array(column, "string") for column in columns], names=self._names)
-        text = self._encoded(lines[: feed.position])
-        return Block(table, starts, ends, bad, start, text, self._errors), feed.position
+        if table is None:
+            return self._careful_block(text, start)
+        n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+        first = self._line + 1
+        lines: Sequence[int] = range(first, first + n_lines)
+        ends: Sequence[int] = range(first + 1, first + n_lines + 1)
+        if table.num_rows != n_lines:
+            filled = _filled_lines(text)
+            if len(filled) != table.num_rows:
+                return self._careful_block(text, start)
+            lines, ends = (filled + first).tolist(), (filled + first + 1).tolist()
+        return Block(table, lines, ends, [], start, text, self._errors), n_lines
 
     def _plain_table(self, text: bytes) -> pa.Table | None:
-        """Read lines that are a good row each, many times faster; None for others."""
+        """Read lines that are blank or a good row each, many times faster; None for others."""
         import pyarrow as pa
         import pyarrow.compute as pc
         from pyarrow import csv as arrow_csv
@@ -267,6 +240,8 @@ class CsvRows:
             return None
         if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
             return None
+        if not text.strip(b"\r\n"):
+            return text_schema(self._names).empty_table()
         try:
             table = arrow_csv.read_csv(
                 pa.BufferReader(text),
@@ -280,11 +255,59 @@ class CsvRows:
             )
         except pa.ArrowInvalid:
             return None
-        # Blank lines are no rows.
-        n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
         longest = max((pc.max(pc.binary_length(column)).as_py() or 0) for column in table.columns)
-        is_plain = table.num_rows == n_lines and longest <= csv.field_size_limit()
-        return table if is_plain else None
+        return table if longest <= csv.field_size_limit() else None
+
+    def _careful_block(self, text: bytes, start: tuple[int, int, int]) -> tuple[Block, int]:
+        """Do what ``_block`` does, row by row, for lines that are not all good rows."""
+        import pyarrow as pa
+
+        lines = _lines(text, self._errors)
+        feed = _Feed(lines)
+        first_line = start[1] + 1
+        rows, starts, ends, bad = [], [], [], []
+        for row, first, broken, reason in self._rows(feed):
+            if reason:
+                raw = "".join(lines[first : feed.position]).rstrip("\r\n")
+                bad.append(BadRow(first_line + broken, None, reason, raw))
+            else:
+                rows.append(row)
+                starts.append(first_line + first)
+                ends.append(first_line + feed.position)
+        columns = zip(*rows, strict=True) if rows else [()] * len(self._names)
+        table = pa.table([pa.array(column, "string") for column in columns], names=self._names)
+        text = self._encoded(lines[: feed.position])
+        return Block(table, starts, ends, bad, start, text, self._errors), feed.position
+
+    def _rows(self, feed: _Feed) -> Iterator[tuple[list[str], int, int, str]]:
+        """Yield fields, first line, the line that is wrong, and what is wrong there, of each row.
+
+        The feed is after the row then; in the end before a row that goes on in the next block.
+        """
+        reader = csv.reader(feed, **self._dialect)
+        while not feed.is_at_end():
+            first = feed.position
+            try:
+                row = next(reader)
+            except csv.Error as error:
+                if feed.is_at_end() and "end of data" in str(error) and not self._final:
+                    feed.position = first
+                    return
+                # A quote that never closes must not take the rows after it along.
+                feed.position = first + 1
+                yield [], first, first, f"expected CSV, received '{error}'; check its quotes"
+                continue
+            raw = feed.lines[first : feed.position]
+            undecoded = [n for n, line in enumerate(raw, first) if UNDECODED.search(line)]
+            if undecoded:
+                reason = f"expected {self._encoding}, received other bytes; {_ENCODING_FIX}"
+                yield row, first, undecoded[0], reason
+            elif row and len(row) != len(self.header):
+                fix = "correct the row (a field with a delimiter needs quotes)"
+                reason = f"expected {len(self.header)} fields, received {len(row)}; {fix}"
+                yield row, first, first, reason
+            elif row:
+                yield row, first, first, ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,20 +328,38 @@ class CsvPiece(Piece):
 
 
 class _Feed:
-    """Lines for ``csv.reader``, with a position that can be set back."""
+    """Lines for ``csv.reader``, with a position that can be set back; blank rows are left out."""
 
     def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
+        self.lines = lines
         self.position = 0
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> str:
-        if self.position == len(self._lines):
+        if self.position == len(self.lines):
             raise StopIteration
         self.position += 1
-        return self._lines[self.position - 1]
+        return self.lines[self.position - 1]
+
+    def is_at_end(self) -> bool:
+        """Whether no row is left; skips blank lines, so ask between rows."""
+        while self.position < len(self.lines) and self.lines[self.position] in _BLANK:
+            self.position += 1
+        return self.position == len(self.lines)
+
+
+def _filled_lines(text: bytes) -> np.ndarray:
+    """Return the numbers, from 0, of the lines that are not blank."""
+    data = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    if not text.endswith(b"\n"):
+        ends = np.append(ends, len(data))
+    starts = np.append(0, ends[:-1] + 1)
+    lengths = ends - starts
+    is_blank = (lengths == 0) | ((lengths == 1) & (data[starts] == ord("\r")))
+    return np.flatnonzero(~is_blank)
 
 
 def _lines(text: bytes, errors: str) -> list[str]:

@@ -7,25 +7,16 @@ server preprocess alike.
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.stats import norm, skew
 
 from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.scales import N_KNOTS, SMALLEST_SCALE, learn_scale
 
 # Beyond this many standard deviations a value is squeezed logarithmically.
 SOFT_CLIP = 15.0
 # An infinity counts as this many standard deviations before it is squeezed (to about 700).
 _LARGEST = 1e300
-# A spread below this counts as none: TensorFlow takes numbers not far from it for zeros.
-_SMALLEST_SCALE = 1e-300
 # Larger steps (in scales) count as this.
 _LARGEST_STEP = 1e6
-# Columns of a larger skewness, and of more values, take a second feature: their normal scores.
-_LARGEST_SKEWNESS = 2.0
-_FEW_VALUES = 20
-# Knots of the function from values to normal scores, equally far apart in scores.
-_N_KNOTS = 257
-# Training values farther out (in scales) count as this, so that no cube of them overflows.
-_FARTHEST = 1e90
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -111,7 +102,7 @@ class TablePreprocessor(keras.layers.Layer):
         self.step = self._weight("step", (len(self._number_names),), "zeros")
         # Normal scores per numeric column, where it is skewed: the values (in scales from the
         # center) at the knots; the lowest and the highest score; the step of the scores.
-        self.knots = self._weight("knots", (len(numeric), _N_KNOTS), "zeros")
+        self.knots = self._weight("knots", (len(numeric), N_KNOTS), "zeros")
         self.score_range = self._weight("score_range", (len(numeric), 2), "zeros")
         self.score_step = self._weight("score_step", (len(numeric),), "zeros")
         self.skewed = list(skewed)
@@ -166,48 +157,50 @@ class TablePreprocessor(keras.layers.Layer):
         ValueError
             A column contains an infinity.
         """
+        numbers = {name: self._finite(name, arrays[name]) for name in self._number_names}
+        texts = {name: np.asarray(arrays[name], dtype=object) for name in self._category_names}
+        self._adapt_numbers({name: values[~np.isnan(values)] for name, values in numbers.items()})
+        missing = [np.isnan(values).mean() for values in numbers.values()]
+        missing += [np.mean(text == "") for text in texts.values()]
+        self.missing_share.assign(missing)
+        self._set_levels({name: self._most_frequent(text) for name, text in texts.items()})
+
+    def _finite(self, name, values):
+        values = np.asarray(values, dtype=np.float64)
+        if np.isinf(values).any():
+            raise ValueError(
+                f"Column {name!r}: expected finite numbers. Received: infinity in row "
+                f"{np.flatnonzero(np.isinf(values))[0]}. Replace it or mark it as missing."
+            )
+        return values
+
+    def _adapt_numbers(self, present):
+        """Learn from the cells of each column that are not missing."""
         center, scale, step = np.zeros((3, len(self._number_names)))
         scale += 1.0
         knots, score_range = np.zeros(self.knots.shape), np.zeros(self.score_range.shape)
         score_step = np.zeros(self.score_step.shape)
-        missing, skewed = [], []
-        for index, name in enumerate(self._number_names):
-            values = np.asarray(arrays[name], dtype=np.float64)
-            if np.isinf(values).any():
-                raise ValueError(
-                    f"Column {name!r}: expected finite numbers. Received: infinity in row "
-                    f"{np.flatnonzero(np.isinf(values))[0]}. Replace it or mark it as missing."
-                )
-            missing.append(np.isnan(values).mean())
-            values = values[~np.isnan(values)]
-            if self.kinds[name] != "boolean" and values.size:
-                distinct = np.unique(values)
-                center[index], scale[index] = _center_and_scale(values)
-                step[index] = _step(distinct)
-                if not self.normal_scores or self.kinds[name] != "numeric":
-                    continue
-                with np.errstate(over="ignore"):
-                    values = (values - center[index]) / scale[index]
-                values = np.clip(values, -_FARTHEST, _FARTHEST)
-                if len(distinct) > _FEW_VALUES and _is_very_skewed(values):
-                    skewed.append(name)
-                    knots[index], score_range[index], score_step[index] = _normal_scores(values)
-        levels = {}
-        for name in self._category_names:
-            texts = np.asarray(arrays[name], dtype=object)
-            missing.append(np.mean(texts == ""))
-            found, counts = np.unique(texts[texts != ""], return_counts=True)
-            kept = np.argsort(-counts, kind="stable")[: self.max_levels]
-            levels[name] = sorted(str(level) for level in found[kept])
+        self.skewed = []
+        for index, (name, values) in enumerate(present.items()):
+            kind = self.kinds[name]
+            if kind == "boolean" or not values.size:
+                continue
+            learned = learn_scale(values, normal_scores=self.normal_scores and kind == "numeric")
+            center[index], scale[index], step[index], scores = learned
+            if scores is not None:
+                self.skewed.append(name)
+                knots[index], score_range[index], score_step[index] = scores
         self.center.assign(center)
         self.scale.assign(scale)
         self.step.assign(step)
         self.knots.assign(knots)
         self.score_range.assign(score_range)
         self.score_step.assign(score_step)
-        self.skewed = skewed
-        self.missing_share.assign(missing)
-        self._set_levels(levels)
+
+    def _most_frequent(self, texts):
+        found, counts = np.unique(texts[texts != ""], return_counts=True)
+        kept = np.argsort(-counts, kind="stable")[: self.max_levels]
+        return sorted(str(level) for level in found[kept])
 
     def call(self, inputs):
         """Preprocess raw columns.
@@ -269,12 +262,12 @@ class TablePreprocessor(keras.layers.Layer):
         values = tf.transpose(tf.gather(values, columns, axis=1))
         knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
         below = tf.searchsorted(knots, values, side="right") - 1
-        below = tf.clip_by_value(below, 0, _N_KNOTS - 2)
+        below = tf.clip_by_value(below, 0, N_KNOTS - 2)
         start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
-        width = tf.maximum(end - start, _SMALLEST_SCALE)
+        width = tf.maximum(end - start, SMALLEST_SCALE)
         share = tf.clip_by_value((values - start) / width, 0.0, 1.0)
         low, high = score_range[:, :1], score_range[:, 1:]
-        scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (_N_KNOTS - 1))
+        scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (N_KNOTS - 1))
         scores -= tf.clip_by_value(knots[:, :1] - values, 0.0, 1.0)
         scores += tf.clip_by_value(values - knots[:, -1:], 0.0, 1.0)
         return tf.transpose(scores)
@@ -284,8 +277,8 @@ class TablePreprocessor(keras.layers.Layer):
         knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
         low, high = score_range[:, :1], score_range[:, 1:]
         place = tf.clip_by_value((tf.transpose(scores) - low) / (high - low), 0.0, 1.0)
-        place *= _N_KNOTS - 1
-        below = tf.clip_by_value(tf.cast(place, tf.int32), 0, _N_KNOTS - 2)
+        place *= N_KNOTS - 1
+        below = tf.clip_by_value(tf.cast(place, tf.int32), 0, N_KNOTS - 2)
         start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
         return tf.transpose(start + (place - tf.cast(below, tf.float64)) * (end - start))
 
@@ -397,43 +390,3 @@ class TablePreprocessor(keras.layers.Layer):
             "max_levels": self.max_levels,
             "normal_scores": self.normal_scores,
         }
-
-
-def _center_and_scale(values):
-    # Within [-1, 1], by a power of 2 so that nothing is rounded: no square overflows there.
-    exponent = np.frexp(np.abs(values).max())[1]
-    values = np.ldexp(values, -exponent)
-    near = values
-    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
-    if (spread := quartiles[2] - quartiles[0]) > 0:
-        near = np.clip(values, quartiles[1] - 10 * spread, quartiles[1] + 10 * spread)
-    for candidate in (np.clip(near, *np.quantile(near, [0.005, 0.995])), values):
-        center, scale = candidate.mean(), candidate.std()
-        # Rounding alone gives a constant column of large numbers a tiny spread.
-        if scale > 1e-14 * abs(center) and np.ldexp(scale, exponent) > _SMALLEST_SCALE:
-            return np.ldexp(center, exponent), np.ldexp(scale, exponent)
-    return np.ldexp(values.mean(), exponent), 1.0
-
-
-def _is_very_skewed(values):
-    # SciPy divides by the mean, which may be next to nothing.
-    with np.errstate(over="ignore"):
-        return abs(skew(values)) > _LARGEST_SKEWNESS
-
-
-def _normal_scores(values):
-    """Values at the knots, range and step of the normal scores of a column."""
-    distinct, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
-    scores = norm.ppf((np.cumsum(counts) - counts / 2) / len(values))
-    center, scale = _center_and_scale(scores[rank])
-    scores = (scores - center) / scale
-    knots = np.interp(np.linspace(scores[0], scores[-1], _N_KNOTS), scores, distinct)
-    return knots, scores[[0, -1]], _step(scores)
-
-
-def _step(distinct):
-    """Median step between neighbouring values, for sorted ones that differ."""
-    if distinct.size < 2:
-        return 0.0
-    with np.errstate(over="ignore"):
-        return min(np.median(np.diff(distinct)), np.finfo(np.float64).max)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_anomaly.atomic import move
 from vae_anomaly.tables.arrow_cells import text_of
-from vae_anomaly.tables.files import STANDARD, compressed, move, open_at, open_raw, reported
+from vae_anomaly.tables.files import STANDARD, compressed, open_at, open_raw, reported
 
 if TYPE_CHECKING:
     import pyarrow as pa
