@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,27 +73,6 @@ def open_at(path: str | Path, length: int) -> Any:
         file.truncate(length)
         file.seek(length)
     return file
-
-
-def write_whole(path: str | Path, content: Iterable[bytes]) -> None:
-    """Write a file, which appears when complete."""
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    with reported(path, "write"):
-        with temporary.open("wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        move(temporary, path)
-
-
-def move(path: str | Path, target: str | Path) -> None:
-    """Give a file, which is on the disk, another name on it."""
-    os.replace(path, target)
-    folder = os.open(Path(target).parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def decompressed(raw: Any, name: str | Path) -> Any:
