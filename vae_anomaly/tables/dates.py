@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TIME_ONLY = "%H:%M"
+_ISO_SHAPE = "Y-m-m"
 EPOCHS = {"epoch_s": 1.0, "epoch_ms": 1e-3}  #: counts since 1970 in UTC, and their seconds
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FULL_MONTHS = (
@@ -39,10 +40,15 @@ _TIME_PARTS = re.compile(
     r" ?(?P<half>[AaPp])?[.Mm]*(?: ?(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?.*"
 )
 _WITH_TIME = rf"^(?P<before>|.*?[T :]) *(?P<time>{_TIME})(?: (?P<after>.*))?$"
-# Cells that may be a date: few letters, and digits or a name of a month.
+# Cells that may be a date or a time, apart from the time of day that may be around a date.
+_MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*"
 _DATE_LIKE = (
-    rf"(?i)^(?:{_DAYS},? )?(?:\d{{1,4}}[-/. ]?(?:\d|(?:{'|'.join(_MONTHS)})[a-z]*\b|[a-z]{{3}}\d)"
-    rf"|(?:{'|'.join(_MONTHS)})[a-z]*[-/. ]+\d|\d{{1,2}}:\d\d)[-\d\w/.:, +]{{0,40}}$"
+    rf"(?i)^(?:{_DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?|\d{{8}}[T ]\d\d"
+    rf"|\d{{1,4}}[-/. ]{{0,2}}{_MONTH}(?:[-/., ]{{0,2}}\d{{1,4}})?"
+    rf"|{_MONTH}[-/., ]{{1,2}}\d{{1,4}}(?:,? \d{{4}})?|\d{{1,2}}:\d\d)(?:[T :].{{1,40}}|:.*)?$"
+)
+_ISO = (
+    r"^[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?$"
 )
 _TOKEN = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
 _DIRECTIVES = {
@@ -164,7 +170,10 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
     import pyarrow.compute as pc
 
     text = text.filter(may_be_dates(text))
-    counts: Counter[str] = Counter()
+    iso = pc.match_substring_regex(text, _ISO)  # counted at once, for they are the most frequent
+    n_iso = pc.sum(iso).as_py() or 0
+    counts: Counter[str] = Counter({_ISO_SHAPE: n_iso} if n_iso else {})
+    text = text.filter(pc.invert(iso))
     for pair in pc.value_counts(_split(text)[0]).to_pylist():
         shape = _shape(pair["values"])
         counts[shape] += pair["counts"]

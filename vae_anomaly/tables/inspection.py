@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from vae_anomaly.tables.dates import DateFormat, DateGuess, find_date_format
 from vae_anomaly.tables.dialect import Dialect
@@ -75,57 +76,44 @@ def decide(
     ----------
     tallies : mapping of column name to ColumnTally
         What all cells show.
-    kinds : mapping of column name to kind, or None
-        Kinds that the caller knows.
-    date_formats : mapping of column name to DateFormat, or None
-        Formats of dates that the caller knows.
+    kinds, date_formats : mappings by column name, or None
+        Kinds and `DateFormat`s that the caller knows.
     decimal : {".", ","} or None
-        The decimal mark, for columns whose cells fit with either; None: as other columns show.
-    dialect : Dialect or None
-        That of the file.
-    units : sequence of str
-        Of the columns, if the file says them.
-    missing : sequence of str
-        Markers of missing cells besides the usual ones; the tallies know them already.
+        The decimal mark, for cells that fit with either; None: as other columns show.
+    dialect, units, missing
+        Of the file: its `Dialect`, the units of its columns, and markers of missing cells besides
+        the usual ones, which the tallies know already.
 
     Returns
     -------
     Schema
-        With the kinds and formats of all columns, and notes of what is odd.
 
     Raises
     ------
     ValueError
-        If no cell of a column that is said to be dates is one in a known format.
+        If a column is said to be dates, and no cell is one in a known format.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> tally = ColumnTally()
     >>> tally.add_text(pa.array(["1.250,50 €", "7,25 €", "-"]))
-    >>> schema = decide({"price": tally})
-    >>> schema.columns["price"].kind, schema.columns["price"].format_text
-    ('numeric', '1.234,5 €')
+    >>> decide({"price": tally}).columns["price"].format_text
+    '1.234,5 €'
     """
     kinds = {**(kinds or {}), **dict.fromkeys(date_formats or {}, "datetime")}
     numbers = {name: find_number_format(tally.shapes) for name, tally in tallies.items()}
     decimal = decimal or _decimal_mark(tallies, numbers)
     day_first = _day_first(tallies, decimal)
-    columns = {}
-    notes = list(_dialect_notes(dialect))
-    all_units = dict(zip(tallies, units, strict=False))
-    for name, tally in tallies.items():
-        column = _Column(
-            name,
-            tally,
-            find_number_format(tally.shapes, decimal),
-            find_date_format(tally.dates, day_first=day_first),
-        )
+    schemas, notes = {}, _dialect_notes(dialect)
+    for name, unit in zip_longest(tallies, units[: len(tallies)], fillvalue=""):
+        tally = tallies[name]
+        guess = find_number_format(tally.shapes, decimal)
+        column = _Column(name, tally, guess, find_date_format(tally.dates, day_first=day_first))
         kind = kinds.get(name) or _kind(column)
-        known = (date_formats or {}).get(name)
-        columns[name] = _column_schema(column, kind, known, all_units.get(name, "").strip())
+        schemas[name] = _column_schema(column, kind, (date_formats or {}).get(name), unit.strip())
         notes += column.notes
-    return Schema(columns, dialect, tuple(missing), tuple(notes))
+    return Schema(schemas, dialect, tuple(missing), tuple(notes))
 
 
 def _decimal_mark(
@@ -320,7 +308,7 @@ def _date_format(column: _Column) -> DateFormat | None:
         return column.dates.format
     if numbers.count and (found := _epoch(column)):
         return found
-    if column.tally.shapes["9"] or column.tally.first_of:
+    if column.n_values:
         raise ValueError(
             f"Column {column.name!r}: expected dates in a usual format. Received: "
             f"{column.example}. Say the format: --datetime {column.name}=%d.%m.%Y, or the like."
