@@ -195,6 +195,13 @@ def test_the_order_of_days_and_months_is_that_of_the_other_dates():
     assert schema.columns["a"].dates == DateFormat("%d/%m/%Y")
 
 
+def test_markers_of_missing_cells_are_no_values_where_they_are_missing():
+    column, _ = decided(["?", "5", "7", "-"])
+    assert (column.examples, column.n_distinct, column.missing_share) == (("5", "7"), 2, 0.5)
+    column, _ = decided(["?", "yes", "no", "-"])
+    assert (column.n_distinct, column.missing_share) == (4, 0)
+
+
 def test_epochs_are_read_as_seconds():
     seconds = ColumnSchema("datetime", dates=DateFormat("epoch_ms")).read(pa.array(["1500", "x"]))
     assert seconds[0][0] == 1.5

@@ -283,14 +283,15 @@ def _column_schema(
         unlike = column.numbers.unlike if kind == "numeric" else ()
         odd = _odd_cells(column, unlike)
         column.note("bad_cells", f"{n_bad} cells are not {kind}, such as {odd}; left out")
-    n_missing = tally.n_missing + (sum(tally.markers.values()) if is_value else 0)
+    markers = tally.markers if is_value else Counter()
+    n_missing = tally.n_missing + sum(markers.values())
     return ColumnSchema(
         kind,
         number_format if kind == "numeric" else PLAIN,
         date_format,
         unit if unit not in ("", "-") else "",
-        tuple(tally.examples),
-        tally.distinct.estimate(),
+        tuple(example for example in tally.examples if example not in markers),
+        tally.distinct.estimate() - len(markers),
         n_missing / max(1, tally.n_cells),
         n_bad,
     )

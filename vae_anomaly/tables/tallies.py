@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 N_HASHES = 2**13  #: counts of distinct values are exact below, and have a standard error of 1.1%
-_N_EXAMPLES = 3
+_N_EXAMPLES = 4
 _LONGEST_EXAMPLE = 60
 _MOST_SHAPES = 20_000
 
