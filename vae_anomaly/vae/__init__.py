@@ -1,6 +1,6 @@
 """The variational autoencoder as Keras parts: layers, likelihoods, networks, models."""
 
-from vae_anomaly.vae.layers import Sampling
+from vae_anomaly.vae.layers import Sampling, kl_divergence, monte_carlo_kl, normal_log_prob
 from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 from vae_anomaly.vae.models import VAE, Autoencoder
 from vae_anomaly.vae.networks import (
@@ -31,4 +31,7 @@ __all__ = [
     "conv_encoder",
     "dense_decoder",
     "dense_encoder",
+    "kl_divergence",
+    "monte_carlo_kl",
+    "normal_log_prob",
 ]
