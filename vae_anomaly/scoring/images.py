@@ -204,7 +204,7 @@ class ImageScorer(AnomalyScorer):
         return [(width - log_p) / (n_values * np.log(2))]
 
     def preprocess(self, images: Any) -> np.ndarray:
-        """Return x of images, float32 (n, *image_shape), with values from 0 to 1."""
+        """Return x of images, float32 of shape (n, height, width, channels), from 0 to 1."""
         return preprocessed(self.preprocessor, images, np.arange(len(images)))
 
     @property
