@@ -43,6 +43,7 @@ ALLOWED = {
     "sklearn": {"detectors", "displays"},
     "pandas": {"tables", "datasets", "detectors", "batch", "cli", "demo"},
     "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
+    "jinja2": {"report"},
     "matplotlib": {"displays", "report"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
