@@ -124,9 +124,9 @@ def measure_time(name, n_rows, n_steps, repeats):
     if contender.budget:
         defaults = vars(cls(**contender.params))
         if contender.module == "vae_anomaly":
-            from vae_anomaly.detectors.base import TABLE_DEFAULTS
+            from vae_anomaly.detectors.table_input import TableInput
 
-            defaults = {**defaults, **TABLE_DEFAULTS}
+            defaults = {**defaults, **TableInput().training_defaults()}
         batch_size = min(defaults["batch_size"], n_rows)
         # PyOD drops the last, smaller batch of an epoch.
         is_epochs = contender.budget == "epoch_num"

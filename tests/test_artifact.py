@@ -2,14 +2,13 @@
 
 import copy
 import json
-import pathlib
 import pickle
 
 import joblib
 import numpy as np
 import pytest
 
-from vae_anomaly import VAEDetector, load_detector
+from vae_anomaly import AutoencoderDetector, VAEDetector, atomic, load_detector
 from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors.artifact import ArtifactError
 
@@ -44,6 +43,36 @@ def test_the_folder_holds_json_and_plain_arrays(saved):
         assert isinstance(json.loads((saved / name).read_text()), dict)
     with np.load(saved / "weights.npz", allow_pickle=False) as archive:
         assert all(archive[name].dtype.kind == "f" for name in archive.files)
+
+
+def test_weights_are_named_by_their_place(saved, table_detector):
+    with np.load(saved / "weights.npz") as archive:
+        encoder = {name for name in archive.files if name.startswith("encoder/")}
+        assert encoder == {
+            f"encoder/{layer}/{part}"
+            for layer in ("hidden_0", "z_mean", "z_log_var_raw")
+            for part in ("kernel", "bias")
+        }
+        assert {"preprocessor/scale", "likelihood/raw_log_var", "scorer/noise"} < set(archive.files)
+        np.testing.assert_array_equal(
+            archive["decoder/outputs/bias"],
+            table_detector.scorer_.model.decoder.get_layer("outputs").bias,
+        )
+
+
+def test_names_do_not_depend_on_what_a_process_built_before(trainings, digits, tmp_path):
+    for name in "ab":
+        AutoencoderDetector(filters=(4,), hidden_units=(4,), random_state=0).fit(digits).save(
+            tmp_path / name
+        )
+    for file in ("detector.json", "weights.npz"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_folder_says_which_input_it_is_for(saved, image_detector, tmp_path):
+    image_detector.save(tmp_path / "m")
+    assert artifact.read(saved)["input"] == "table"
+    assert artifact.read(tmp_path / "m")["input"] == "images"
 
 
 @pytest.mark.parametrize("fixture", ["table_detector", "table_autoencoder"])
@@ -132,10 +161,11 @@ def test_what_is_not_a_folder_is_refused(tmp_path):
     assert_refused(tmp_path / "nothing", "not a folder")
 
 
-def test_a_newer_format_is_refused(copied):
+@pytest.mark.parametrize("version", [artifact.FORMAT_VERSION - 1, 99, None])
+def test_another_format_is_refused(copied, version):
     manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
-    assert_refused(copied, "99")
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "format_version": version}))
+    assert_refused(copied, f"Received: {version}. Load it with the version of vae_anomaly that")
 
 
 def test_a_damaged_folder_is_refused_before_tensorflow_is_imported(copied, fresh_python):
@@ -168,24 +198,38 @@ def test_saving_again_replaces_the_detector(copied, detector, rows):
     )
 
 
-def test_another_folder_is_not_replaced(detector, tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
-        detector.save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_folder_with_a_file_of_another_is_not_replaced(detector, copied, tmp_path, is_saved):
+    folder = copied if is_saved else tmp_path / "papers"
+    folder.mkdir(exist_ok=True)
+    (folder / "thesis.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match=r"thesis\.txt"):
+        detector.save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_link_to_a_detector_stays_one(detector, copied, rows):
+    link = copied.parent / "current"
+    link.symlink_to("m")
+    detector.save(link)
+    assert link.is_symlink()
+    for folder in (link, copied):
+        np.testing.assert_array_equal(
+            load_detector(folder).score_samples(rows), detector.score_samples(rows)
+        )
 
 
 def test_a_folder_with_another_manifest_is_not_replaced(detector, tmp_path):
     (tmp_path / "manifest.json").write_text('{"name": "a web application"}')
-    (tmp_path / "index.html").write_text("mine")
     with pytest.raises(FileExistsError, match="something else"):
         detector.save(tmp_path)
-    assert (tmp_path / "index.html").read_text() == "mine"
+    assert (tmp_path / "manifest.json").read_text() == '{"name": "a web application"}'
 
 
 def test_a_file_is_not_replaced(detector, tmp_path):
     (tmp_path / "m").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="is no folder"):
         detector.save(tmp_path / "m")
     assert (tmp_path / "m").read_text() == "mine"
 
@@ -230,7 +274,7 @@ def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkey
     def full(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifact.np, "savez", full)
+    monkeypatch.setattr(artifact, "_write_arrays", full)
     with pytest.raises(OSError, match="disk full"):
         detector.save(copied)
     monkeypatch.undo()
@@ -238,23 +282,45 @@ def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkey
     np.testing.assert_array_equal(load_detector(copied).score_samples(table), before)
 
 
-def test_a_save_that_fails_at_the_last_step_puts_the_old_detector_back(
-    detector, copied, table, monkeypatch
+def test_a_save_that_is_killed_while_it_replaces_leaves_the_old_detector(
+    detector, copied, table, rows, monkeypatch
 ):
     before = load_detector(copied).score_samples(table)
-    rename = pathlib.Path.rename
 
-    def failing(path, target):
-        if path.name == "part":
-            raise OSError("busy")
-        return rename(path, target)
+    def unable(*_):
+        raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(pathlib.Path, "rename", failing)
-    with pytest.raises(OSError, match="busy"):
-        detector.save(copied)
-    monkeypatch.undo()
+    def killed(*_):
+        raise SystemExit
+
+    # A system that cannot exchange names, and a process that ends between two renames.
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_rename_exchange", unable)
+        patch.setattr(atomic, "_put_back", killed)
+        rename = atomic.os.rename
+        patch.setattr(atomic.os, "rename", lambda a, b: killed() if b == copied else rename(a, b))
+        with pytest.raises(SystemExit):
+            detector.save(copied)
+    assert not copied.exists()
+    with pytest.warns(UserWarning, match="left by a process that was killed"):
+        again = load_detector(copied)
+    np.testing.assert_array_equal(again.score_samples(table), before)
     assert [path.name for path in copied.parent.iterdir()] == ["m"]
-    np.testing.assert_array_equal(load_detector(copied).score_samples(table), before)
+    detector.save(copied)
+    np.testing.assert_array_equal(
+        load_detector(copied).score_samples(rows), detector.score_samples(rows)
+    )
+
+
+def test_a_target_that_cannot_be_written_is_found_without_writing(tmp_path, monkeypatch):
+    artifact.check_target(tmp_path / "a" / "b" / "m")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PermissionError, match="file, to make"):
+        artifact.check_target(tmp_path / "file" / "m")
+    monkeypatch.setattr(artifact.os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="can be written to"):
+        artifact.check_target(tmp_path / "m")
 
 
 def test_the_schema_can_be_read_without_tensorflow(saved):
@@ -265,10 +331,3 @@ def test_the_schema_can_be_read_without_tensorflow(saved):
     assert columns["day"]["units"].startswith("seconds")
     assert 0.05 < columns["city"]["missing_share"] < 0.15
     assert all(column["treatment"] for column in columns.values())
-
-
-def test_the_thousandth_weight_comes_after_the_hundredth():
-    from vae_anomaly.detectors.artifact import _number
-
-    names = [f"w{index:03d}" for index in (1000, 101, 7)]
-    assert sorted(names, key=_number) == ["w007", "w101", "w1000"]

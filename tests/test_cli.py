@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from vae_anomaly import VAEDetector, cli
 from vae_anomaly.batch import progress
 from vae_anomaly.detectors import artifact
+from vae_anomaly.detectors.state import load_detector
 from vae_anomaly.scoring.tables import SCORE_TYPES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def test_scored_csv_has_the_input_columns_then_the_outputs(workspace):
 
 
 def test_the_command_line_scores_as_the_detector_does(workspace):
-    detector = artifact.load_detector(workspace / "m")
+    detector = load_detector(workspace / "m")
     frame = mixed_table(60, seed=1)
     frame["paid"] = frame["paid"] == "true"
     scored = pd.read_csv(workspace / "scored.csv")

@@ -16,6 +16,7 @@ from vae_anomaly.batch.images import ImageChunkScorer
 from vae_anomaly.batch.places import work_folder
 from vae_anomaly.batch.run import score_files
 from vae_anomaly.detectors import artifact
+from vae_anomaly.detectors.state import load_detector
 from vae_anomaly.fit_files import FIT_OPTIONS
 
 SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
@@ -76,7 +77,7 @@ def without_unreadable(folder):
 def test_each_image_is_a_row_with_the_score_that_the_detector_gives_it(workspace):
     scored = pd.read_csv(workspace / "scored.csv")
     images = without_unreadable(workspace / "new")
-    detector = artifact.load_detector(workspace / "m")
+    detector = load_detector(workspace / "m")
     assert list(scored.columns) == COLUMNS
     assert list(scored["path"]) == images.paths
     np.testing.assert_array_equal(scored["score"], detector.score_samples(images))
@@ -104,7 +105,7 @@ def test_the_images_are_shown_beside_what_is_expected_and_what_is_unusual(worksp
     assert shown.shape == (12, 3 * 8, 3)
     original = 255 - bars(1, seed=2)[0]
     np.testing.assert_array_equal(shown[:, :8], np.repeat(original, 3, axis=2))
-    explained = artifact.load_detector(workspace / "m").explain(original[None])
+    explained = load_detector(workspace / "m").explain(original[None])
     expected = np.round(explained["expected"][0])
     np.testing.assert_array_equal(shown[:, 8:16], np.repeat(expected, 3, axis=2))
     red, green, blue = np.moveaxis(shown[:, 16:].astype(int), 2, 0)
@@ -232,7 +233,7 @@ def test_a_run_is_resumed_only_with_its_own_maps(workspace, tmp_path, monkeypatc
     scored_ends.clear()
     for option in ((), ("--maps", "others")):
         result = score_new(workspace, "--output", "o.csv", "--resume", *option)
-        assert_one_line_error(result, "The options changed", "without `resume`")
+        assert_one_line_error(result, "The options changed", "without --resume")
     assert scored_ends == []
     result = score_new(workspace, "--output", "o.csv", "--resume", "--maps", tmp_path / "maps")
     assert result.exit_code == 0, result.output
@@ -400,10 +401,10 @@ def test_two_images_never_share_a_map(workspace, tmp_path):
 
 
 def test_a_model_of_the_other_kind_is_refused_in_python_too(workspace):
-    table_detector = artifact.load_detector(workspace / "t")
+    table_detector = load_detector(workspace / "t")
     with pytest.raises(ValueError, match="the model is one of tables"):
         score_files(workspace / "new", table_detector, workspace / "o.csv")
-    image_detector = artifact.load_detector(workspace / "m")
+    image_detector = load_detector(workspace / "m")
     with pytest.raises(ValueError, match="the model is one of images"):
         score_files(workspace / "t.csv", image_detector, workspace / "o.csv")
 

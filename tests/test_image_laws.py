@@ -333,7 +333,10 @@ def test_bytes_cannot_wrap_around(digits):
 @pytest.mark.parametrize(
     ("of_images", "params", "words"),
     [
-        (True, {"kinds": {"a": "numeric"}}, "`kinds` for columns of a DataFrame only"),
+        (True, {"kinds": {"a": "numeric"}}, "`kinds` for tables only"),
+        (True, {"max_levels": 7}, "`max_levels` for tables only"),
+        (True, {"normal_scores": False}, "`normal_scores` for tables only"),
+        (False, {"pixel_likelihood": "gaussian"}, "`pixel_likelihood` for images only"),
         (False, {"image_shape": (8, 8, 1)}, "`image_shape` for images only"),
         (False, {"value_range": (0, 1)}, "`value_range` for images only"),
         (False, {"filters": (4,)}, "`filters` for images only"),

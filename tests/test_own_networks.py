@@ -133,6 +133,32 @@ def test_a_loaded_detector_has_them_as_they_were_trained(own_images, tmp_path):
         np.testing.assert_array_equal(ours, right)
 
 
+def test_weights_are_named_by_the_layers_of_the_networks(rows, tmp_path, trainings):
+    x = keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")], name="inner")
+    hidden = keras.layers.BatchNormalization(name="norm")(inner(x))
+    outputs = [keras.layers.Dense(2, name=name)(hidden) for name in ("mean", "log_var")]
+    encoder = keras.Model(x, outputs, name="mine")
+    detector = VAEDetector(encoder=encoder, **SMALL).fit(rows)
+    detector.save(tmp_path / "m")
+    names = set(artifact.read_weights(tmp_path / "m"))
+    assert {name for name in names if name.startswith("encoder/")} == {
+        *(f"encoder/mine/inner/d/{part}" for part in ("kernel", "bias")),
+        *(
+            f"encoder/mine/{name}/{part}"
+            for name in ("mean", "log_var")
+            for part in ("kernel", "bias")
+        ),
+        *(
+            f"encoder/mine/norm/{part}"
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        ),
+    }
+    np.testing.assert_array_equal(
+        load_detector(tmp_path / "m").score_samples(rows), detector.score_samples(rows)
+    )
+
+
 def test_info_says_which_networks_are_ones_own(own_images, tmp_path, capsys):
     own_images.save(tmp_path / "m")
     description = artifact.read(tmp_path / "m")

@@ -62,9 +62,9 @@ def print_findings(scored: pd.DataFrame, detector: BaseDetector) -> None:
     )
     worst = scored.nsmallest(5, "score")
     explanation = detector.explain(worst[list(detector.feature_names_in_)])
-    for position, (index, row) in enumerate(worst.iterrows()):
+    for position, (_, row) in enumerate(worst.iterrows()):
         click.echo(f"  row {row['row']} ({row['diagnosis']}): score {row['score']:.1f}")
-        contribution = explanation.loc[index, "contribution"]
+        contribution = explanation["contribution"].iloc[position]
         for column in contribution[list(detector.feature_names_in_)].nsmallest(3).index:
             seen, expected = (
                 explanation[group][column].iloc[position] for group in ("value", "expected")

@@ -49,7 +49,7 @@ def print_model(folder, description):
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }
     if is_of_images:
-        facts |= _image_facts(description["schema"], network["pixel_likelihood"])
+        facts |= _image_facts(description["schema"], network.get("pixel_likelihood"))
     for name, value in facts.items():
         console.print(f"{name:>16}: {value}", highlight=False, markup=False, soft_wrap=True)
     if not is_of_images:

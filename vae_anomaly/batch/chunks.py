@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from vae_anomaly.batch.places import Path
-from vae_anomaly.detectors import artifact
+from vae_anomaly.detectors import state
 from vae_anomaly.scoring.calibration import offset_from_false_alarm_rate
-from vae_anomaly.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,8 +122,7 @@ def loaded(detector: BaseDetector | Path) -> BaseDetector:
     """Return a fitted detector; a path is that of a saved one."""
     if not isinstance(detector, (str, os.PathLike)):
         return detector
-    import_tensorflow()
-    return artifact.load_detector(detector)
+    return state.load_detector(detector)
 
 
 def chosen_offset(
@@ -149,8 +147,10 @@ def decided(found: Mapping[str, np.ndarray], offset: float) -> dict[str, np.ndar
 
 def fingerprint(scorer: AnomalyScorer) -> str:
     """Return a hash of all that decides on the scores."""
-    config, weights = artifact.pack_scorer(scorer)
-    digest = hashlib.sha256(json.dumps(config).encode())
-    for weight in weights:
+    from vae_anomaly.detectors.packing import pack_scorer
+
+    config, weights = pack_scorer(scorer)
+    digest = hashlib.sha256(json.dumps([config, *weights]).encode())
+    for weight in weights.values():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()

@@ -1,7 +1,13 @@
-"""What the detectors do with images: checks, the fit, and answers in the units of the input.
+"""Images as the input of a detector: checks, sizes and values, and answers in their units.
 
-Images are arrays, or an ``image_files.ImageFolder``, which is read as it is needed.
+Images are arrays, or an ``images.files.ImageFolder``, which is read as it is needed.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +19,7 @@ from vae_anomaly.scoring.images import (
     preprocessed,
     some_images,
 )
+from vae_anomaly.serving.images import ServedImages
 from vae_anomaly.vae.builders import build_image_model
 from vae_anomaly.vae.networks import default_filters, is_large
 from vae_anomaly.vae.pixel_likelihoods import RoughnessGaussian, roughness
@@ -27,153 +34,175 @@ _VALIDATION_DRAWS = 400
 _CHECKED_AT_ONCE = 2**24
 
 
-def is_images(X):
-    """Whether X is images rather than a table: it has more than two axes."""
-    shape = getattr(X, "shape", None)
-    return shape is not None and len(shape) in (3, 4)
+class ImageInput:
+    """Images; an ``inputs.Input``. ``data`` are images with a channel axis."""
 
+    name = "images"
+    title = "images"
+    parameters = frozenset({"pixel_likelihood", "filters", "image_shape", "value_range"})
+    largest_latent_dim = 32
 
-def fit(detector, X):
-    """Fit a detector to images; the body of ``BaseDetector.fit``."""
-    if detector.kinds is not None:
-        raise ValueError(
-            "Expected `kinds` for columns of a DataFrame only. Received: "
-            f"kinds={detector.kinds!r} for images. Leave it out."
-        )
-    images = _with_channels(X)
-    if _is_streamed(images) and detector.image_shape is not None:
-        images = images.with_shape(detector.image_shape)
-    value_range, image_dtype = _value_range(detector, images)
-    image_shape = images.shape[1:]
-    if detector.image_shape is not None:
-        image_shape = _image_shape(detector.image_shape, image_shape)
-    preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype)
-    _check_values(images, preprocessor)
-    if len(images) < 2:
-        raise ValueError(f"Expected two images or more. Received: {len(images)} sample(s).")
+    def __init__(self, preprocessor: ImagePreprocessor | None = None) -> None:
+        self.preprocessor: Any = preprocessor
+        # Of training images: whether all pixels have the lowest or highest value; roughness.
+        self._is_binary = False
+        self._roughness: Any = None
 
-    seeds = detector._seeds()
-    is_validation, is_calibration = detector._held_out(len(images), seeds[0])
-    n_values = int(np.prod(image_shape))
-    # Of all training images: whether pixels are binary, and how rough images are.
-    some = preprocessed(preprocessor, images, some_images(len(images), n_values, seeds[2]))
-    filters = default_filters(image_shape) if detector.filters is None else detector.filters
-    model_args = {
-        "image_shape": [int(size) for size in image_shape],
-        "filters": [int(n) for n in filters],
-        **detector._network_args(n_values, is_image=True),
-        **detector._own_image_model_args(bool(np.isin(some, (0.0, 1.0)).all())),
-    }
-    model = build_image_model(**model_args, seed=seeds[1])
-    if isinstance(model.likelihood, RoughnessGaussian):
-        model.likelihood.adapt(roughness(some))
-    scorer = ImageScorer(
-        preprocessor,
-        model,
-        **detector._scorer_args(),
-        n_calibration=int(is_calibration.sum()),
-        seed=seeds[2],
-    )
-    steps = _LARGE_IMAGE_STEPS if is_large(image_shape) else _SMALL_IMAGE_STEPS
-    try:
-        history = detector._train(
-            model,
-            _inputs_of(images, preprocessor),
-            is_validation,
-            seeds[3],
-            most_validation_rows=min(_VALIDATION_IMAGES, n_images_at_once(n_values)),
-            validation_draws=min(_VALIDATION_DRAWS, n_images_at_once(n_values)),
-            max_steps=steps,
-            batch_size=32,
-            learning_rate=3e-3,
-            patience=steps,
-        )
-    except tf.errors.OpError:
+    @staticmethod
+    def takes(X: Any) -> bool:
+        shape = getattr(X, "shape", None)
+        return shape is not None and len(shape) in (3, 4)
+
+    @classmethod
+    def restored(cls, config: dict[str, Any]) -> ImageInput:
+        return cls(ImagePreprocessor(**config))
+
+    def learn(self, detector: Any, X: Any, seed: int) -> Any:
+        images = _with_channels(X)
+        if _is_streamed(images) and detector.image_shape is not None:
+            images = images.with_shape(detector.image_shape)
+        value_range, image_dtype = _value_range(detector.value_range, images)
+        image_shape = images.shape[1:]
+        if detector.image_shape is not None:
+            image_shape = _image_shape(detector.image_shape, image_shape)
+        self.preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype)
+        _check_values(images, self.preprocessor)
+        if len(images) < 2:
+            raise ValueError(f"Expected two images or more. Received: {len(images)} sample(s).")
+        some = some_images(len(images), self.n_features, seed)
+        x = preprocessed(self.preprocessor, images, some)
+        self._is_binary = bool(np.isin(x, (0.0, 1.0)).all())
+        self._roughness = roughness(x)
+        detector.n_features_in_ = int(np.prod(images.shape[1:]))
+        if hasattr(detector, "feature_names_in_"):
+            del detector.feature_names_in_
+        return images
+
+    def check(self, detector: Any, X: Any) -> Any:
+        if not self.takes(X):
+            raise ValueError(
+                "Expected images, as in fit: an array (n, height, width) or (n, height, width, "
+                f"channels). Received: {type(X).__name__} of shape {np.shape(X)}."
+            )
+        images = _with_channels(X)
         if _is_streamed(images):
-            images.check()
-        raise
-    detector.n_features_in_ = int(np.prod(images.shape[1:]))
-    if hasattr(detector, "feature_names_in_"):
-        del detector.feature_names_in_
-    detector._finish_fit(model_args, scorer, history, images, is_calibration)
+            # Straight from the files, as in fit: resized twice they would be other images.
+            images = images.with_shape(self.preprocessor.image_shape)
+        height, width, channels = self.preprocessor.image_shape
+        if detector.image_shape is not None:
+            _image_shape(self.preprocessor.image_shape, images.shape[1:])
+        elif images.shape[1:] != self.preprocessor.image_shape:
+            raise ValueError(
+                f"Expected images of {height} x {width} pixels and {channels} channel(s), as in "
+                f"fit. Received: shape {tuple(X.shape)}. Resize them, or fit with `image_shape`, "
+                "which resizes all images."
+            )
+        if len(images) == 0:
+            raise ValueError("Expected images to score. Received: 0 sample(s).")
+        if self.preprocessor.image_dtype == "uint8" and images.dtype.kind not in "ui":
+            raise ValueError(
+                "Expected images of uint8, as in fit. Received: images of "
+                f"{images.dtype}. Convert them: values from 0 to 255."
+            )
+        _check_values(images, self.preprocessor)
+        return images
 
+    def n_rows(self, data: Any) -> int:
+        return len(data)
 
-def checked(detector, X):
-    """Validate images to be scored; return them with an axis of channels.
+    @property
+    def n_features(self) -> int:
+        return int(np.prod(self.preprocessor.image_shape))
 
-    Raises
-    ------
-    ValueError
-        X is no images, or images of another size, type or range than in fit.
-    """
-    if not detector._has_images():
-        raise ValueError(
-            f"Expected a table, as in fit. Received: an array of shape {tuple(X.shape)}."
-        )
-    preprocessor = detector.scorer_.preprocessor
-    if not is_images(X):
-        raise ValueError(
-            "Expected images, as in fit: an array (n, height, width) or (n, height, width, "
-            f"channels). Received: {type(X).__name__} of shape {np.shape(X)}."
-        )
-    images = _with_channels(X)
-    height, width, channels = preprocessor.image_shape
-    if _is_streamed(images):
-        # Straight from the files, as in fit: resized twice they would be other images.
-        images = images.with_shape(preprocessor.image_shape)
-    if detector.image_shape is None and images.shape[1:] != preprocessor.image_shape:
-        raise ValueError(
-            f"Expected images of {height} x {width} pixels and {channels} channel(s), as in fit. "
-            f"Received: shape {tuple(X.shape)}. Resize them, or fit with `image_shape`, which "
-            "resizes all images."
-        )
-    if detector.image_shape is not None:
-        _image_shape(preprocessor.image_shape, images.shape[1:])
-    if len(images) == 0:
-        raise ValueError("Expected images to score. Received: 0 sample(s).")
-    if preprocessor.image_dtype == "uint8" and images.dtype.kind not in "ui":
-        raise ValueError(
-            "Expected images of uint8, as in fit. Received: images of "
-            f"{images.dtype}. Convert them: values from 0 to 255."
-        )
-    _check_values(images, preprocessor)
-    return images
+    def model_args(self, detector: Any) -> dict[str, Any]:
+        image_shape, filters = self.preprocessor.image_shape, detector.filters
+        filters = default_filters(image_shape) if filters is None else filters
+        return {
+            "image_shape": [int(size) for size in image_shape],
+            "filters": [int(count) for count in filters],
+        }
 
+    def likelihood_args(self, detector: Any) -> dict[str, Any]:
+        likelihood, variance = detector.pixel_likelihood, detector.variance
+        if likelihood == "auto":
+            likelihood = "bernoulli" if self._is_binary else "roughness_gaussian"
+        return {
+            "pixel_likelihood": likelihood,
+            "variance": variance if isinstance(variance, str) else float(variance),
+        }
 
-def reconstruct(detector, X):
-    """Return what the model expects in place of the images, float32, of the model's size."""
-    images = checked(detector, X)
-    return _in_units(detector, detector.scorer_.reconstruct(images), len(X.shape))
+    def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
+        model = build_image_model(**args, seed=seed)
+        if isinstance(model.likelihood, RoughnessGaussian) and self._roughness is not None:
+            model.likelihood.adapt(self._roughness)
+        return model
 
+    def build_scorer(self, model: Any, **kwargs: Any) -> ImageScorer:
+        return ImageScorer(self.preprocessor, model, **kwargs)
 
-def sample(detector, n_images, seed):
-    """Draw images from the model; those of one channel without an axis for it."""
-    scorer = detector.scorer_
-    one_channel = scorer.preprocessor.image_shape[2] == 1
-    images = _in_units(detector, scorer.model.sample(n_images, seed=seed), 3 if one_channel else 4)
-    # Of the type of the input, so that they can be scored.
-    dtype = scorer.preprocessor.image_dtype
-    return np.round(images).astype(dtype) if dtype == "uint8" else images
+    def training_defaults(self) -> dict[str, Any]:
+        is_large_image = is_large(self.preprocessor.image_shape)
+        steps = _LARGE_IMAGE_STEPS if is_large_image else _SMALL_IMAGE_STEPS
+        at_once = n_images_at_once(self.n_features)
+        return {
+            "max_steps": steps,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "patience": steps,
+            "most_validation_rows": min(_VALIDATION_IMAGES, at_once),
+            "validation_draws": min(_VALIDATION_DRAWS, at_once),
+        }
 
+    def batches(self, scorer: ImageScorer, data: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        preprocessor = self.preprocessor
+        if _is_streamed(data):
+            return lambda indices: preprocessor(data.read(indices))
+        held = tf.constant(data.astype(preprocessor.image_dtype, copy=False))
+        return lambda indices: preprocessor(tf.gather(held, indices))
 
-def _in_units(detector, x, n_axes):
-    x = np.clip(np.asarray(x, dtype=np.float32), 0.0, 1.0)
-    images = detector.scorer_.preprocessor.inverse(x).astype(np.float32)
-    return images[..., 0] if n_axes == 3 and images.shape[-1] == 1 else images
+    @contextmanager
+    def reading(self, data: Any) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError:
+            if _is_streamed(data):
+                data.check()
+            raise
 
+    def reconstruct(self, detector: Any, X: Any) -> np.ndarray:
+        images = self.check(detector, X)
+        return self._in_units(detector.scorer_.reconstruct(images), len(X.shape))
 
-def explain(detector, X):
-    """Return the dict of ``BaseDetector.explain``."""
-    images = checked(detector, X)
-    scorer = detector.scorer_
-    outputs = scorer.run(images, ("feature_log_prob", "latent"))
-    return {
-        "contribution": outputs["feature_log_prob"],
-        "latent": outputs["latent"],
-        "baseline": scorer.baseline,
-        "value": _in_units(detector, scorer.preprocess(images), len(X.shape)),
-        "expected": _in_units(detector, scorer.reconstruct(images), len(X.shape)),
-    }
+    def explain(self, detector: Any, X: Any) -> dict[str, Any]:
+        images, scorer = self.check(detector, X), detector.scorer_
+        outputs = scorer.run(images, ("feature_log_prob", "latent"))
+        return {
+            "contribution": outputs["feature_log_prob"],
+            "latent": outputs["latent"],
+            "baseline": scorer.baseline,
+            "value": self._in_units(scorer.preprocess(images), len(X.shape)),
+            "expected": self._in_units(scorer.reconstruct(images), len(X.shape)),
+        }
+
+    def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray:
+        one_channel = self.preprocessor.image_shape[2] == 1
+        x = detector.scorer_.model.sample(n_rows, seed=seed)
+        images = self._in_units(x, 3 if one_channel else 4)
+        # Of the type of the input, so that they can be scored.
+        dtype = self.preprocessor.image_dtype
+        return np.round(images).astype(dtype) if dtype == "uint8" else images
+
+    def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
+        return detector.scorer_.bits_per_dimension(self.check(detector, X))
+
+    def served(self, detector: Any) -> ServedImages:
+        return ServedImages(detector)
+
+    def _in_units(self, x: Any, n_axes: int) -> np.ndarray:
+        """Return x as float32 images in the units of the input, of as many axes as it has."""
+        x = np.clip(np.asarray(x, dtype=np.float32), 0.0, 1.0)
+        images = self.preprocessor.inverse(x).astype(np.float32)
+        return images[..., 0] if n_axes == 3 and images.shape[-1] == 1 else images
 
 
 def _is_streamed(X):
@@ -182,7 +211,7 @@ def _is_streamed(X):
 
 
 def _with_channels(X):
-    """X with an axis of channels; arrays as such, whatever else as it is."""
+    """Return X with a channel axis."""
     if not _is_streamed(X):
         X = np.asarray(X)
     if X.dtype.kind not in "buif":
@@ -192,9 +221,8 @@ def _with_channels(X):
     return X[..., None] if len(X.shape) == 3 else X
 
 
-def _value_range(detector, images):
+def _value_range(given, images):
     """Return the range of values, and the type that the model takes."""
-    given = detector.value_range
     if images.dtype == np.uint8:
         if given is not None and not 0 <= min(given) <= max(given) <= 255:
             raise ValueError(
@@ -236,11 +264,3 @@ def _check_values(images, preprocessor):
                 f"Expected pixels from {low:g} to {high:g}. Received: {value:g} in image {index}. "
                 "Rescale the images, or fit with their `value_range`."
             )
-
-
-def _inputs_of(images, preprocessor):
-    """Return a function of row numbers that TensorFlow runs while it trains."""
-    if _is_streamed(images):
-        return lambda indices: preprocessor(images.read(indices))
-    held = tf.constant(images.astype(preprocessor.image_dtype, copy=False))
-    return lambda indices: preprocessor(tf.gather(held, indices))

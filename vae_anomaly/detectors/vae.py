@@ -1,21 +1,24 @@
-"""Outlier detectors with the interface of scikit-learn: their parameters, and what is their own."""
+"""The detector that scores with a variational autoencoder: its parameters and its samples."""
+
+from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from vae_anomaly.detectors import image_input as image_estimator
 from vae_anomaly.detectors.base import BaseDetector
+from vae_anomaly.detectors.sklearn_compat import Interval, StrOptions
 from vae_anomaly.scoring.tables import SCORE_TYPES
-from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
 
-_LARGEST_AUTO_LATENT_DIM = 16
-_IMAGE_LATENT_DIM = 32
-# A standard deviation of about three of the steps in which marginals are tabulated.
-_SMALLEST_COMPOSITE_VARIANCE = 1e-3
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+    from vae_anomaly.detectors.inputs import Rows
 
 
 class VAEDetector(BaseDetector):
@@ -195,7 +198,9 @@ class VAEDetector(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def sample(self, n_rows, random_state=None):
+    def sample(
+        self, n_rows: int, random_state: int | np.random.RandomState | None = None
+    ) -> npt.NDArray[Any] | pd.DataFrame:
         """Draw new rows from the model: z from the prior, then x from p(x|z).
 
         Parameters
@@ -214,15 +219,9 @@ class VAEDetector(BaseDetector):
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"Expected `n_rows` to be an int >= 1. Received: n_rows={n_rows!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        if self._has_images():
-            return image_estimator.sample(self, int(n_rows), seed)
-        x = self.scorer_.model.sample(int(n_rows), seed=seed)
-        arrays = self.scorer_.preprocessor.inverse(x)
-        if self._was_fitted_on_a_frame():
-            return arrays_frame(arrays, self.scorer_.preprocessor.kinds)
-        return self._like_input(arrays, None)
+        return self._input.sample(self, int(n_rows), seed)
 
-    def bits_per_dimension(self, X):
+    def bits_per_dimension(self, X: Rows) -> npt.NDArray[np.float64]:
         """Return how many bits a pixel value of each image takes: -log2 p(x) / number of values.
 
         From the importance-weighted estimate of log p(x), whatever ``score_type``; a density counts
@@ -243,127 +242,19 @@ class VAEDetector(BaseDetector):
             The detector was not fitted on images.
         """
         check_is_fitted(self, "scorer_")
-        if not self._has_images():
-            raise ValueError("Expected a detector of images. Received: one fitted on a table.")
-        return self.scorer_.bits_per_dimension(image_estimator.checked(self, X))
+        return self._input.bits_per_dimension(self, X)
 
-    def _auto_latent_dim(self, n_features, is_image=False):
-        return min(_IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM, n_features)
+    def _auto_latent_dim(self, chosen):
+        return min(chosen.largest_latent_dim, chosen.n_features)
 
-    def _own_model_args(self):
-        tabulated = self.score_type == "composite" and not isinstance(self.variance, str)
-        if tabulated and self.variance < _SMALLEST_COMPOSITE_VARIANCE:
-            raise ValueError(
-                f"Expected `variance` >= {_SMALLEST_COMPOSITE_VARIANCE} for "
-                f"score_type='composite', whose densities are tabulated. Received: "
-                f"variance={self.variance!r}. Take another score type."
-            )
-        return {
-            "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
-            **self._vae_args(),
-        }
-
-    def _own_image_model_args(self, is_binary):
-        likelihood = self.pixel_likelihood
-        if likelihood == "auto":
-            likelihood = "bernoulli" if is_binary else "roughness_gaussian"
-        variance = self.variance if isinstance(self.variance, str) else float(self.variance)
-        return {"pixel_likelihood": likelihood, "variance": variance, **self._vae_args()}
-
-    def _vae_args(self):
+    def _own_model_args(self, chosen):
         return {
             "variational": True,
             "beta": float(self.beta),
             "kl_warmup_steps": int(self.kl_warmup_steps),
             "n_draws": int(self.n_train_draws),
+            **chosen.likelihood_args(self),
         }
 
     def _scorer_args(self):
         return {"score_type": self.score_type, "n_draws": int(self.n_draws)}
-
-
-class AutoencoderDetector(BaseDetector):
-    """Outlier detector that scores rows by the squared error of a plain autoencoder.
-
-    The baseline to compare ``VAEDetector`` with: same data path, networks, training (cells are
-    hidden from the encoder here too) and threshold; no distribution over z, no likelihood.
-    Scores are minus squared standard deviations, not nats.
-
-    Parameters
-    ----------
-    contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
-batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, \
-kinds, image_shape, value_range, random_state, verbose
-        As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
-        as many as those would let the identity pass.
-
-    Attributes
-    ----------
-    offset_, history_, scorer_, n_features_in_, feature_names_in_
-        As in ``VAEDetector``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from vae_anomaly import AutoencoderDetector
-    >>> X = np.random.default_rng(0).normal(size=(500, 4))
-    >>> detector = AutoencoderDetector(max_steps=200, random_state=0).fit(X)
-    >>> detector.predict([[0, 0, 0, 0], [99, 99, 99, 99]])
-    array([ 1, -1])
-    """
-
-    def __init__(
-        self,
-        *,
-        contamination="auto",
-        hidden_units=(128, 128),
-        latent_dim=None,
-        activation="relu",
-        filters=None,
-        encoder=None,
-        decoder=None,
-        max_steps=None,
-        batch_size=None,
-        learning_rate=None,
-        validation_fraction=0.1,
-        patience=None,
-        max_levels=50,
-        normal_scores=True,
-        kinds=None,
-        image_shape=None,
-        value_range=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.contamination = contamination
-        self.hidden_units = hidden_units
-        self.latent_dim = latent_dim
-        self.activation = activation
-        self.filters = filters
-        self.encoder = encoder
-        self.decoder = decoder
-        self.max_steps = max_steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.max_levels = max_levels
-        self.normal_scores = normal_scores
-        self.kinds = kinds
-        self.image_shape = image_shape
-        self.value_range = value_range
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def _auto_latent_dim(self, n_features, is_image=False):
-        most = _IMAGE_LATENT_DIM if is_image else _LARGEST_AUTO_LATENT_DIM
-        return min(most, max(1, n_features // 2))
-
-    def _own_model_args(self):
-        return {"variational": False}
-
-    def _own_image_model_args(self, _):
-        return {"variational": False, "pixel_likelihood": None}
-
-    def _scorer_args(self):
-        return {"score_type": "reconstruction_error", "n_draws": 1}

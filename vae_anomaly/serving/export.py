@@ -34,10 +34,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.scoring.calibration import p_values
-from vae_anomaly.scoring.images import ImageScorer
-from vae_anomaly.serving.images import ServedImages
 from vae_anomaly.serving.signatures import SERVED_OUTPUTS
-from vae_anomaly.serving.tables import ServedTable
 
 # Largest difference from Python, as a share of 1 + the largest absolute value of the row.
 TOLERANCE = 1e-5
@@ -107,15 +104,15 @@ class Exported(NamedTuple):
     largest_difference: float
 
 
-def export(detector, folder, version=None):
-    """Write a fitted detector for TensorFlow Serving, and check it in a process of its own.
+def export(served, folder, version=None):
+    """Write a fitted detector for TensorFlow Serving, and check it in another process.
 
     ``vae_anomaly.serving.signatures`` and, for images, ``image_signatures`` list the signatures.
 
     Parameters
     ----------
-    detector : VAEDetector or AutoencoderDetector
-        Fitted. Its threshold is that of this moment.
+    served : tables.ServedTable or images.ServedImages
+        Of a fitted detector, whose threshold is that of this moment.
     folder : path
         Of the model: its name is the model's name. Created.
     version : int >= 0 or None
@@ -144,14 +141,12 @@ def export(detector, folder, version=None):
             f"Expected a folder without *, ? and [ in its path, which TensorFlow takes for a "
             f"pattern. Received: {folder.resolve()}. Choose another."
         )
-    scorer = detector.scorer_
+    scorer = served.scorer
     if not np.isfinite(scorer.offset.numpy()):
         raise ValueError(
             f"Expected a finite threshold. Received: offset_={scorer.offset.numpy()}. Assign to "
             "`offset_`."
         )
-    kind = ServedImages if isinstance(scorer, ImageScorer) else ServedTable
-    served = kind(detector)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,6 @@ def build_table_model(
 def build_image_model(
     image_shape,
     *,
-    pixel_likelihood,
     variational,
     filters,
     hidden_units,
@@ -147,6 +146,7 @@ def build_image_model(
     encoder=None,
     decoder=None,
     activation="relu",
+    pixel_likelihood=None,
     variance="shared",
     seed=None,
     **training,
@@ -157,8 +157,6 @@ def build_image_model(
     ----------
     image_shape : (int, int, int)
         Height, width, channels.
-    pixel_likelihood : str
-        One of ``PIXEL_LIKELIHOODS``; for a VAE only.
     variational : bool
         VAE or Autoencoder.
     filters, hidden_units, latent_dim, activation
@@ -167,6 +165,8 @@ def build_image_model(
         Networks to take instead, as JSON of ``keras.Model.to_json``: images -> [z_mean, z_log_var]
         (z, for an Autoencoder), and z -> (n, height, width, n_maps * channels), where n_maps is
         the number of the likelihood's parameters, 1 or 2.
+    pixel_likelihood : str or None
+        One of ``PIXEL_LIKELIHOODS``; for a VAE only.
     variance
         As in ``likelihoods.Gaussian``; for "gaussian" only.
     seed : int or None

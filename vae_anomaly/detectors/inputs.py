@@ -1,0 +1,128 @@
+"""The kinds of input that a detector takes, and what it asks of each; here alone one is chosen."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from vae_anomaly.detectors.image_input import ImageInput
+from vae_anomaly.detectors.table_input import TableInput
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+    from vae_anomaly.images.files import ImageFolder
+
+    Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | ImageFolder  #: what detectors take as X
+
+
+class Input(Protocol):
+    """A kind of input: how data become what is modelled, and answers become like the data.
+
+    ``detector`` is the estimator, whose parameters are read; ``data`` is what ``learn`` and
+    ``check`` return and the scorer takes.
+
+    Attributes
+    ----------
+    name : str
+        In saved detectors.
+    title : str
+        In messages.
+    parameters : collection of str
+        Parameters of the detectors that mean something for this input only.
+    largest_latent_dim : int
+        Where ``latent_dim`` is None.
+    preprocessor : keras.Layer or None
+        None until ``learn``.
+    """
+
+    name: str
+    title: str
+    parameters: frozenset[str]
+    largest_latent_dim: int
+    preprocessor: Any
+
+    @staticmethod
+    def takes(X: Any) -> bool:
+        """Whether training data are of this kind."""
+
+    @classmethod
+    def restored(cls, config: dict[str, Any]) -> Input:
+        """Return the input of a saved detector, given the preprocessor's config."""
+
+    def learn(self, detector: Any, X: Any, seed: int) -> Any:
+        """Validate training data, and learn from them how to preprocess."""
+
+    def check(self, detector: Any, X: Any) -> Any:
+        """Validate data to be scored."""
+
+    def n_rows(self, data: Any) -> int:
+        """Count the rows or images."""
+
+    @property
+    def n_features(self) -> int:
+        """Numbers that the model gets of each row."""
+
+    def model_args(self, detector: Any) -> dict[str, Any]:
+        """Return the arguments of ``build_model`` that follow from the data."""
+
+    def likelihood_args(self, detector: Any) -> dict[str, Any]:
+        """Return the arguments of ``build_model`` that choose a VAE's likelihood."""
+
+    def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
+        """Build the VAE or Autoencoder."""
+
+    def build_scorer(self, model: Any, **kwargs: Any) -> Any:
+        """Put preprocessor and model together."""
+
+    def training_defaults(self) -> dict[str, Any]:
+        """Return what ``training.train`` takes where a parameter of the detector is None."""
+
+    def batches(self, scorer: Any, data: Any) -> Any:
+        """Return the ``inputs_of`` of ``training.train``."""
+
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """Name the file, where reading training data fails within this context."""
+
+    def reconstruct(self, detector: Any, X: Any) -> Any:
+        """Answer ``BaseDetector.reconstruct``."""
+
+    def explain(self, detector: Any, X: Any) -> Any:
+        """Answer ``BaseDetector.explain``."""
+
+    def sample(self, detector: Any, n_rows: int, seed: int) -> Any:
+        """Answer ``VAEDetector.sample``."""
+
+    def bits_per_dimension(self, detector: Any, X: Any) -> Any:
+        """Answer ``VAEDetector.bits_per_dimension``."""
+
+    def served(self, detector: Any) -> Any:
+        """Return what ``serving.export`` writes."""
+
+
+# Asked in this order which of them takes the training data.
+INPUTS: dict[str, type[Input]] = {kind.name: kind for kind in (ImageInput, TableInput)}
+
+
+def chosen_input(detector: Any, X: Any) -> Input:
+    """Choose the input for training data.
+
+    Raises
+    ------
+    ValueError
+        A parameter of the detector is for another input.
+    """
+    chosen = next(kind for kind in INPUTS.values() if kind.takes(X))
+    defaults = inspect.signature(type(detector)).parameters
+    for kind in INPUTS.values():
+        for name in sorted(kind.parameters & set(defaults) - chosen.parameters):
+            value = getattr(detector, name)
+            default = defaults[name].default
+            if value is not default and not (isinstance(value, (str, int)) and value == default):
+                raise ValueError(
+                    f"Expected `{name}` for {kind.title} only. Received: {name}={value!r} for "
+                    f"{chosen.title}. Leave it out."
+                )
+    return chosen()

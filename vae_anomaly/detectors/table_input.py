@@ -1,0 +1,229 @@
+"""Tables as the input of a detector: arrays of numbers and DataFrames, to named arrays and back."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from sklearn.utils.validation import validate_data
+
+from vae_anomaly.scoring.tables import TableScorer
+from vae_anomaly.serving.tables import ServedTable
+from vae_anomaly.tables.columns import (
+    arrays_frame,
+    frame_arrays,
+    frame_kinds,
+    n_infinite_rows,
+)
+from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.tables.rules import UNMODELLED_KINDS
+from vae_anomaly.vae.builders import build_table_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Arrays = dict[str, np.ndarray]
+
+# A standard deviation of about three of the steps in which marginals are tabulated.
+_SMALLEST_COMPOSITE_VARIANCE = 1e-3
+
+
+class TableInput:
+    """Rows of a table; an ``inputs.Input``. ``data`` are named arrays, each (n,)."""
+
+    name = "table"
+    title = "tables"
+    parameters = frozenset({"kinds", "max_levels", "normal_scores"})
+    largest_latent_dim = 16
+
+    def __init__(self, preprocessor: TablePreprocessor | None = None) -> None:
+        self.preprocessor: Any = preprocessor
+
+    @staticmethod
+    def takes(X: Any) -> bool:
+        return True  # what is no table is told so by ``learn``
+
+    @classmethod
+    def restored(cls, config: dict[str, Any]) -> TableInput:
+        return cls(TablePreprocessor(**config))
+
+    def learn(self, detector: Any, X: Any, seed: int) -> Arrays:
+        kinds, arrays = _training_columns(detector, X)
+        # A network that was given knows how many features it takes.
+        is_own = detector.encoder is not None or detector.decoder is not None
+        self.preprocessor = TablePreprocessor(
+            kinds,
+            max_levels=detector.max_levels,
+            normal_scores=detector.normal_scores and not is_own,
+        )
+        self.preprocessor.adapt(arrays)
+        return arrays
+
+    def check(self, detector: Any, X: Any) -> Arrays:
+        if len(shape := getattr(X, "shape", ())) > 2:
+            raise ValueError(
+                f"Expected a table, as in fit. Received: an array of shape {tuple(shape)}."
+            )
+        kinds = self.preprocessor.kinds
+        if _is_frame(X) and self._has_names(detector):
+            if len(X) == 0:
+                raise ValueError("Expected rows to score. Received: 0 sample(s).")
+            return _infinities_reported(frame_arrays(X, kinds, _unmodelled(detector)))
+        X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False, reset=False)
+        if len(kinds) != X.shape[1] or "categorical" in kinds.values():
+            raise ValueError(
+                f"Expected a DataFrame, as in fit, of the columns {kinds}. "
+                f"Received: an array of {X.shape[1]} columns of numbers."
+            )
+        return _infinities_reported(dict(zip(kinds, X.T, strict=True)))
+
+    def n_rows(self, data: Arrays) -> int:
+        return len(next(iter(data.values())))
+
+    @property
+    def n_features(self) -> int:
+        return int(sum(self.preprocessor.column_widths))
+
+    def model_args(self, detector: Any) -> dict[str, Any]:
+        return {
+            "column_widths": [int(width) for width in self.preprocessor.column_widths],
+            "n_numeric": self.preprocessor.n_numeric,
+            "n_boolean": self.preprocessor.n_boolean,
+            "resolution": self.preprocessor.resolution.tolist(),
+        }
+
+    def likelihood_args(self, detector: Any) -> dict[str, Any]:
+        variance = detector.variance
+        if isinstance(variance, str):
+            return {"variance": variance}
+        if detector.score_type == "composite" and variance < _SMALLEST_COMPOSITE_VARIANCE:
+            raise ValueError(
+                f"Expected `variance` >= {_SMALLEST_COMPOSITE_VARIANCE} for "
+                f"score_type='composite', whose densities are tabulated. Received: "
+                f"variance={variance!r}. Take another score type."
+            )
+        return {"variance": float(variance)}
+
+    def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
+        return build_table_model(**args, seed=seed)
+
+    def build_scorer(self, model: Any, **kwargs: Any) -> TableScorer:
+        return TableScorer(self.preprocessor, model, **kwargs)
+
+    def training_defaults(self) -> dict[str, Any]:
+        return {"max_steps": 6000, "batch_size": 256, "learning_rate": 1.5e-3, "patience": 3000}
+
+    def batches(self, scorer: TableScorer, data: Arrays) -> Any:
+        x, observed = map(tf.constant, scorer.preprocess(data))
+        return lambda indices: (tf.gather(x, indices), tf.gather(observed, indices))
+
+    def reading(self, data: Arrays) -> nullcontext[None]:
+        return nullcontext()
+
+    def reconstruct(self, detector: Any, X: Any) -> np.ndarray | pd.DataFrame:
+        expected = self._expected(detector, self.check(detector, X))
+        return self._like_input(expected, X if _is_frame(X) else None)
+
+    def explain(self, detector: Any, X: Any) -> pd.DataFrame:
+        import pandas as pd
+
+        arrays = self.check(detector, X)
+        scorer, kinds = detector.scorer_, self.preprocessor.kinds
+        outputs = scorer.run(arrays, ("feature_log_prob", "latent"))
+        index = X.index if _is_frame(X) else None
+        columns = pd.DataFrame(outputs["feature_log_prob"], columns=list(arrays), index=index)
+        # Appended by position: a column of the table may have one of these names too.
+        rest = pd.DataFrame({"latent": outputs["latent"], "baseline": scorer.baseline})
+        contribution = pd.concat([columns, rest.set_axis(columns.index)], axis=1)
+        explanation = pd.concat(
+            {
+                "contribution": contribution,
+                "value": arrays_frame(arrays, kinds, contribution.index),
+                "expected": arrays_frame(
+                    self._expected(detector, arrays), kinds, contribution.index
+                ),
+            },
+            axis=1,
+        )
+        return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
+
+    def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray | pd.DataFrame:
+        arrays = self.preprocessor.inverse(detector.scorer_.model.sample(n_rows, seed=seed))
+        if self._has_names(detector):
+            return arrays_frame(arrays, self.preprocessor.kinds)
+        return self._like_input(arrays, None)
+
+    def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
+        raise ValueError("Expected a detector of images. Received: one fitted on a table.")
+
+    def served(self, detector: Any) -> ServedTable:
+        return ServedTable(detector)
+
+    def _has_names(self, detector: Any) -> bool:
+        """Whether the detector was fitted on a DataFrame."""
+        names = list(self.preprocessor.kinds)
+        named = set(getattr(detector, "feature_names_in_", ()))
+        return names != _array_names(len(names)) or named.issuperset(names)
+
+    def _expected(self, detector: Any, arrays: Arrays) -> Arrays:
+        return self.preprocessor.inverse(detector.scorer_.reconstruct(arrays))
+
+    def _like_input(self, arrays: Arrays, frame: pd.DataFrame | None) -> np.ndarray | pd.DataFrame:
+        """Return named columns as a DataFrame where the input is one, else as an array."""
+        kinds = self.preprocessor.kinds
+        if frame is not None:
+            return arrays_frame(arrays, kinds, frame.index).rename(columns=_labels(frame))
+        if "categorical" in kinds.values():
+            return arrays_frame(arrays, kinds)
+        return np.stack(list(arrays.values()), axis=1)
+
+
+def _training_columns(detector: Any, X: Any) -> tuple[dict[str, str], Arrays]:
+    """Validate training rows; return the kinds of their columns and the columns."""
+    if not _is_frame(X):
+        if detector.kinds:
+            raise ValueError(
+                "Expected a DataFrame where `kinds` is given. "
+                f"Received: X of type {type(X).__name__}. Wrap it in a pandas.DataFrame."
+            )
+        X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False)
+        names = _array_names(X.shape[1])
+        return dict.fromkeys(names, "numeric"), dict(zip(names, X.T, strict=True))
+    if 0 in X.shape:
+        raise ValueError(
+            f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
+            f"{X.shape[1]} feature(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
+    kinds = frame_kinds(X, detector.kinds)
+    validate_data(detector, X, skip_check_array=True)
+    return kinds, frame_arrays(X, kinds, _unmodelled(detector))
+
+
+def _infinities_reported(arrays: Arrays) -> Arrays:
+    if count := n_infinite_rows(arrays):
+        warnings.warn(
+            f"{count} rows have infinite cells; they count as the farthest value there is.",
+            stacklevel=5,
+        )
+    return arrays
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _labels(frame: pd.DataFrame) -> dict[str, Any]:
+    """Column labels by their names, for frames whose labels are no text."""
+    return {str(label): label for label in frame.columns}
+
+
+def _array_names(n_columns: int) -> list[str]:
+    return [f"x{index}" for index in range(n_columns)]
+
+
+def _unmodelled(detector: Any) -> list[str]:
+    kinds = detector.kinds or {}
+    return [str(name) for name, kind in kinds.items() if kind in UNMODELLED_KINDS]
