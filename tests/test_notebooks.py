@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import nbclient
 import nbformat
@@ -18,4 +19,6 @@ def test_the_notebook_runs_and_says_what_its_text_says(path):
         for output in cell.outputs
         if output.output_type == "execute_result"
     ]
-    assert answers.count("True") + answers.count("np.True_") == 2
+    claims = [answer for answer in answers if re.fullmatch(r"(np\.)?(True|False)_?", answer)]
+    assert claims
+    assert not any("False" in claim for claim in claims)
