@@ -58,11 +58,11 @@ html_theme_options = {
 
 def _copy_notebooks(app):
     """Bring the notebooks, which live at the top of the repository, below this folder."""
+    shutil.rmtree(HERE / "notebooks", ignore_errors=True)
     shutil.copytree(
         HERE.parent / "notebooks",
         HERE / "notebooks",
         ignore=lambda _, names: [name for name in names if not name.endswith(".ipynb")],
-        dirs_exist_ok=True,
     )
 
 
