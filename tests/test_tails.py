@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, chi2, genpareto
 
-from vae_anomaly.scoring.tails import TailFit, fit_tail, offset_from_tail
+from vae_anomaly.scoring.tails import (
+    TailFit,
+    fit_tail,
+    has_far_tail,
+    offset_from_tail,
+    tail_ratio,
+)
 
 SHAPES = st.floats(-0.39, 1.0, allow_subnormal=False)
 
@@ -85,3 +91,39 @@ def test_the_tail_says_what_it_is():
         "generalised Pareto tail of the 100 lowest of 999 calibration scores, shape 0.1, "
         "scale 2 nats, goodness of fit p = 0.5"
     )
+
+
+CLEAN = {
+    "normal": lambda rng, m: rng.normal(size=m),
+    "exponential": lambda rng, m: -rng.exponential(size=m),
+    "chi2(1)": lambda rng, m: -rng.chisquare(1, size=m),
+    "t(3)": lambda rng, m: rng.standard_t(3, size=m),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+@pytest.mark.parametrize("m", [50, 200, 1000])
+def test_scores_of_clean_rows_hardly_ever_have_a_far_tail(name, m):
+    rng = np.random.default_rng(0)
+    alarms = sum(has_far_tail(CLEAN[name](rng, m)) for _ in range(500))
+    assert binom.sf(alarms - 1, 500, 0.01) > 1e-3
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_few_rows_far_from_all_others_are_a_far_tail(name):
+    rng = np.random.default_rng(0)
+    scores = CLEAN[name](rng, 200)
+    far = np.median(scores) - 200 * np.std(scores) * rng.uniform(1, 3, size=5)
+    assert has_far_tail(np.concatenate([scores, far]))
+
+
+@given(st.floats(0.01, 100), st.floats(-1e3, 1e3))
+def test_the_ratio_of_a_tail_has_no_unit(scale, shift):
+    scores = np.random.default_rng(0).normal(size=100)
+    assert tail_ratio(scale * scores + shift) == pytest.approx(tail_ratio(scores), rel=1e-6)
+
+
+def test_few_scores_and_equal_scores_have_no_far_tail():
+    assert not has_far_tail([-1e9, *np.arange(48.0)])
+    assert not has_far_tail(np.zeros(100))
+    assert has_far_tail(np.concatenate([[-1.0], np.zeros(100)]))

@@ -19,6 +19,9 @@ _LEAST_TAIL = 50
 _LEAST_FIT_P_VALUE = 0.05
 _LEAST_SHAPE = -0.4
 _FIT_SAMPLES = 99
+# A ratio that clean rows hardly reach, and the fewest scores that tell: see ``has_far_tail``.
+_FAR_TAIL = 25.0
+_LEAST_SCORES = 50
 # Rates are not extrapolated further than this factor below 1 / (m + 1).
 _LARGEST_EXTRAPOLATION = 100
 
@@ -200,3 +203,60 @@ def offset_from_tail(rate: float, tail: TailFit) -> float:
             f"Received: {rate!r}."
         )
     return tail.offset(rate)
+
+
+def tail_ratio(scores: ArrayLike) -> float:
+    """Return how far the lowest scores are from the others.
+
+    ``(median - mean of the lowest 5%) / (median - lower quartile)``: 3.1 for a Gaussian, 4.8 for
+    an exponential tail. Scores of clean rows have about exponential tails, for a density p can
+    give only a share ``t * volume`` of its own rows a density under t.
+
+    Parameters
+    ----------
+    scores : (n,) array
+
+    Returns
+    -------
+    float
+        Infinite where half of the scores are equal and the lowest differ.
+
+    Examples
+    --------
+    >>> round(tail_ratio(-np.arange(101.0)), 1)
+    1.9
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    lowest = ordered[: max(1, int(np.ceil(0.05 * len(ordered))))].mean()
+    quartile, median = np.quantile(ordered, [0.25, 0.5])
+    if median > quartile:
+        return float((median - lowest) / (median - quartile))
+    return float("inf") if median > lowest else 0.0
+
+
+def has_far_tail(calibration_scores: ArrayLike) -> bool:
+    """Whether calibration rows have a tail that clean rows would not have.
+
+    A test of ``tail_ratio`` against 25, of 50 scores or more. On the normal rows of 19 real tables
+    it raises a false alarm for 1.9% of draws of 50 rows, 1.5% of 200 and 0.1% of 1000; on
+    simulated scores with Gaussian to lognormal tails for 1% or less
+    (``benchmarks/calibration.py``). It finds a few anomalies that are far from all other rows. A
+    model takes anomalies that are many or alike for normal, and its scores do not show them.
+
+    Parameters
+    ----------
+    calibration_scores : (m,) array
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> scores = np.random.default_rng(0).normal(size=200)
+    >>> has_far_tail(scores), has_far_tail(np.concatenate([scores, [-300.0, -900.0]]))
+    (False, True)
+    """
+    return len(np.asarray(calibration_scores)) >= _LEAST_SCORES and (
+        tail_ratio(calibration_scores) > _FAR_TAIL
+    )
