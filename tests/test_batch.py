@@ -15,12 +15,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.batch import chunks
 from vae_anomaly.batch.places import find_inputs
 from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
+from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import TableError
+from vae_anomaly.tables.reader import CHUNK_ROWS
 from vae_anomaly.tables.writer import TableWriter
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -656,6 +660,77 @@ def test_an_input_that_changes_while_it_is_read_gives_no_output(
             progress=lambda *_: change(source, content),
         )
     assert list(tmp_path.iterdir()) == [pathlib.Path(source)]
+
+
+def work_of(folder, detector, tmp_path):
+    """The folder with the work of a run that was interrupted."""
+    interrupted(folder / "new.csv", detector, tmp_path / "out.csv")
+    return tmp_path / "out.csv.partial"
+
+
+def refused(folder, detector, tmp_path, match):
+    """Resuming is refused in one sentence that says what to do; starting again works."""
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out.csv.partial").iterdir()}
+    with pytest.raises(ValueError, match=match) as caught:
+        score_files(folder / "new.csv", detector, tmp_path / "out.csv", chunk_rows=10, resume=True)
+    assert "Start again without `resume`" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out.csv.partial").iterdir()}
+    assert after == before
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["rows-0", "quarantine-0"])
+@pytest.mark.parametrize("lost", ["one byte", "all", "file"])
+def test_a_partial_file_shorter_than_recorded_is_refused(detector, dirty, tmp_path, name, lost):
+    (tmp_path / "new.csv").write_bytes(dirty.read_bytes())
+    work = work_of(tmp_path, detector, tmp_path)
+    length = json.loads((work / "state.json").read_text())["state"]["lengths"][name]
+    assert length > 0
+    if lost == "file":
+        (work / name).unlink()
+    else:
+        os.truncate(work / name, length - 1 if lost == "one byte" else 0)
+    refused(tmp_path, detector, tmp_path, rf"{name}: expected {length} bytes or more")
+    score_files(tmp_path / "new.csv", detector, tmp_path / "out.csv")
+    assert not work.exists()
+
+
+@given(
+    content=st.one_of(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["state", "sha256", "job", "input", "lengths", "x"]), inner
+                )
+            ),
+        ).map(json.dumps),
+        st.binary(max_size=30),
+        st.sampled_from(["", "{", "[" * 100_000, '{"state": ' + "[" * 900 + "]" * 900 + "}"]),
+    )
+)
+def test_a_damaged_state_is_refused(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("work")
+    WorkFolder(folder, {"inputs": []}, resume=False).__exit__()
+    content = content if isinstance(content, bytes) else content.encode()
+    (folder / "state.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"state\.json: expected a whole file.*without `resume`"):
+        WorkFolder(folder, {"inputs": []}, resume=True)
+    assert (folder / "state.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"inputs": 3}', b'{"inputs": [1, 2]}'])
+def test_a_damaged_job_is_still_another_job(tmp_path, content):
+    WorkFolder(tmp_path, {"inputs": [["a.csv", 1]]}, resume=False).__exit__()
+    (tmp_path / "job.json").write_bytes(content)
+    with pytest.raises(ValueError, match="changed since the run to resume started"):
+        WorkFolder(tmp_path, {"inputs": [["b.csv", 1]]}, resume=True)
+
+
+def test_a_chunk_fills_the_blocks_of_the_scorer(detector):
+    assert CHUNK_ROWS % detector.scorer_.chunk_rows == 0
 
 
 def test_two_runs_do_not_write_the_same_output(detector, folder, tmp_path):

@@ -233,7 +233,7 @@ def test_a_run_is_resumed_only_with_its_own_maps(workspace, tmp_path, monkeypatc
     scored_ends.clear()
     for option in ((), ("--maps", "others")):
         result = score_new(workspace, "--output", "o.csv", "--resume", *option)
-        assert_one_line_error(result, "The options changed", "without --resume")
+        assert_one_line_error(result, "The options changed", "without `resume`")
     assert scored_ends == []
     result = score_new(workspace, "--output", "o.csv", "--resume", "--maps", tmp_path / "maps")
     assert result.exit_code == 0, result.output
