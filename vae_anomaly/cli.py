@@ -122,13 +122,15 @@ def fit(context, source, model, quiet, **options):
 
 def _refuse_foreign(context, name):
     """Raise ValueError if an option was given that only another kind of input takes."""
-    foreign = {o for kind, own in FIT_OPTIONS.items() if kind != name for o in own}
+    titles = {"table": "a table", "images": "images"}
+    kind_of = {option: kind for kind, own in FIT_OPTIONS.items() for option in own}
     for parameter in context.command.params:
+        kind, option = kind_of.get(parameter.name, name), parameter.opts[0]
         source = context.get_parameter_source(parameter.name)
-        if parameter.name in foreign and source is click.core.ParameterSource.COMMANDLINE:
+        if kind != name and source is click.core.ParameterSource.COMMANDLINE:
             raise ValueError(
-                f"Expected no {parameter.opts[0]} for the input {name!r}. Received: "
-                f"{parameter.opts[0]}. Leave it out."
+                f"Expected {option} for {titles[kind]} only. Received: {option} for "
+                f"{titles[name]}. Leave it out."
             )
 
 

@@ -1,10 +1,19 @@
 """Text about a model, for people: the kinds of its columns, and what ``info`` shows."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 import numpy as np
 
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.rules import KINDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
@@ -16,7 +25,7 @@ _TREATMENTS = {
 }
 
 
-def print_kinds(kinds):
+def print_kinds(kinds: Mapping[str, str]) -> None:
     """Say on stderr of which kind each column is, and what that means."""
     for kind, treatment in _TREATMENTS.items():
         names = [name for name in kinds if kinds[name] == kind]
@@ -24,7 +33,7 @@ def print_kinds(kinds):
             click.echo(f"{kind} ({treatment}): {listed(names, 20)}", err=True)
 
 
-def print_model(folder, description):
+def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) -> None:
     """Show a saved detector: its columns or images, network and threshold.
 
     Parameters
@@ -40,7 +49,6 @@ def print_model(folder, description):
     network = description["model"]
     console.print(f"{description['class']} in {folder}", highlight=False, soft_wrap=True)
     threshold, baseline = _short(description["offset"]), _short(description["baseline"])
-    is_of_images = isinstance(description["schema"], dict)
     facts = {
         "score": description["scorer"]["score_type"],
         "threshold": f"{threshold} (mean training score: {baseline})",
@@ -48,12 +56,13 @@ def print_model(folder, description):
         "training steps": description["history"]["step"][-1],
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }
-    if is_of_images:
-        facts |= _image_facts(description["schema"], network.get("pixel_likelihood"))
+    _print_facts(console, facts)
+    {"table": _print_columns, "images": _print_images}[description["input"]](console, description)
+
+
+def _print_facts(console: Console, facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         console.print(f"{name:>16}: {value}", highlight=False, markup=False, soft_wrap=True)
-    if not is_of_images:
-        _print_columns(console, description)
 
 
 def _network(model_args):
@@ -63,18 +72,21 @@ def _network(model_args):
     return f"{', '.join(filter(None, parts))} -> {model_args['latent_dim']} latent"
 
 
-def _image_facts(schema, pixel_likelihood):
+def _print_images(console: Console, description: Mapping[str, Any]) -> None:
+    schema = description["schema"]
     colours = {1: "grey", 3: "red, green, blue"}.get(schema["channels"], "")
     low, high = map(_short, schema["value_range"])
-    return {
+    likelihood = description["model"].get("pixel_likelihood")
+    facts = {
         "images": f"{schema['height']} x {schema['width']} pixels",
         "channels": f"{schema['channels']}" + (f" ({colours})" if colours else ""),
         "values": f"from {low} to {high}, {schema['dtype']}",
-        "pixel likelihood": pixel_likelihood or "none: squared error",
+        "pixel likelihood": likelihood or "none: squared error",
     }
+    _print_facts(console, facts)
 
 
-def _print_columns(console, description):
+def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 

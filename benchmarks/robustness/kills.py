@@ -33,6 +33,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -106,7 +107,12 @@ def make(folder, n_rows):
 def score(folder, door, resume, seconds=0.0):
     output, options = BATCHES[door]
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    detector = SimpleNamespace(scorer_=Scorer(log, seconds), kinds={"note": "id"}, offset_=-7.5)
+    detector = SimpleNamespace(
+        scorer_=Scorer(log, seconds),
+        _input=SimpleNamespace(name="table"),
+        kinds={"note": "id"},
+        offset_=-7.5,
+    )
     score_files(
         [folder / "0.csv", folder / "1.csv"],
         detector,
@@ -259,13 +265,17 @@ def kill_batch(folder, door, most, rng):
 def save_forever(folder):
     for number in itertools.count():
         weights = {"a": np.full(50_000, float(number))}
-        artifact.write(folder, {"class": "VAEDetector", "number": number}, weights)
+        artifact.write(
+            folder, {"class": "VAEDetector", "input": "table", "number": number}, weights
+        )
 
 
 def kill_save(folder, most, rng):
     """Kill what writes a detector's folder; at every moment it must be a whole one."""
     model, differences = folder / "model", 0
-    artifact.write(model, {"class": "VAEDetector", "number": -1}, {"a": np.zeros(3)})
+    artifact.write(
+        model, {"class": "VAEDetector", "input": "table", "number": -1}, {"a": np.zeros(3)}
+    )
     for _ in range(most):
         pid = in_child(save_forever, model)
         time.sleep(rng.uniform(0, 0.15))
@@ -276,7 +286,9 @@ def kill_save(folder, most, rng):
         except artifact.ArtifactError as error:
             print(f"save: {error}", file=sys.stderr)
             differences += 1
-    artifact.write(model, {"class": "VAEDetector", "number": -1}, {"a": np.zeros(3)})
+    artifact.write(
+        model, {"class": "VAEDetector", "input": "table", "number": -1}, {"a": np.zeros(3)}
+    )
     differences += sorted(os.listdir(folder)) != ["model"]
     return Found(most, 0, differences, 0, 0)
 
@@ -316,6 +328,7 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--points", action="store_true", help="of what score_files writes")
     args = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", message=".* was left by a process that was killed")
     tables.fingerprint = lambda scorer: "a stand-in"
     pipeline._CHUNKS_PER_COMMIT = 2
     print(f"{'door':8} {'kills':>6} {'rows lost':>10} {'differences':>12} tracebacks hangs")

@@ -53,6 +53,8 @@ class Maps(Protocol):
 class ChunkScorer(Protocol):
     """Reads inputs chunk by chunk and scores them; checks all it can before it loads the model."""
 
+    #: In messages.
+    title: ClassVar[str]
     #: Options of ``score_files`` that only this kind of input takes, with their defaults.
     OPTIONS: ClassVar[Mapping[str, Any]]
     #: Columns of the quarantine file.

@@ -80,6 +80,7 @@ class ImageChunkScorer:
         An option that makes no sense, an input without images, a model that does not take uint8.
     """
 
+    title: ClassVar[str] = "images"
     OPTIONS: ClassVar[Mapping[str, Any]] = {"maps": None}
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "reason")
 

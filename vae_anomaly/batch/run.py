@@ -245,16 +245,17 @@ def _chunk_scorer(
     options: Mapping[str, Any],
 ) -> ChunkScorer:
     """Return what scores the inputs; this is the one place that asks what they are."""
-    name = _input_name(detector)
-    own = _CHUNK_SCORERS[name].OPTIONS
-    defaults = {k: v for kind in _CHUNK_SCORERS.values() for k, v in kind.OPTIONS.items()}
-    for option, value in options.items():
-        if option not in own and value != defaults[option]:
-            raise ValueError(
-                f"Expected no `{option}` for the input {name!r}. Received: {option}={value!r}. "
-                "Leave it out."
-            )
-    return _CHUNK_SCORERS[name](
+    chosen = _CHUNK_SCORERS[_input_name(detector)]
+    own = chosen.OPTIONS
+    for kind in _CHUNK_SCORERS.values():
+        for option, default in kind.OPTIONS.items():
+            value = options.get(option, default)
+            if option not in own and value != default:
+                raise ValueError(
+                    f"Expected `{option}` for {kind.title} only. Received: {option}={value!r} for "
+                    f"{chosen.title}. Leave it out."
+                )
+    return chosen(
         inputs,
         detector,
         exclude=exclude,
@@ -267,10 +268,8 @@ def _chunk_scorer(
 def _input_name(detector: Detector) -> str:
     """Return which of ``_CHUNK_SCORERS`` a model needs."""
     if isinstance(detector, (str, os.PathLike)):
-        schema = artifact.read(detector)["schema"]
-    else:
-        schema = detector.scorer_.preprocessor.schema()
-    return "images" if isinstance(schema, dict) else "table"
+        return artifact.read(detector)["input"]
+    return detector._input.name
 
 
 def _run(scoring: ChunkScorer, plan: _Plan, targets, quarantines) -> dict[str, Any]:

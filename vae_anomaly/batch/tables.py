@@ -48,6 +48,7 @@ class TableChunkScorer:
         An option that makes no sense, an input that is not a table like the model's.
     """
 
+    title: ClassVar[str] = "a table"
     OPTIONS: ClassVar[Mapping[str, Any]] = {
         "columns": None,
         "explain": None,
