@@ -4,7 +4,7 @@
 
 3000 rows of 30 columns train; 1000 are scored: most are typical, 50 are far away, 10 are infinite,
 40 lack a third of their cells. Relative is the difference as a share of 1 + the largest absolute
-value among the row's score and contributions (bound: ``vae_anomaly.serving.export.TOLERANCE``).
+value among the row's score and contributions (bound: ``vae_anomaly.serving.check.TOLERANCE``).
 """
 
 import pathlib

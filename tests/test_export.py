@@ -21,9 +21,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli, load_detector
 from vae_anomaly.scoring.tables import SCORE_TYPES
-from vae_anomaly.serving import export
-from vae_anomaly.serving.export import TOLERANCE, ExportError
-from vae_anomaly.serving.signatures import MISSING_NUMBER, SERVED_OUTPUTS, input_names, raw_columns
+from vae_anomaly.serving import check, export
+from vae_anomaly.serving.check import TOLERANCE, ExportError
+from vae_anomaly.serving.served import SERVED_OUTPUTS
+from vae_anomaly.serving.tables import MISSING_NUMBER, ServedTable, input_names, raw_columns
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.rules import category_text
 
@@ -79,7 +80,7 @@ def edge_rows(frame):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leave out the check by another process, where the test does its own."""
-    monkeypatch.setattr(export, "_checked", lambda *_: 0.0)
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
 
 
 def tensors(detector, frame):
@@ -369,7 +370,7 @@ def test_a_version_that_another_export_takes_first_is_never_touched(
         (tmp_path / "m" / "1" / "theirs").touch()
         return 0.0
 
-    monkeypatch.setattr(export, "_checked", overtaken)
+    monkeypatch.setattr(export, "largest_difference", overtaken)
     assert detector.export(tmp_path / "m").folder.name == "2"
     assert [path.name for path in (tmp_path / "m" / "1").iterdir()] == ["theirs"]
 
@@ -388,7 +389,7 @@ def test_a_server_sees_nothing_before_the_export_is_complete(detector, tmp_path,
         assert (part / "schema.json").exists()
         return 0.0
 
-    monkeypatch.setattr(export, "_checked", look)
+    monkeypatch.setattr(export, "largest_difference", look)
     detector.export(tmp_path / "m")
     assert len(seen) == 1
     assert not seen[0].isdigit()
@@ -398,30 +399,55 @@ def test_a_server_sees_nothing_before_the_export_is_complete(detector, tmp_path,
 def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(
     detector, tmp_path, monkeypatch
 ):
-    true_answers = export._python_answers
+    true_answers = ServedTable.answers
 
-    def wrong_answers(*arguments):
-        answers = true_answers(*arguments)
+    def wrong_answers(served, raw):
+        answers = true_answers(served, raw)
         return {**answers, "score": answers["score"] + 0.01}
 
-    monkeypatch.setattr(export, "_python_answers", wrong_answers)
+    monkeypatch.setattr(ServedTable, "answers", wrong_answers)
     with pytest.raises(ExportError, match="output 'score' .* up to 0.01 off. Nothing was exported"):
         detector.export(tmp_path / "new" / "m")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_does_not_load_fails_and_leaves_nothing(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_ANSWER", "raise RuntimeError('no such op')")
+@pytest.fixture
+def other_program(monkeypatch, tmp_path_factory):
+    """Have another program check exports than ``answer.py``."""
+
+    def use(text):
+        program = tmp_path_factory.mktemp("program") / "answer.py"
+        program.write_text(text)
+        monkeypatch.setattr(check, "_PROGRAM", program)
+
+    return use
+
+
+def test_an_export_that_does_not_load_fails_and_leaves_nothing(detector, tmp_path, other_program):
+    other_program("raise RuntimeError('no such op')")
     (tmp_path / "m" / "5").mkdir(parents=True)
     with pytest.raises(ExportError, match="no such op"):
         detector.export(tmp_path / "m")
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["5"]
 
 
-def test_the_check_runs_without_this_package(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_ANSWER", "import vae_anomaly\n" + export._ANSWER)
-    with pytest.raises(ExportError, match="AssertionError"):
+def test_the_check_cannot_import_this_package(detector, tmp_path, other_program):
+    start = "tf.saved_model.load("
+    text = check._PROGRAM.read_text("utf-8")
+    assert start in text
+    other_program(text.replace(start, f"__import__('vae_anomaly') and {start}"))
+    with pytest.raises(ExportError, match="import of vae_anomaly halted"):
         detector.export(tmp_path / "m")
+
+
+def test_what_a_killed_export_left_is_removed_and_told(detector, tmp_path, unchecked):
+    left = tmp_path / "m" / ".export.part" / "export" / "variables"
+    left.mkdir(parents=True)
+    (left / "variables.index").touch()
+    (tmp_path / "m" / "notes.txt").touch()
+    with pytest.warns(UserWarning, match="left by a process that was killed"):
+        detector.export(tmp_path / "m")
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"1", "notes.txt"}
 
 
 def test_only_a_fitted_detector_can_be_exported(tmp_path):
@@ -572,9 +598,9 @@ def test_the_command_exports_and_prints_the_largest_difference(mixed, tmp_path):
     assert "Choose another" in result.stderr
 
 
-def test_the_command_fails_with_one_line_where_answers_differ(mixed, tmp_path, monkeypatch):
+def test_the_command_fails_with_one_line_where_answers_differ(mixed, tmp_path, other_program):
     mixed.save(tmp_path / "m")
-    monkeypatch.setattr(export, "_ANSWER", "import sys; sys.exit('first line\\nlast line')")
+    other_program("import sys; sys.exit('first line\\nlast line')")
     arguments = ["export", str(tmp_path / "m"), "--output", str(tmp_path / "served")]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2

@@ -16,8 +16,8 @@ from vae_anomaly import AutoencoderDetector, VAEDetector, cli
 from vae_anomaly.images.files import decode
 from vae_anomaly.scoring.calibration import p_values
 from vae_anomaly.serving import export
-from vae_anomaly.serving.export import TOLERANCE
-from vae_anomaly.serving.signatures import SERVED_OUTPUTS
+from vae_anomaly.serving.check import TOLERANCE
+from vae_anomaly.serving.served import SERVED_OUTPUTS
 
 SMALL = {"hidden_units": (8,), "random_state": 0}
 # TensorFlow's own ops, those of the tests' detectors: ScaleAndTranslate resizes, DecodeImage reads
@@ -39,7 +39,7 @@ CONSERVATIVE_OPS = (
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leave out the check by another process, where the test does its own."""
-    monkeypatch.setattr(export, "_checked", lambda *_: 0.0)
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def resizing(stripes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vae_anomaly.detectors.base.train", lambda *_, **__: {"step": []})
         detector = VAEDetector(image_shape=(8, 8, 1), **SMALL).fit(stripes)
-        patch.setattr(export, "_checked", lambda *_: 0.0)
+        patch.setattr(export, "largest_difference", lambda *_: 0.0)
         return detector, detector.export(tmp_path_factory.mktemp("resizing") / "m").folder
 
 

@@ -28,9 +28,9 @@ from click.testing import CliRunner
 
 from vae_anomaly import cli
 from vae_anomaly.serving import export
+from vae_anomaly.serving.check import TOLERANCE
 from vae_anomaly.serving.dev_server import rest, serve
-from vae_anomaly.serving.export import TOLERANCE
-from vae_anomaly.serving.signatures import MISSING_NUMBER, input_names
+from vae_anomaly.serving.tables import MISSING_NUMBER, input_names
 from vae_anomaly.tables.columns import frame_arrays
 
 TABLE = "/v1/models/table:predict"
@@ -149,7 +149,7 @@ def client(served):
 
 @pytest.mark.filterwarnings("ignore:.*infinite cells")
 def test_an_export_answers_over_http_as_python_does(table_detector, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_checked", lambda *_: 0.0)
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
     table_detector.export(tmp_path / "served" / "fraud")
     rows = table.iloc[:30].reset_index(drop=True).astype({"count": float})
     rows.loc[0, :] = None

@@ -1,4 +1,4 @@
-"""A fitted detector as a SavedModel that TensorFlow Serving loads as it is.
+"""Writes a fitted detector as a SavedModel that TensorFlow Serving loads, and has it checked.
 
 ``folder/<version>/`` holds the SavedModel and, beside it:
 
@@ -11,10 +11,10 @@
 ``assets.extra/tf_serving_warmup_requests``     requests that TensorFlow Serving runs on loading
 =============================================== ==============================================
 
-``signatures`` and ``image_signatures`` tell what a server takes and answers.
+``serving.tables`` and ``serving.images`` tell what a server takes and answers.
 
 Scores are those of Python but for the last digits: a server takes any number of rows at a time, and
-matrix products of other sizes add up in another order. ``TOLERANCE`` bounds the difference.
+matrix products of other sizes add up in another order. ``check.TOLERANCE`` bounds the difference.
 """
 
 import base64
@@ -25,19 +25,15 @@ import logging
 import os
 import pathlib
 import re
-import subprocess
-import sys
-import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from vae_anomaly.scoring.calibration import p_values
-from vae_anomaly.serving.signatures import SERVED_OUTPUTS
-
-# Largest difference from Python, as a share of 1 + the largest absolute value of the row.
-TOLERANCE = 1e-5
+from vae_anomaly import atomic
+from vae_anomaly.serving.check import TOLERANCE, largest_difference
+from vae_anomaly.serving.served import SERVED_OUTPUTS, Arrays, Served
+from vae_anomaly.serving.warmup import write_warmup
 
 _LARGEST_VERSION = 2**63 - 1
 _MEANINGS = {
@@ -48,42 +44,6 @@ _MEANINGS = {
     "baseline": "mean training score: feature_log_prob, latent and baseline add up to score",
     "z_mean": "latent means",
 }
-# Run by a Python that has TensorFlow only, as a server has. Its arguments: export, file to write.
-_ANSWER = """
-import base64, json, pathlib, sys
-import numpy as np
-import tensorflow as tf
-
-folder = pathlib.Path(sys.argv[1])
-requests = {}
-for path in folder.glob("sample_*request.json"):
-    request = json.loads(path.read_text("utf-8"))
-    requests[request["signature_name"]] = request["instances"]
-model = tf.saved_model.load(str(folder))
-answers = {}
-for key, function in model.signatures.items():
-    rows = requests.get(key, requests["serving_default"])
-    inputs = {}
-    for name, spec in function.structured_input_signature[1].items():
-        cells = [list(row.values()) for row in rows]
-        if spec.shape.rank != 2:  # no matrix
-            cells = [row[name] for row in rows]
-        if name == "image_bytes":
-            cells = [base64.b64decode(cell["b64"]) for cell in cells]
-        inputs[name] = tf.constant(np.array(cells, dtype=spec.dtype.as_numpy_dtype))
-    answers[key] = {
-        name: (np.char.decode(array.astype(bytes), "utf-8") if array.dtype == object else array)
-        .tolist()
-        for name, tensor in function(**inputs).items()
-        for array in [tensor.numpy()]
-    }
-assert not [name for name in sys.modules if name.split(".")[0] == "vae_anomaly"]
-pathlib.Path(sys.argv[2]).write_text(json.dumps(answers))
-"""
-
-
-class ExportError(ValueError):
-    """What was exported does not answer as the detector does; ``str(error)`` is one sentence."""
 
 
 class Exported(NamedTuple):
@@ -104,15 +64,16 @@ class Exported(NamedTuple):
     largest_difference: float
 
 
-def export(served, folder, version=None):
+def export(served: Served, folder: str | os.PathLike[str], version: int | None = None) -> Exported:
     """Write a fitted detector for TensorFlow Serving, and check it in another process.
 
-    ``vae_anomaly.serving.signatures`` and, for images, ``image_signatures`` list the signatures.
+    Waits while another process exports to the same folder. What a killed export has left there,
+    in ``.export.part``, is removed, with a warning.
 
     Parameters
     ----------
-    served : tables.ServedTable or images.ServedImages
-        Of a fitted detector, whose threshold is that of this moment.
+    served : vae_anomaly.serving.served.Served
+        Of a fitted detector.
     folder : path
         Of the model: its name is the model's name. Created.
     version : int >= 0 or None
@@ -127,11 +88,31 @@ def export(served, folder, version=None):
     FileExistsError
         There is such a version, or the folder is a file.
     ValueError
-        ``version`` is no version; a column has values that a server takes for missing.
+        ``version`` is no version; the threshold is not finite; the path has a * ? or [.
     ExportError
         The SavedModel did not load, or its answers are not Python's. Nothing is left of it.
     """
     folder = pathlib.Path(folder)
+    _check_arguments(served, folder, version)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_free(folder, version)
+        # A name that is no number: TensorFlow Serving does not look into it.
+        with atomic.work_folder(folder / ".export.part") as work:
+            part = work / "export"
+            expected = _write(served, part, folder.resolve().name)
+            difference = largest_difference(part, expected, served)
+            final = _place(part, folder, version)
+    except BaseException:
+        for path in created:
+            with contextlib.suppress(OSError):  # not empty: another export has begun there
+                path.rmdir()
+        raise
+    return Exported(final, len(expected["score"]), difference)
+
+
+def _check_arguments(served, folder, version):
     if version is not None and not (
         isinstance(version, (int, np.integer)) and not isinstance(version, bool) and version >= 0
     ):
@@ -141,29 +122,11 @@ def export(served, folder, version=None):
             f"Expected a folder without *, ? and [ in its path, which TensorFlow takes for a "
             f"pattern. Received: {folder.resolve()}. Choose another."
         )
-    scorer = served.scorer
-    if not np.isfinite(scorer.offset.numpy()):
+    threshold = served.scorer.offset.numpy()
+    if not np.isfinite(threshold):
         raise ValueError(
-            f"Expected a finite threshold. Received: offset_={scorer.offset.numpy()}. Assign to "
-            "`offset_`."
+            f"Expected a finite threshold. Received: offset_={threshold}. Assign to `offset_`."
         )
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _check_free(folder, version)
-        # A name that is no number: TensorFlow Serving does not look into it.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
-            part = pathlib.Path(temporary) / "part"
-            expected = _write(served, part, folder.resolve().name)
-            difference = _checked(part, expected, served)
-            final = _rename(part, folder, version)
-    except BaseException:
-        for path in created:
-            if path.is_dir() and not any(path.iterdir()):
-                with contextlib.suppress(OSError):  # another export has begun there
-                    path.rmdir()
-        raise
-    return Exported(final, len(expected["score"]), difference)
 
 
 def _check_free(folder, version):
@@ -178,7 +141,7 @@ def _versions(folder):
     return [int(path.name) for path in folder.iterdir() if re.fullmatch("[0-9]+", path.name)]
 
 
-def _rename(part, folder, version):
+def _place(part, folder, version):
     """Give the finished export its name: nothing can be there, also if others export too."""
     while True:
         _check_free(folder, version)
@@ -189,17 +152,31 @@ def _rename(part, folder, version):
                 f"Received: {number}. Choose `version`, or another folder."
             )
         final = folder / str(number)
-        try:
-            part.rename(final)
+        with contextlib.suppress(FileExistsError):  # taken by another export: the next one
+            atomic.place(part, final)
             return final
-        except OSError:
-            if not os.path.lexists(final):
-                raise
 
 
-def _write(served, part, model_name):
+def _write(served: Served, part: pathlib.Path, model_name: str) -> Arrays:
     """Write all files; return Python's answers to the sample request, by output."""
-    functions = served.functions()
+    functions = served.signatures()
+    _save_model(served, part, functions)
+    raw = served.sample()
+    expected, requests = served.answers(raw), served.requests(raw)
+    _write_samples(served, part, expected, requests)
+    _write_json(part / "schema.json", _schema(served, functions), indent=1)
+    (part / "assets.extra").mkdir()
+    # For each signature a request of one row and one of all sample rows.
+    warmup = [
+        (key, {name: _proto(requests[key][name][:size], spec) for name, spec in specs.items()})
+        for key, specs in _specs(functions).items()
+        for size in (1, None)
+    ]
+    write_warmup(part / "assets.extra" / "tf_serving_warmup_requests", model_name, warmup)
+    return expected
+
+
+def _save_model(served, part, functions):
     variables = {id(v): v for function in functions.values() for v in function.graph.variables}
     # Neither the scorer nor any other Keras object: a server needs what the graph needs.
     module = tf.Module()
@@ -212,9 +189,9 @@ def _write(served, part, model_name):
         tf.saved_model.save(module, str(part), signatures=functions)
     finally:
         log.setLevel(level)
-    raw = served.sample()
-    expected = _python_answers(served, raw)
-    requests = served.requests(raw)
+
+
+def _write_samples(served, part, expected, requests):
     for name, key in (("sample_request", "serving_default"), ("sample_encoded_request", "encoded")):
         if key in requests:
             columns = {name: _listed(array) for name, array in requests[key].items()}
@@ -222,21 +199,10 @@ def _write(served, part, model_name):
             _write_json(part / f"{name}.json", request, served.indent)
     outputs = {name: expected[name].tolist() for name in SERVED_OUTPUTS}
     _write_json(part / "sample_response.json", {"predictions": _rows(outputs)}, served.indent)
-    _write_json(part / "schema.json", _schema(served, functions), indent=1)
-    _write_warmup(part, model_name, functions, requests)
-    return expected
-
-
-def _python_answers(served, raw):
-    scorer = served.scorer
-    answers = scorer.run(raw)
-    answers["baseline"] = np.full(len(answers["score"]), scorer.baseline)
-    answers["z_mean"] = scorer.latent(raw)
-    return {**answers, **served.explained(raw, answers)}
 
 
 def _listed(array):
-    """Numbers, text and bytes as a request has them; of a float32 the fewest digits that do."""
+    """Numbers, text and bytes as a request has them; float32 in as few digits as tell it."""
     if array.dtype == np.float32:
         array = array.astype(str).astype(np.float64)
     return [
@@ -249,19 +215,18 @@ def _rows(columns):
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _schema(served, functions):
+def _specs(functions):
+    """The inputs of each signature, by name."""
+    return {key: f.structured_input_signature[0][0] for key, f in functions.items()}
+
+
+def _schema(served: Served, functions: dict[str, Any]) -> dict[str, Any]:
     signatures = {
         key: {
-            "inputs": {
-                name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-                for name, spec in function.structured_input_signature[0][0].items()
-            },
-            "outputs": {
-                name: {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
-                for name, tensor in function.structured_outputs.items()
-            },
+            "inputs": {name: _type(spec) for name, spec in specs.items()},
+            "outputs": {name: _type(t) for name, t in functions[key].structured_outputs.items()},
         }
-        for key, function in functions.items()
+        for key, specs in _specs(functions).items()
     }
     return {
         "format": "vae_anomaly export",
@@ -278,111 +243,14 @@ def _schema(served, functions):
     }
 
 
+def _type(tensor):
+    return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+
+
+def _proto(array, spec):
+    return tf.make_tensor_proto(array, dtype=spec.dtype)
+
+
 def _write_json(path, content, indent):
     text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _write_warmup(part, model_name, functions, requests):
-    """Write a request of one row and one of all sample rows for each signature."""
-    path = part / "assets.extra" / "tf_serving_warmup_requests"
-    path.parent.mkdir()
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for key, function in functions.items():
-            specs = function.structured_input_signature[0][0]
-            for size in (1, None):
-                tensors = {
-                    name: tf.make_tensor_proto(requests[key][name][:size], dtype=spec.dtype)
-                    for name, spec in specs.items()
-                }
-                writer.write(_prediction_log(model_name, key, tensors))
-
-
-def _prediction_log(model_name, signature, tensors):
-    """Encode a request as ``tensorflow.serving.PredictionLog``.
-
-    By hand, since the package that defines these messages wants a TensorFlow of its own version:
-    PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and
-    .inputs = 2 (of key = 1, value = 2), ModelSpec.name = 1 and .signature_name = 3.
-    """
-    request = _field(1, _field(1, model_name.encode()) + _field(3, signature.encode()))
-    for name, tensor in tensors.items():
-        request += _field(2, _field(1, name.encode()) + _field(2, tensor.SerializeToString()))
-    return _field(6, _field(1, request))
-
-
-def _field(number, content):
-    """Encode a field of bytes as Protocol Buffers do: tag, length, content."""
-    length, size = b"", len(content)
-    while size > 127:
-        length, size = length + bytes([size & 127 | 128]), size >> 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + content
-
-
-def _checked(part, expected, served):
-    """Ask the export in a process of its own; return the largest difference of scores."""
-    answers_file = part.parent / "answers.json"
-    process = subprocess.run(
-        [sys.executable, "-c", _ANSWER, str(part), str(answers_file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        # This process may hold all of a GPU's memory.
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-    )
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
-        last = (errors or lines)[-1]
-        raise ExportError(
-            f"Expected the export to load and answer in a process of its own. Received: {last} "
-            "Nothing was exported."
-        )
-    answers = json.loads(answers_file.read_text())
-    allowed = _allowed(expected, served)
-    for key, outputs in answers.items():
-        for name in sorted(outputs, key=lambda name: name != "score"):  # the rest follows it
-            answer = np.array(outputs[name])
-            if not _agrees(name, answer, expected, allowed, served.scorer):
-                difference = ""
-                if answer.dtype == np.float64 and answer.shape == expected[name].shape:
-                    difference = f", up to {np.abs(answer - expected[name]).max():.3g} off"
-                raise ExportError(
-                    f"Expected Python's answers to a tolerance of {TOLERANCE:g}. Received: others "
-                    f"of output {name!r} of signature {key!r}{difference}. Nothing was exported."
-                )
-    return float(np.abs(np.subtract(answers["serving_default"]["score"], expected["score"])).max())
-
-
-def _allowed(expected, served):
-    """Largest differences of the outputs that are float, as arrays that broadcast with theirs."""
-    features = np.abs(expected["feature_log_prob"])
-    largest = features.max(axis=tuple(range(1, features.ndim)))
-    # Parts may be far larger than the score that they add up to.
-    largest = np.maximum(largest, np.abs(expected["latent"]))
-    of_row = TOLERANCE * (1 + np.maximum(np.abs(expected["score"]), largest))
-    allowed = dict.fromkeys(expected, of_row)
-    allowed["feature_log_prob"] = of_row.reshape(-1, *[1] * (features.ndim - 1))
-    allowed["z_mean"] = TOLERANCE * (1 + np.abs(expected["z_mean"]).max(axis=1, keepdims=True))
-    for name, scale in served.scales(expected).items():
-        allowed[name] = TOLERANCE * scale
-    return allowed
-
-
-def _agrees(name, answer, expected, allowed, scorer):
-    python = expected[name]
-    if answer.shape != python.shape:
-        return False
-    if name == "is_anomaly":
-        return np.all((answer == python) | (np.abs(expected["decision"]) <= allowed["decision"]))
-    if name == "p_value":
-        calibration = np.asarray(scorer.calibration_scores)
-        low, high = (
-            p_values(expected["score"] + step, calibration)
-            for step in (-allowed["score"], allowed["score"])
-        )
-        # TensorFlow multiplies by 1 / (m + 1): other last digits than a division.
-        return np.all((low - TOLERANCE <= answer) & (answer <= high + TOLERANCE))
-    if python.dtype == object:
-        return np.all(answer == python)
-    return np.all(np.abs(answer - python) <= allowed[name])

@@ -1,13 +1,37 @@
-"""What the export of an image detector has of its own: sizes, a sample of images, their answers."""
+"""What a server takes and answers for images: signatures, and a sample of images.
+
+======================= ====================================================================
+signature               outputs for n images
+======================= ====================================================================
+``serving_default``     ``score``, ``decision``, ``p_value`` float64 (n,), ``is_anomaly`` bool
+                        (n,), ``feature_log_prob`` float64 (n, height, width): the map of what
+                        each pixel adds to the score; as those of ``scoring.images.ImageScorer``
+``explain``             these; ``latent`` and ``baseline`` (n,); ``expected``, the images that
+                        the model expects, float32 (n, height, width, channels)
+``latent``              ``z_mean``, float32 (n, latent_dim)
+``encoded``             as ``serving_default``, but takes ``image_bytes``, text (n,): files in
+                        PNG or JPEG, of any size, in colour or grey; only for models of uint8
+                        images of one or three channels
+======================= ====================================================================
+
+The others take ``images``, raw as in Python: uint8 or float32, (n, height, width, channels). Models
+fitted with ``image_shape`` resize images of any size, and take grey for colour and colour for grey.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from vae_anomaly.serving.image_signatures import takes_files, trace_image_signatures
+from vae_anomaly.images.files import decode
+from vae_anomaly.serving.served import Arrays, Served, Tensors, traced
+
+if TYPE_CHECKING:
+    from tensorflow.types.experimental import ConcreteFunction
 
 
-class ServedImages:
-    """A detector of images as ``export`` sees it; ``table_export.ServedTable`` is its like.
+class ServedImages(Served):
+    """A detector of images as ``export`` sees it.
 
     Parameters
     ----------
@@ -17,28 +41,54 @@ class ServedImages:
 
     # A line for each number would be several times as long.
     indent = None
-    lookup_tables = ()
     meanings = {
         "feature_log_prob": "what each pixel adds to the score relative to what is usual for it",
         "latent": "what no pixel owns of the score",
         "expected": "the images that the model expects, in the units of the input",
     }
 
-    def __init__(self, detector):
-        self.scorer = detector.scorer_
+    def __init__(self, detector: Any) -> None:
+        super().__init__(detector.scorer_)
         self._preprocessor = self.scorer.preprocessor
         self._is_any_size = detector.image_shape is not None
+        # Whether what is in a PNG or JPEG file can be an image of this model.
+        self._takes_files = (
+            self._preprocessor.image_dtype == "uint8"
+            and self._preprocessor.image_shape[2] in (1, 3)
+        )
 
-    def functions(self):
-        """Trace the signatures."""
-        input_shape = self._preprocessor.image_shape
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        shape = self._preprocessor.image_shape
         if self._is_any_size:
-            channels = input_shape[2]
-            input_shape = (None, None, None if channels in (1, 3) else channels)
-        return trace_image_signatures(self.scorer, input_shape)
+            shape = (None, None, None if shape[2] in (1, 3) else shape[2])
+        dtype = self._preprocessor.image_dtype
+        return {"images": tf.TensorSpec([None, *shape], dtype, name="images")}
 
-    def sample(self):
-        """Make images of the model alone: a typical one, with noise, inverted, and a blank one.
+    def raw(self, tensors: Tensors) -> tf.Tensor:
+        return tensors["images"]
+
+    def more_signatures(self) -> "dict[str, ConcreteFunction]":
+        if not self._takes_files:
+            return {}
+        image_shape = self._preprocessor.image_shape
+
+        def encoded(tensors):
+            images = tf.map_fn(
+                lambda content: decode(content, image_shape),
+                tensors["image_bytes"],
+                fn_output_signature=tf.TensorSpec(image_shape, tf.uint8),
+            )
+            return self.scored(images)
+
+        spec = tf.TensorSpec([None], tf.string, name="image_bytes")
+        return {"encoded": traced(encoded, {"image_bytes": spec})}
+
+    def more_explained(self, raw: tf.Tensor, outputs: Tensors) -> Tensors:
+        x = self.scorer.model.reconstruct(self._preprocessor.call(raw))
+        return {"expected": self._preprocessor.inverse(tf.clip_by_value(x, 0.0, 1.0))}
+
+    def sample(self) -> np.ndarray:
+        """Make images from the model alone: a typical one, with noise, inverted, and a blank one.
 
         They need resizing, where the model resizes.
         """
@@ -54,22 +104,19 @@ class ServedImages:
             return np.rint(images).astype(np.uint8)
         return images.astype(np.float32)
 
-    def explained(self, images, _):
-        """Return what only ``explain`` answers, beside ``latent`` and ``baseline``."""
-        x = np.clip(self.scorer.reconstruct(images), 0, 1)
+    def explained(self, raw: np.ndarray, answers: Arrays) -> Arrays:
+        x = np.clip(self.scorer.reconstruct(raw), 0, 1)
         expected = self._preprocessor.inverse(x)
         return {"expected": np.asarray(expected, dtype=np.float32)}
 
-    def requests(self, images):
-        """Return the inputs of each signature, by name, for the images of ``sample``."""
-        raw = {key: {"images": images} for key in ("serving_default", "explain", "latent")}
-        if not takes_files(self._preprocessor):
-            return raw
-        files = [tf.io.encode_png(image).numpy() for image in images]
-        return {**raw, "encoded": {"image_bytes": np.array(files, dtype=object)}}
+    def requests(self, raw: np.ndarray) -> dict[str, Arrays]:
+        requests = {key: {"images": raw} for key in ("serving_default", "explain", "latent")}
+        if self._takes_files:
+            files = [tf.io.encode_png(image).numpy() for image in raw]
+            requests["encoded"] = {"image_bytes": np.array(files, dtype=object)}
+        return requests
 
-    def schema(self):
-        """Return the part of ``schema.json`` that tells the inputs."""
+    def schema(self) -> dict[str, Any]:
         sizes = "any: images are resized, and grey and colour are made of each other"
         return {
             "images": {
@@ -80,7 +127,6 @@ class ServedImages:
             }
         }
 
-    def scales(self, _):
-        """Return the size of one unit of each output of ``explained``."""
+    def scales(self, expected: Arrays) -> Arrays:
         low, high = self._preprocessor.value_range
         return {"expected": high - low}
