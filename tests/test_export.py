@@ -35,9 +35,9 @@ SMALL = {"hidden_units": (8,), "max_steps": 40, "random_state": 0}
 # ShardedFilename are only in the function that saves, which no server calls.
 CONSERVATIVE_OPS = (
     "Abs AddV2 ArgMax Asinh AssignVariableOp BiasAdd Cast ConcatV2 Const DisableCopyOnRead Exp "
-    "Expm1 Fill Floor GatherV2 Greater HashTableV2 Identity IsFinite IsNan Less Log Log1p "
-    "LogSoftmax LogicalAnd LogicalNot LookupTableFindV2 LookupTableImportV2 MatMul Max Maximum "
-    "Mean MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual OneHot Pack Placeholder Range "
+    "Expm1 Fill Floor GatherV2 Greater HashTableV2 Identity IsFinite IsNan Less LessEqual Log "
+    "Log1p LogSoftmax LogicalAnd LogicalNot LookupTableFindV2 LookupTableImportV2 MatMul Max "
+    "Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual OneHot Pack Placeholder Range "
     "ReadVariableOp RealDiv Relu Reshape RestoreV2 SaveV2 SegmentSum Select SelectV2 Shape "
     "ShardedFilename Sigmoid Sign Softmax Softplus Square StatefulPartitionedCall "
     "StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Sum Tanh "

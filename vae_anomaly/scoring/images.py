@@ -1,6 +1,6 @@
 """The scorer of images: score types of images, and images a bounded number at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -97,8 +97,8 @@ class ImageComposite(SingleView):
     def own_weights(self) -> dict[str, keras.Variable]:
         return {**super().own_weights, "usual_sharpness": self.usual_sharpness}
 
-    def learn_usual(self, measured: Sequence[tuple[list[Terms], Any]]) -> None:
-        (((columns, sharp),), _) = measured[0]
+    def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
+        ((((columns, sharp),), _),) = measured
         total = tf.reduce_sum(float64(columns), axis=1).numpy()
         sharp = np.asarray(sharp, np.float64)
         deviation = max(sharp.std(), _SMALLEST_DEVIATION)

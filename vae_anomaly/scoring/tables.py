@@ -141,15 +141,15 @@ class TableScorer(AnomalyScorer):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
             view.learn(self.model, (x, observed), self.seed)
-        hidden = self._with_hidden_cells(x, observed, is_calibration)
-        self.score.learn_usual(hidden)
+        hidden = self._measured_with_hidden_cells(x, observed, is_calibration)
+        self.score.learn_usual(_by_knot(*hidden))
 
         terms = self._measured(x, observed)
         features, latent = self._scored(terms, observed, names=("feature_log_prob", "latent"))
         features = features[:, np.argsort(self._output_order)]
         self.feature_mean.assign(features.sum(axis=0) / np.maximum(observed.sum(axis=0), 1))
         self.latent_mean.assign(latent.mean())
-        self.missing_shortfall.assign(self._measured_shortfall(hidden))
+        self.missing_shortfall.assign(self._measured_shortfall(*hidden))
         if not observed.all():
             (latent,) = self._scored(terms, observed, names=("latent",))
             self.latent_mean.assign_add(latent.mean())
@@ -157,22 +157,21 @@ class TableScorer(AnomalyScorer):
         self.calibration_scores.assign(np.sort(scores[is_calibration]))
         return scores
 
-    def _with_hidden_cells(self, x, observed, is_calibration):
-        """What the views say of calibration rows with a share of cells hidden, for each knot."""
+    def _measured_with_hidden_cells(self, x, observed, is_calibration):
+        """What the views say of calibration rows with cells hidden, and which are left: by knot."""
         rng = np.random.default_rng(self.seed)
         rows = rng.permutation(np.flatnonzero(is_calibration))[:_SHORTFALL_ROWS]
         # Few rows are hidden in many ways, many rows in one.
         rows = np.tile(rows, -(-_SHORTFALL_ROWS // len(rows)))
         widths = self.preprocessor.column_widths
         x, observed = with_hidden_cells(x[rows], observed[rows], widths, self._output_order, rng)
-        terms = self._measured(x, observed)
-        parts = [slice(start, start + len(rows)) for start in range(0, len(x), len(rows))]
-        return [([(c[part], r[part]) for c, r in terms], observed[part]) for part in parts]
+        return self._measured(x, observed), observed
 
-    def _measured_shortfall(self, hidden):
-        """Mean score of calibration rows, less the mean with a share of cells hidden, per knot."""
-        shares = [1 - observed.mean() for _, observed in hidden]
-        means = [self._scored(terms, observed)[0].mean() for terms, observed in hidden]
+    def _measured_shortfall(self, terms, observed):
+        """Mean score of calibration rows, less the mean with a share of cells hidden, by knot."""
+        (scores,) = self._scored(terms, observed)
+        shares = [1 - part.mean() for part in np.split(observed, len(KNOTS))]
+        means = [part.mean() for part in np.split(scores, len(KNOTS))]
         return np.interp(KNOTS, shares, np.subtract(means, means[0]))
 
     def preprocess(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -205,3 +204,11 @@ class TableScorer(AnomalyScorer):
         """Preprocess columns; the numbers come as one block, to save calls."""
         columns = dict(zip(self._numbers, tf.unstack(numbers, axis=1), strict=True))
         return self.preprocessor({**columns, **dict(zip(self._texts, texts, strict=True))})
+
+
+def _by_knot(terms, observed):
+    """Split what ``with_hidden_cells`` has put together: terms and observed cells, by knot."""
+    n_rows = len(observed) // len(KNOTS)
+    for start in range(0, len(observed), n_rows):
+        knot = slice(start, start + n_rows)
+        yield [(columns[knot], rest[knot]) for columns, rest in terms], observed[knot]

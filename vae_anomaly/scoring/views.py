@@ -5,7 +5,7 @@ the terms of its views together: ``SingleView`` takes those of one, ``Composite`
 The scorers of tables and of images each have a registry of score types by name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -158,12 +158,12 @@ class ScoreType(keras.layers.Layer):
         own = (view.own_weights for view in self.views)
         return {name: weight for weights in own for name, weight in weights.items()}
 
-    def learn_usual(self, measured: Sequence[tuple[list[Terms], Any]]) -> None:
+    def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
         """Learn what is usual, from rows that the views have measured.
 
         Parameters
         ----------
-        measured : sequence of (terms, observed)
+        measured : iterable of (terms, observed)
             Of tables calibration rows, first whole and then with ever more cells hidden, one item
             for each of ``missing.KNOTS``. Of images a sample of the training images, one item,
             ``observed`` is None. Terms are NumPy arrays, one pair for each view.
@@ -255,7 +255,7 @@ class Composite(ScoreType):
         usual = {"usual_features": self.usual_features, "usual_excess": self.usual_excess}
         return {**super().own_weights, **usual}
 
-    def learn_usual(self, measured: Sequence[tuple[list[Terms], Any]]) -> None:
+    def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
         usual, shares, medians = None, [], []
         for terms, observed in measured:
             columns = np.stack([columns for columns, _ in terms], axis=1).astype(np.float64)
