@@ -1,16 +1,22 @@
 """Scores from raw columns: what they are, and that each is a pure function of its row."""
 
+import functools
 import json
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.utils import check_random_state
 
 from vae_anomaly.scoring.calibration import p_values
+from vae_anomaly.scoring.missing import KNOTS, with_hidden_cells
 from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
+from vae_anomaly.scoring.views import Composite, View
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.vae.builders import build_table_model
@@ -359,3 +365,60 @@ def test_a_row_is_neither_flagged_nor_excused_for_its_holes(detectors, rows, sco
     assert (detector.score_samples(holes) < lowest).mean() < 0.2
     assert 0.3 < detector.p_values(holes).mean() < 0.7
     assert abs(detector.score_samples(holes).mean() - detector.scorer_.baseline) < 0.5
+
+
+def test_a_hidden_cell_is_preprocessed_as_a_missing_one(table, table_detector):
+    scorer = table_detector.scorer_
+    arrays = frame_arrays(table, scorer.preprocessor.kinds)
+    columns = scorer.preprocessor.column_names
+    order = [columns.index(name) for name in arrays]
+    prepared = scorer.preprocess(arrays)
+    widths = scorer.preprocessor.column_widths
+    x, observed = with_hidden_cells(*prepared, widths, order, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    for index, share in enumerate(KNOTS):
+        part = slice(index * len(table), (index + 1) * len(table))
+        partial = {}
+        for name, array in arrays.items():
+            hidden = rng.uniform(size=len(table)) < share
+            missing = "" if scorer.preprocessor.kinds[name] == "categorical" else np.nan
+            partial[name] = np.where(hidden, missing, array)
+        expected_x, expected_observed = scorer.preprocess(partial)
+        np.testing.assert_array_equal(x[part], expected_x)
+        np.testing.assert_array_equal(observed[part], expected_observed)
+        assert observed[part].mean() == pytest.approx(prepared[1].mean() * (1 - share), abs=0.05)
+
+
+def test_rows_are_measured_by_one_function_that_is_traced_once(monkeypatch):
+    traced = []
+    measure = TableScorer._measure
+
+    @functools.wraps(measure)
+    def counted(self, *inputs):
+        traced.append(inputs)
+        return measure(self, *inputs)
+
+    monkeypatch.setattr(TableScorer, "_measure", counted)
+    rng = np.random.default_rng(0)
+    arrays = {"a": rng.normal(size=40), "b": np.where(np.arange(40) < 3, np.nan, 1.0)}
+    scorer = small_scorer("composite", n_calibration=10, seed=0)
+    scorer.calibrate(arrays, np.arange(40) < 10)
+    scorer.run(arrays)
+    scorer.run(taken(arrays, slice(0, 3)), ("score",))
+    assert len(traced) == 1
+
+
+@given(
+    excess=hnp.arrays(np.float64, (20, 3), elements=st.integers(-3, 3)),
+    observed=hnp.arrays(np.float32, (20, 2), elements=st.sampled_from([0.0, 1.0])),
+)
+def test_a_composite_weighs_any_number_of_views_by_rank(excess, observed):
+    composite = Composite([View(), View(), View()], (0.6, 0.3, 0.1), n_columns=2)
+    level = np.array([5.0, -1.0, 2.0])
+    composite.usual_excess.assign(np.repeat(level[:, None], len(KNOTS), axis=1))
+    columns = np.stack([excess, np.zeros_like(excess)], axis=2) * observed[:, None, :]
+    rest = level + excess * (1 - observed[:, :1])
+    terms = [(columns[:, view], rest[:, view]) for view in range(3)]
+    features, latent = composite.combined(terms, observed)
+    expected = np.sort(excess, axis=1) @ [0.6, 0.3, 0.1] + level.mean()
+    np.testing.assert_allclose(np.sum(features, axis=1) + latent, expected, rtol=1e-12, atol=1e-12)
