@@ -1,7 +1,7 @@
 """The rules about cells: kinds of column, what is missing, how a category is spelled.
 
 Each rule is written once, here. From the tables of this module come the forms that DataFrames
-(``columns``), files (``arrow_cells``) and served models (``serving.signatures``) work by.
+(``columns``), files (``arrow_cells``) and served models (``serving.tables``) work by.
 """
 
 from __future__ import annotations
