@@ -200,6 +200,100 @@ def test_a_truncated_or_fake_gzip_file_is_reported(csv):
         assert str(path) in error_of(read_header, path)
 
 
+def test_a_parquet_file_that_lacks_rows_is_damaged(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pa.table({"b": np.arange(100) % 7})
+    options = {"store_schema": False, "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, path, row_group_size=60, **options)
+    content = path.read_bytes()
+    outcomes = set()
+    for place in range(4, len(content) - 8):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            rows = read_arrays(path, {"b": "numeric"})
+        except TableError as error:
+            what = "rows in row group" if "rows in row group" in str(error) else "damaged"
+            outcomes.add(what if str(error).startswith(str(path)) else "an error without a file")
+        else:
+            outcomes.add(len(rows["b"]))
+    assert outcomes == {"rows in row group", "damaged", 100}
+
+
+def test_a_wrong_checksum_of_a_page_is_reported(parquet):
+    path = parquet(
+        {"a": np.arange(1000.0)}, compression="none", use_dictionary=False, write_page_checksum=True
+    )
+    content = bytearray(path.read_bytes())
+    content[4000] ^= 1
+    path.write_bytes(content)
+    message = error_of(read_frame, path, {"a": "numeric"})
+    assert str(path) in message and "CRC" in message
+
+
+def test_a_parquet_file_without_columns_is_refused(parquet, tmp_path):
+    path = parquet({})
+    for blank_ok in (False, True):
+        message = error_of(read_header, path, blank_ok=blank_ok)
+        assert message == f"{path}: expected a table with columns, received none; write them"
+
+
+def test_damaged_metadata_of_pandas_is_reported(tmp_path):
+    path = tmp_path / "t.parquet"
+    for description in (b"{", b"[1]", b'{"index_columns": 1}', b"\xff"):
+        table = pa.table({"a": [1.0]}).replace_schema_metadata({b"pandas": description})
+        pq.write_table(table, path)
+        assert f"{path}: expected pandas' description" in error_of(read_header, path)
+
+
+def test_text_in_parquet_that_is_not_utf8_is_put_aside(tmp_path):
+    path = tmp_path / "t.parquet"
+    texts = pa.array([b"x", b"caf\xe9", None, b"y"], "binary").view("string")
+    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, None], "b": texts}), path)
+    with TableReader(path) as reader:
+        (chunk,) = reader.chunks({"a": "numeric", "b": "categorical"}, keep_bad=True)
+    np.testing.assert_equal(chunk.arrays["a"], [1.0, 3.0, math.nan])
+    assert chunk.arrays["b"].tolist() == ["x", "", "y"]
+    (bad,) = chunk.bad
+    assert (bad.line, bad.column, bad.text) == (1, "b", "2.0,caf\udce9")
+    assert bad.reason.startswith("expected UTF-8, received other bytes")
+    listed = pa.ListArray.from_arrays([0, 4], texts)
+    pq.write_table(pa.table({"a": [1.0], "c": listed}), path)
+    assert f"{path}, column 'c'" in error_of(read_frame, path, {"a": "numeric"})
+
+
+def test_long_values_that_repeat_are_read_a_few_rows_at_a_time(parquet, monkeypatch):
+    monkeypatch.setattr("vae_anomaly.tables.parquet_rows._PIECE_BYTES", 10_000)
+    texts = pa.array(["x" * 1000, "y", None] * 100)
+    structs = pa.array([{"deep": "z" * 500}] * 300)
+    kinds = {"a": "categorical"}
+    for column in (texts, texts.dictionary_encode()):
+        path = parquet({"a": column, "s": structs, "n": np.arange(300)}, row_group_size=100)
+        sizes = [chunk.raw.num_rows for chunk in iter_chunks(path, kinds)]
+        assert sum(sizes) == 300 and max(sizes) == 10_000 // 1500
+        assert read_arrays(path, kinds)["a"].tolist() == ["x" * 1000, "y", ""] * 100
+    path = parquet({"a": texts, "n": np.arange(300)}, use_dictionary=False)
+    assert read_arrays(path, kinds)["a"].tolist() == ["x" * 1000, "y", ""] * 100
+
+
+def test_a_small_file_that_stands_for_much_memory_is_refused(parquet, monkeypatch):
+    monkeypatch.setattr("vae_anomaly.tables.parquet_rows._LARGEST_BYTES", 100_000)
+    monkeypatch.setattr("vae_anomaly.tables.parquet_rows._LARGEST_LISTS", 100_000)
+    numbers = np.zeros(500_000)
+    read = {"n": "numeric"}
+    assert len(read_arrays(parquet({"n": numbers}, use_dictionary=False), read)["n"]) == 500_000
+    for column in (
+        ["x" * 200_000],  # one cell
+        [[None] * 200_000],  # a list of nothing
+        [[["x" * 1000] * 200]],  # one text, often
+        pa.array([[("k", "x" * 1000)] * 200], pa.map_(pa.string(), pa.string())),
+    ):
+        path = parquet({"n": [1.0], "a": column}, compression="zstd")
+        message = error_of(read_frame, path, read)
+        assert f"{path}: expected row groups of at most 0 MiB" in message
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd")])
 @pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
 def test_compressed_and_tab_separated_files_are_read_and_written(
@@ -356,6 +450,13 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
             ),
             st.sampled_from(["2024-01-31", " 2024-01-31T10:00", "2024-13-01", "2024-01-31x"]),
             st.sampled_from(["1.", "+1", ".5", "1e5", "0x1", "1_000", "2", "0", "1", "01", ""]),
+            st.from_regex(
+                r"\A[012]\d{3}-[01]\d-[0-3]\d([T ][0-2]\d(:[0-6]\d(:[0-6]\d(\.\d{1,9})?)?)?"
+                r"(Z|[+-][0-2]\d(:?[0-6]\d)?)?)?\Z"
+            ),
+            st.sampled_from(["1900-02-29", "2000-02-29", "2023-02-29T10Z", "2024-04-31"]),
+            st.from_regex(r"\A-?\d{1,7} days( \+?[0-2]\d:[0-6]\d:[0-6]\d(\.\d{1,9})?)?\Z"),
+            st.sampled_from(["106751 days 23:47:16.854775808", "106752 days"]),
         ),
         max_size=6,
     ),
@@ -364,6 +465,21 @@ def test_bad_cells_are_those_that_cannot_be_converted_alone(kind, cells):
     column = pa.chunked_array([pa.array(cells, "string")])
     expected = [i for i in range(len(cells)) if not converts(column[i : i + 1], kind)]
     assert bad_cells(column, kind) == expected
+
+
+def test_bad_cells_are_found_in_columns_that_are_no_text():
+    columns = [
+        (pa.array([0, 2, None, 1]), "boolean", [1]),
+        (pa.array([1.0, 0.5, math.nan, math.inf]), "boolean", [1, 3]),
+        (pa.array([0, 1, 10**6], pa.duration("us")), "boolean", [1]),
+        (pa.array([2**62, 0, None, -(2**62)], pa.timestamp("s")), "datetime", [0, 3]),
+        (pa.array([2**62, 0], pa.timestamp("ms", "UTC")), "datetime", [0]),
+        (pa.array([2**31 - 1, -(2**31), 0, 106_751_991], pa.date32()), "datetime", [0, 1]),
+    ]
+    for array, kind, expected in columns:
+        column = pa.chunked_array([array])
+        alone = [i for i in range(len(array)) if not converts(column[i : i + 1], kind)]
+        assert bad_cells(column, kind) == alone == expected
 
 
 @pytest.mark.parametrize(("row", "count"), [("1", 1), ("1,2,3", 3)])
@@ -380,6 +496,28 @@ def test_a_quote_which_never_closes_is_reported_where_its_row_starts(csv):
 def test_a_quote_which_never_closes_does_not_read_the_file_into_memory(csv):
     message = error_of(read_frame, csv('a,b\n1,"x\n' + "2,y\n" * 100_000), {"a": "numeric"})
     assert "line 2:" in message
+
+
+def test_a_row_that_is_too_long_is_reported_where_it_starts(csv, monkeypatch):
+    for name in ("_FIRST_BYTES", "_BLOCK_BYTES", "_LONGEST_ROW"):
+        monkeypatch.setattr(f"vae_anomaly.tables.csv_rows.{name}", 64)
+    path = csv("a,b\n1,2\n\n3," + "4" * 99)
+    assert f"{path}, line 4: expected a row of at most 64 bytes" in error_of(
+        read_frame, path, {"a": "numeric"}
+    )
+
+
+def test_blank_lines_do_not_slow_reading_down_nor_move_line_numbers(csv, monkeypatch):
+    monkeypatch.delattr("vae_anomaly.tables.csv_rows.CsvRows._careful_block")
+    for end in ("\n", "\r\n"):
+        rows = ["a,b", "", "1,x", *[""] * 5000, '"2",y', "bad,z", ""]
+        path = csv(end.join(rows))
+        with TableReader(path) as reader:
+            (chunk,) = reader.chunks({"a": "numeric"}, keep_bad=True)
+        assert chunk.arrays["a"].tolist() == [1, 2]
+        (bad,) = chunk.bad
+        assert (bad.line, bad.text) == (5005, "bad,z")
+    assert column(csv("a\n" + "\n" * 5000), "numeric") == []
 
 
 def test_text_after_a_closing_quote_is_reported(csv):
@@ -513,6 +651,22 @@ def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):
 def test_a_parquet_column_of_lists_is_refused_by_name(parquet):
     message = error_of(infer_kinds, parquet({"a": [1], "b": [[1, 2]]}))
     assert "column 'b'" in message and "list" in message
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([[1, 2]]),
+        pa.array([{"x": 1}]),
+        pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+    ],
+)
+def test_containers_are_no_categories_in_parquet_either(tmp_path, cells):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": [1.0], "b": cells}), path)
+    message = error_of(read_frame, path, {"b": "categorical"})
+    assert f"{path}, column 'b': expected text, received " in message
+    assert infer_kinds(path, {"b": "id"}) == {"a": "numeric", "b": "id"}
 
 
 def test_a_parquet_column_of_another_type_than_its_kind_is_refused_by_name(parquet):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.tables.rules import (
+    CELL_TEXT,
     DURATION_TEXT,
     EXPECTED,
     MISSING_TEXT,
-    PLAUSIBLE_TEXT,
     ZONED_TEXT,
     category_text,
     kind_of_type,
@@ -86,29 +86,94 @@ def converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
 
 
 def bad_cells(column: pa.ChunkedArray, kind: str) -> list[int]:
-    """Return where in a column the cells are that can't be converted."""
+    """Return where in a column the cells are that can't be converted to a kind but text."""
+    if kind_of_type(str(column.type)) != "categorical":
+        return np.flatnonzero(_bad_values(column, kind)).tolist()
+    encoded = text_of(column).combine_chunks().dictionary_encode()
+    is_bad = np.append(_bad_texts(encoded.dictionary, kind), False)
+    indices = encoded.indices.fill_null(len(is_bad) - 1).to_numpy()
+    return np.flatnonzero(is_bad[indices]).tolist()
+
+
+def undecodable_cells(column: pa.ChunkedArray) -> list[int]:
+    """Return where in a column of text the cells are that are not UTF-8.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        Text in lists, or the values of a dictionary, are not UTF-8.
+    """
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        if str(column.type) not in ("string", "large_string"):
+            raise
+        return [i for i, cell in enumerate(_bytes_of(column)) if not _is_utf8(cell)]
+    return []
+
+
+def cell_text(column: pa.ChunkedArray, index: int) -> str | None:
+    """Return a cell as ``text_of`` does; bytes that are not UTF-8 as in ``surrogateescape``."""
+    cell = column.slice(index, 1)
+    if str(column.type) in ("string", "large_string"):
+        (value,) = _bytes_of(cell)
+        return None if value is None else value.decode("utf-8", "surrogateescape")
+    return text_of(cell)[0].as_py()
+
+
+def _bytes_of(text: pa.ChunkedArray) -> list[bytes | None]:
+    return text.cast("large_binary").to_pylist()
+
+
+def _is_utf8(data: bytes | None) -> bool:
+    try:
+        (data or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bad_texts(text: pa.StringArray, kind: str) -> np.ndarray:
+    """Whether each text is none of a kind, (n,) bool."""
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if kind_of_type(str(column.type)) != "categorical":
-        return _bisected(column, kind)
-    text = pc.utf8_trim_whitespace(text_of(column))
-    values = text.unique()
-    plausible = pc.match_substring_regex(values, PLAUSIBLE_TEXT[kind])
-    unsure = values.filter(plausible)
-    bad = values.filter(pc.invert(plausible)).to_pylist()
-    positions = pa.array(_bisected(pa.chunked_array([unsure]), kind), "int64")
-    bad += unsure.take(positions).to_pylist()
-    return np.flatnonzero(pc.is_in(text, value_set=pa.array(bad, "string"))).tolist()
+    text = pc.utf8_trim_whitespace(text)
+    is_bad = ~_mask(pc.match_substring_regex(text, CELL_TEXT[kind]))
+    if kind == "datetime":
+        years = np.array([int(t[:4]) if t[4:10] == "-02-29" else 0 for t in text.to_pylist()])
+        return is_bad | (years % 4 != 0) | ((years % 100 == 0) & (years % 400 != 0))
+    is_duration = _mask(pc.match_substring_regex(text, f"^({DURATION_TEXT})$"))
+    durations = pd.to_timedelta(text.filter(pa.array(is_duration)).to_pandas(), errors="coerce")
+    is_bad[is_duration] = durations.isna()
+    if kind == "boolean":
+        numbers = converted(pa.chunked_array([text.filter(pa.array(~is_bad))]), "numeric")
+        is_bad[~is_bad] = ~_are_booleans(numbers.to_numpy())
+    return is_bad
 
 
-def _bisected(column: pa.ChunkedArray, kind: str) -> list[int]:
-    if converts(column, kind):
-        return []
-    if len(column) == 1:
-        return [0]
-    half = len(column) // 2
-    return _bisected(column[:half], kind) + [half + i for i in _bisected(column[half:], kind)]
+def _bad_values(column: pa.ChunkedArray, kind: str) -> np.ndarray:
+    """Whether each value of a column that is no text can't be of a kind, (n,) bool."""
+    if kind != "datetime":
+        return ~_are_booleans(converted(column, "numeric").to_numpy())
+    # Microseconds since 1970 are 64-bit integers.
+    units = {"timestamp[s": 10**6, "timestamp[m": 10**3, "date32": 86400 * 10**6, "date64": 10**3}
+    micros = next((n for unit, n in units.items() if str(column.type).startswith(unit)), 1)
+    values = column.cast("int32" if str(column.type).startswith("date32") else "int64")
+    values = values.cast("int64").fill_null(0).to_numpy()
+    most = (2**63 - 1) // micros
+    return (values > most) | (values < -most)
+
+
+def _are_booleans(values: np.ndarray) -> np.ndarray:
+    return np.isnan(values) | (values == 0) | (values == 1)
+
+
+def _mask(flags: pa.BooleanArray) -> np.ndarray:
+    return flags.to_numpy(zero_copy_only=False)
 
 
 def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
@@ -136,10 +201,8 @@ def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chun
     if kind == "datetime":
         return column.cast("timestamp[us]")
     column = column.cast("float64", safe=False)
-    if kind == "boolean":
-        values = column.to_numpy()
-        if not np.isin(values[~np.isnan(values)], (0, 1)).all():
-            raise ValueError(f"expected {EXPECTED[kind]}")
+    if kind == "boolean" and not _are_booleans(column.to_numpy()).all():
+        raise ValueError(f"expected {EXPECTED[kind]}")
     return column
 
 

@@ -75,6 +75,8 @@ class CsvRows:
         Fields of the first row which is not blank; none if there is none.
     schema : pyarrow.Schema
         The columns of the header, all text.
+    index_columns : tuple
+        Empty: CSV does not tell.
 
     Raises
     ------
@@ -83,6 +85,8 @@ class CsvRows:
         if a row is too long or the text can't be decoded, not even with undecodable bytes left as
         they are.
     """
+
+    index_columns: tuple[str, ...] = ()
 
     def __init__(self, path: str | Path, *, delimiter: str = ",", encoding: str = "utf-8") -> None:
         _check_format(path, delimiter, encoding)

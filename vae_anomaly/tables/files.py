@@ -31,7 +31,7 @@ def reported(path: object, action: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else str(error).partition("\n")[0]
         raise table_error(path, f"to {action} the file", f"'{reason}'", "check the path") from error

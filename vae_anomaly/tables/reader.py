@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.tables.arrow_cells import array_of, bad_cells, converts, text_of
+from vae_anomaly.tables.arrow_cells import array_of, bad_cells, cell_text, converts
 from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.tables.csv_rows import CsvRows
 from vae_anomaly.tables.files import TableError, file_format, reported, table_error
@@ -88,12 +88,12 @@ class TableReader:
         self.schema = self._rows.schema
         names = list(self.schema.names)
         try:
-            if names or not blank_ok:
+            if names or self.is_parquet or not blank_ok:
                 _check_names(path, names)
         except TableError:
             self.close()
             raise
-        index = (self.schema.pandas_metadata or {}).get("index_columns", [])
+        index = set(self._rows.index_columns)
         self.names = [name for name in names if name not in index]
 
     def __enter__(self) -> TableReader:
@@ -166,8 +166,12 @@ class TableReader:
             column = self._column(table, name, kind)
             try:
                 arrays[name] = array_of(column, kind)
-            except ValueError:
-                for index in bad_cells(column, kind):
+            except ValueError as error:
+                cells = bad_cells(column, kind) if kind != "categorical" else []
+                if not cells:
+                    where = f"{self.path}, column {name!r}"
+                    raise table_error(where, EXPECTED[kind], f"'{error}'", "convert it") from error
+                for index in cells:
                     if index not in wrong:
                         wrong[index] = _bad_cell(piece, index, name, kind)
                     if not keep_bad:
@@ -305,7 +309,7 @@ def check_columns(
 
 
 def _bad_cell(piece: Piece, index: int, name: str, kind: str) -> BadRow:
-    value = text_of(piece.table[name].slice(index, 1))[0].as_py()
+    value = cell_text(piece.table[name], index) or ""
     received = repr(value if len(value) <= 60 else value[:60] + "...")
     reason = f"expected {EXPECTED[kind]}, received {received}; {_CELL_FIX}"
     return BadRow(piece.line(index, name), name, reason, piece.text(index))

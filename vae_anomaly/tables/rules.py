@@ -32,18 +32,24 @@ _TYPES = re.compile(
     r"|extension<pandas)"
 )
 
-# Regular expressions of text that stands for a cell, for Arrow's engine (RE2); (?i) is put before.
+# Regular expressions of text that stands for a cell, for Arrow's engine (RE2).
 MISSING_TEXT = "nan|na|null|none|n/a"
 DURATION_TEXT = r"-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?"
 _NUMBER_TEXT = (
-    f"{MISSING_TEXT}|[+-]?(inf(inity)?|nan(\\(\\w*\\))?|(\\d+\\.?\\d*|\\.\\d+)(e[+-]?\\d+)?)"
+    r"[+-]?(inf(inity)?|nan(\(\w*\))?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
     f"|true|false|{DURATION_TEXT}"
 )
-# Text that is something else can't be converted; which of these can, has to be tried.
-PLAUSIBLE_TEXT = {
-    "numeric": f"(?i)^({_NUMBER_TEXT})?$",
-    "boolean": f"(?i)^({_NUMBER_TEXT})?$",
-    "datetime": f"(?i)^({MISSING_TEXT}|\\d{{4}}-\\d\\d-\\d\\d.*)?$",
+_DAY_TEXT = (
+    r"\d{4}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31"
+    "|02-29)"
+)
+_HOUR_TEXT = r"([01]\d|2[0-3])"
+_CLOCK_TEXT = rf"{_HOUR_TEXT}(:[0-5]\d(:[0-5]\d(\.\d+)?)?)?(Z|[+-]{_HOUR_TEXT}(:?[0-5]\d)?)?"
+# Other text can't be converted; neither can some durations, and days that are in no calendar.
+CELL_TEXT = {
+    "numeric": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
+    "boolean": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
+    "datetime": f"^((?i:{MISSING_TEXT})|{_DAY_TEXT}([T ]{_CLOCK_TEXT})?)?$",
 }
 # Text of a moment that says its zone.
 ZONED_TEXT = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
