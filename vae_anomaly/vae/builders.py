@@ -4,14 +4,17 @@ Arguments are plain numbers and names, so that a saved detector can be built aga
 """
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from vae_anomaly.vae.layers import EncoderInput
-from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed
+from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 from vae_anomaly.vae.models import VAE, Autoencoder
 from vae_anomaly.vae.networks import (
+    Activation,
     check_image_shape,
     conv_decoder,
     conv_encoder,
@@ -40,47 +43,47 @@ PIXEL_LIKELIHOODS = (
 
 
 def build_table_model(
-    column_widths,
-    n_numeric,
-    n_boolean,
+    column_widths: Sequence[int],
+    n_numeric: int,
+    n_boolean: int,
     *,
-    resolution,
-    variational,
-    hidden_units,
-    latent_dim,
-    encoder=None,
-    decoder=None,
-    activation="relu",
-    variance="row",
-    seed=None,
-    **training,
-):
+    resolution: Sequence[float],
+    variational: bool,
+    hidden_units: Sequence[int],
+    latent_dim: int,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    activation: Activation = "relu",
+    variance: str | float = "row",
+    seed: int | None = None,
+    **training: Any,
+) -> VAE | Autoencoder:
     """Build the VAE or Autoencoder of a preprocessed table.
 
     Parameters
     ----------
     column_widths : sequence of int
-        Features of x that each column takes, ``TablePreprocessor.column_widths``: first the
-        numeric columns, then the boolean ones, then the categorical ones.
+        Number of features of each column, ``TablePreprocessor.column_widths``: first the numeric
+        columns, then the boolean ones, then the categorical ones.
     n_numeric, n_boolean : int
-        How many columns are numeric, and boolean.
-    resolution : sequence of floats
-        ``TablePreprocessor.resolution``: of each feature of the numeric columns. A learned variance
-        stays above resolution^2 / 12, what rounding to such steps makes (Sheppard 1898): columns of
-        few values would otherwise be reproduced exactly, and their variance would collapse. Noise
-        of one step, and a categorical likelihood, were tried instead and found worse:
+        Number of numeric columns, and of boolean columns.
+    resolution : sequence of float
+        Step of each feature of the numeric columns, ``TablePreprocessor.resolution``. A learned
+        variance stays above resolution^2 / 12, the variance that rounding to such steps makes
+        (Sheppard 1898): columns of few values would otherwise be reproduced exactly, and their
+        variance would collapse. Noise of one step, and a categorical likelihood, were worse:
         ``benchmarks/LOG.md``.
     variational : bool
-        VAE or Autoencoder.
+        Whether to build a VAE, or an Autoencoder.
     hidden_units, latent_dim, activation
         As in ``networks.dense_encoder``.
     encoder, decoder : str or None
-        Networks to take instead, as JSON of ``keras.Model.to_json``. The encoder takes what
-        ``layers.EncoderInput`` gives, (n, features + columns), or its (n, features) alone.
+        Custom networks, as JSON of ``keras.Model.to_json``. The encoder takes the output of
+        ``layers.EncoderInput``, (n, features + columns), or its first (n, features).
     variance
         As in ``likelihoods.Gaussian``.
     seed : int or None
-        Seed of the weights and of everything drawn in training.
+        Seed of the weights, and of everything that is drawn in training.
     **training
         ``n_draws``, ``beta`` and ``kl_warmup_steps`` of ``VAE``.
 
@@ -88,29 +91,21 @@ def build_table_model(
     -------
     VAE or Autoencoder
         Takes (x, observed).
+
+    Raises
+    ------
+    ValueError
+        A custom network does not fit the table or the likelihood.
     """
     seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=3)]
-    parts = []
-    if n_numeric:
-        rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
-        floor = np.clip(rounding, *MIN_LOG_VAR_RANGE)
-        parts.append(
-            Gaussian(
-                len(floor),
-                variance if variational else 1.0,
-                min_log_var=floor,
-                column_widths=column_widths[:n_numeric],
-            )
-        )
-    if n_boolean:
-        parts.append(Bernoulli(n_boolean))
-    parts += [Categorical(width) for width in column_widths[n_numeric + n_boolean :]]
-    likelihood = parts[0] if len(parts) == 1 else Mixed(parts)
+    likelihood = _table_likelihood(
+        column_widths, n_numeric, n_boolean, resolution, variance if variational else 1.0
+    )
     if encoder is not None:
         shapes = [(latent_dim,)] * (2 if variational else 1)
-        encoder = _table_encoder(encoder, column_widths, seeds[0], shapes)
+        encoder_model = _table_encoder(encoder, column_widths, seeds[0], shapes)
     else:
-        encoder = dense_encoder(
+        encoder_model = dense_encoder(
             sum(column_widths),
             hidden_units,
             latent_dim,
@@ -121,9 +116,9 @@ def build_table_model(
             dtype="float32",
         )
     if decoder is not None:
-        decoder = _own_network(decoder, "decoder", [(latent_dim,)], (likelihood.n_outputs,))
+        decoder_model = _own_network(decoder, "decoder", [(latent_dim,)], (likelihood.n_outputs,))
     else:
-        decoder = dense_decoder(
+        decoder_model = dense_decoder(
             latent_dim,
             hidden_units,
             likelihood.n_outputs,
@@ -132,45 +127,45 @@ def build_table_model(
             dtype="float32",
         )
     if not variational:
-        return Autoencoder(encoder, decoder, likelihood)
-    return VAE(encoder, decoder, likelihood, seed=seeds[2], **training)
+        return Autoencoder(encoder_model, decoder_model, likelihood)
+    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], **training)
 
 
 def build_image_model(
-    image_shape,
+    image_shape: Sequence[int],
     *,
-    variational,
-    filters,
-    hidden_units,
-    latent_dim,
-    encoder=None,
-    decoder=None,
-    activation="relu",
-    pixel_likelihood=None,
-    variance="shared",
-    seed=None,
-    **training,
-):
+    variational: bool,
+    filters: Sequence[int] | None,
+    hidden_units: Sequence[int],
+    latent_dim: int,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    activation: Activation = "relu",
+    pixel_likelihood: str | None = None,
+    variance: str | float = "shared",
+    seed: int | None = None,
+    **training: Any,
+) -> VAE | Autoencoder:
     """Build the VAE or Autoencoder of preprocessed images.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Height, width, channels.
+        Height, width and channels.
     variational : bool
-        VAE or Autoencoder.
+        Whether to build a VAE, or an Autoencoder.
     filters, hidden_units, latent_dim, activation
         As in ``networks.conv_encoder``.
     encoder, decoder : str or None
-        Networks to take instead, as JSON of ``keras.Model.to_json``: images -> [z_mean, z_log_var]
-        (z, for an Autoencoder), and z -> (n, height, width, n_maps * channels), where n_maps is
-        the number of the likelihood's parameters, 1 or 2.
+        Custom networks, as JSON of ``keras.Model.to_json``: images -> [z_mean, z_log_var] (z, for
+        an Autoencoder), and z -> (n, height, width, n_maps * channels), where n_maps is the number
+        of the likelihood's parameters, 1 or 2.
     pixel_likelihood : str or None
         One of ``PIXEL_LIKELIHOODS``; for a VAE only.
     variance
         As in ``likelihoods.Gaussian``; for "gaussian" only.
     seed : int or None
-        Seed of the weights and of everything drawn in training.
+        Seed of the weights, and of everything that is drawn in training.
     **training
         ``n_draws``, ``beta`` and ``kl_warmup_steps`` of ``VAE``.
 
@@ -182,28 +177,17 @@ def build_image_model(
     Raises
     ------
     ValueError
-        The networks given do not fit the images, each other or the likelihood.
+        A custom network does not fit the images or the likelihood.
     """
     seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=3)]
     image_shape = check_image_shape(image_shape)
-    n_features = int(np.prod(image_shape))
-    likelihood = Gaussian(n_features, variance=1.0)
-    if variational:
-        likelihood = {
-            "roughness_gaussian": lambda: RoughnessGaussian(image_shape),
-            "gaussian": lambda: Gaussian(n_features, variance),
-            "bernoulli": lambda: Bernoulli(n_features),
-            "continuous_bernoulli": lambda: ContinuousBernoulli(n_features),
-            "discretized_logistic": lambda: DiscretizedLogistic(n_features),
-        }[pixel_likelihood]()
-    if pixel_likelihood == "gaussian" and isinstance(variance, str):
-        # Near the variance of pixels: the weight moves slowly.
-        likelihood.raw_log_var.assign(np.full(likelihood.raw_log_var.shape, PIXEL_LOG_VAR))
+    likelihood = _pixel_likelihood(pixel_likelihood if variational else None, image_shape, variance)
+    n_maps = likelihood.n_outputs // likelihood.n_features
     if encoder is not None:
         shapes = [(latent_dim,)] * (2 if variational else 1)
-        encoder = _own_network(encoder, "encoder", [image_shape], *shapes)
+        encoder_model = _own_network(encoder, "encoder", [image_shape], *shapes)
     else:
-        encoder = conv_encoder(
+        encoder_model = conv_encoder(
             image_shape,
             filters,
             hidden_units,
@@ -214,29 +198,69 @@ def build_image_model(
             dtype="float32",
         )
     if decoder is not None:
-        n_maps = likelihood.n_outputs // n_features
         maps = (*image_shape[:2], n_maps * image_shape[2])
-        decoder = _own_network(decoder, "decoder", [(latent_dim,)], maps)
-        outputs = flat_maps(decoder.outputs[0], image_shape)
-        decoder = keras.Model(decoder.inputs, outputs, name="decoder")
+        network = _own_network(decoder, "decoder", [(latent_dim,)], maps)
+        outputs = flat_maps(network.outputs[0], image_shape)
+        decoder_model = keras.Model(network.inputs, outputs, name="decoder")
     else:
-        decoder = conv_decoder(
+        decoder_model = conv_decoder(
             latent_dim,
             hidden_units,
             image_shape,
-            likelihood.n_outputs // n_features,
+            n_maps,
             filters=filters,
             activation=activation,
             seed=seeds[1],
             dtype="float32",
         )
     if not variational:
-        return Autoencoder(encoder, decoder, likelihood)
-    return VAE(encoder, decoder, likelihood, seed=seeds[2], **training)
+        return Autoencoder(encoder_model, decoder_model, likelihood)
+    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], **training)
 
 
-def _table_encoder(text, column_widths, seed, output_shapes):
-    """Put ``EncoderInput`` before an encoder that was given."""
+def _table_likelihood(
+    column_widths: Sequence[int],
+    n_numeric: int,
+    n_boolean: int,
+    resolution: Sequence[float],
+    variance: str | float,
+) -> Likelihood:
+    parts: list[Likelihood] = []
+    if n_numeric:
+        rounding = np.log(np.maximum(np.square(resolution) / 12, 1e-30))
+        floor = np.clip(rounding, *MIN_LOG_VAR_RANGE)
+        widths = column_widths[:n_numeric]
+        parts.append(Gaussian(len(floor), variance, min_log_var=floor, column_widths=widths))
+    if n_boolean:
+        parts.append(Bernoulli(n_boolean))
+    parts += [Categorical(width) for width in column_widths[n_numeric + n_boolean :]]
+    return parts[0] if len(parts) == 1 else Mixed(parts)
+
+
+def _pixel_likelihood(
+    name: str | None, image_shape: tuple[int, int, int], variance: str | float
+) -> Likelihood:
+    """Return the likelihood of this name; that of an autoencoder for None."""
+    n_features = int(np.prod(image_shape))
+    if name is None:
+        return Gaussian(n_features, variance=1.0)
+    likelihood = {
+        "roughness_gaussian": lambda: RoughnessGaussian(image_shape),
+        "gaussian": lambda: Gaussian(n_features, variance),
+        "bernoulli": lambda: Bernoulli(n_features),
+        "continuous_bernoulli": lambda: ContinuousBernoulli(n_features),
+        "discretized_logistic": lambda: DiscretizedLogistic(n_features),
+    }[name]()
+    if name == "gaussian" and isinstance(variance, str):
+        # The weight moves slowly, so it starts near the variance of pixels.
+        likelihood.raw_log_var.assign(np.full(likelihood.raw_log_var.shape, PIXEL_LOG_VAR))
+    return likelihood
+
+
+def _table_encoder(
+    text: str, column_widths: Sequence[int], seed: int, output_shapes: Sequence[tuple[int]]
+) -> keras.Model:
+    """Put ``EncoderInput`` before a custom encoder."""
     n_features, n_columns = sum(column_widths), len(column_widths)
     width = n_features
     if network_from_json(text).input_shape == (None, n_features + n_columns):
@@ -250,24 +274,28 @@ def _table_encoder(text, column_widths, seed, output_shapes):
     return keras.Model(inputs, network(visible[:, :width]), name="encoder")
 
 
-def network_from_json(text):
-    """Build a network from its Keras configuration, without running code that came with it.
+def network_from_json(text: str) -> keras.Model:
+    """Build a network from its Keras configuration, without running code from it.
 
     Parameters
     ----------
     text : str
-        As ``keras.Model.to_json`` makes it.
+        Output of ``keras.Model.to_json``.
+
+    Returns
+    -------
+    keras.Model
 
     Raises
     ------
     ValueError
-        It has layers that hold code, or that are neither Keras' nor registered with it.
+        A layer holds code, or is neither from Keras nor registered with it.
     """
     _check_known(json.loads(text))
     return keras.models.model_from_json(text)
 
 
-def _check_known(config):
+def _check_known(config: Any) -> None:
     if isinstance(config, list):
         for part in config:
             _check_known(part)
@@ -287,8 +315,10 @@ def _check_known(config):
         _check_known(part)
 
 
-def _own_network(text, name, input_shapes, *output_shapes):
-    """Build a network that was given, and check what goes in and out."""
+def _own_network(
+    text: str, name: str, input_shapes: Sequence[Sequence[int]], *output_shapes: Sequence[int]
+) -> keras.Model:
+    """Build a custom network, and check the shapes of its inputs and outputs."""
     network = network_from_json(text)
     received = [
         [tuple(tensor.shape[1:]) for tensor in tensors]

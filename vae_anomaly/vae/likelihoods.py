@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from vae_anomaly.vae.layers import Tensor, normal_log_prob, sum_of_columns
 
@@ -157,7 +158,7 @@ class Gaussian(Likelihood):
         self,
         n_features: int,
         variance: str | float = "row",
-        min_log_var: float | Sequence[float] = -6.0,
+        min_log_var: ArrayLike = -6.0,
         row_bound: float = 1.5,
         column_widths: Sequence[int] | None = None,
         **kwargs: Any,

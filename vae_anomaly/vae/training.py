@@ -1,60 +1,64 @@
 """Training with a budget of gradient steps, early stopping and progress a person can read."""
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from vae_anomaly.vae.models import VAE, Autoencoder
 
 # The validation loss is looked at this often, at most; the best weights seen are kept.
 _N_EVALUATIONS = 40
 
 
 def train(
-    model,
-    inputs_of,
-    is_validation,
+    model: VAE | Autoencoder,
+    inputs_of: Callable[[tf.Tensor], Any],
+    is_validation: np.ndarray,
     *,
-    max_steps,
-    batch_size,
-    learning_rate,
-    patience,
-    seed,
-    validation_draws=2000,
-    most_validation_rows=20_000,
-    verbose=0,
-):
+    max_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    patience: int,
+    seed: int,
+    validation_draws: int = 2000,
+    most_validation_rows: int = 20_000,
+    verbose: int = 0,
+) -> dict[str, list[float]]:
     """Fit a model by Adam with a cosine-decayed learning rate; keep its best weights.
 
     Parameters
     ----------
-    model : vae_anomaly.vae.models.VAE or vae_anomaly.vae.models.Autoencoder
+    model : VAE or Autoencoder
     inputs_of : callable
         Row numbers, an int64 tensor (batch,) -> the model's inputs, in TensorFlow operations.
     is_validation : bool array, (n,)
-        Rows to watch and not to train on. None: training runs for ``max_steps``.
+        Rows to watch and not to train on. If there are none, training runs for ``max_steps``.
     max_steps, batch_size : int
-        Gradient steps, and rows in each (all of them if there are fewer). Every row is used
-        equally often.
+        Gradient steps, and rows in each (all rows if there are fewer). Every row is used equally
+        often.
     learning_rate : float
-        Of the first step.
+        Learning rate of the first step.
     patience : int
         Steps without a better validation loss after which training stops.
     seed : int
         Seed of the order of rows.
     validation_draws : int
-        One evaluation draws z at least so many times, so that few rows give a steady figure.
+        Smallest number of draws of z in one evaluation, so that few rows give a steady loss.
     most_validation_rows : int
-        More held-out rows than this are not looked at, so that large data do not pay for them;
-        their inputs are kept in memory.
+        Largest number of held-out rows to evaluate, which bounds the time and the memory that
+        evaluation takes.
     verbose : int
         1: a progress bar on stderr.
 
     Returns
     -------
     dict of str to list of float
-        ``step`` and, at each of these steps, the mean of each of the model's terms since the
-        last one; ``val_`` for the validation rows.
+        ``step`` and, at each of these steps, the mean of each term of the model since the step
+        before; names that start with ``val_`` are of the validation rows.
 
     Raises
     ------
@@ -72,23 +76,18 @@ def train(
         return (inputs_of(indices),)
 
     data = tf.data.Dataset.from_tensor_slices(batches).map(batch).prefetch(2)
-    callbacks, validation = [], None
+    callbacks: list[keras.callbacks.Callback] = []
+    validation = None
     if len(watched):
         repeated = np.resize(watched, len(watched) * -(-validation_draws // len(watched)))
         validation = tf.data.Dataset.from_tensor_slices(repeated)
         validation = validation.batch(16 * batch_size).map(batch).cache()
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_loss",
-                patience=max(1, patience // steps_per_epoch),
-                restore_best_weights=True,
-            )
-        )
+        callbacks.append(_early_stopping(max(1, patience // steps_per_epoch)))
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)),
         steps_per_execution=steps_per_epoch,
     )
-    # Otherwise its variables appear during the first trace, and the step is traced twice.
+    # Built in the first trace, its variables would make Keras trace the step twice.
     model.optimizer.build(model.trainable_variables)
     with _progress(max_steps) if verbose else contextlib.nullcontext() as show:
         if show:
@@ -97,15 +96,19 @@ def train(
                     on_epoch_end=lambda epoch, logs: show((epoch + 1) * steps_per_epoch, logs)
                 )
             )
+        passes = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "shuffle": False}
         history = model.fit(
-            data,
-            validation_data=validation,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
+            data, validation_data=validation, callbacks=callbacks, verbose=0, **passes
         ).history
+    return _by_step(history, steps_per_epoch)
+
+
+def _early_stopping(epochs: int) -> keras.callbacks.Callback:
+    return keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
+
+
+def _by_step(history: dict[str, list[Any]], steps_per_epoch: int) -> dict[str, list[Any]]:
+    """Return the history with the step of each entry, or raise FloatingPointError."""
     if not np.isfinite(list(history.values())).all():
         raise FloatingPointError(
             "Expected finite losses. Received: "
@@ -113,11 +116,13 @@ def train(
             "Lower `learning_rate`."
         )
     steps = [(index + 1) * steps_per_epoch for index in range(len(history["loss"]))]
-    return {"step": steps, **{name: list(map(float, v)) for name, v in history.items()}}
+    return {"step": steps, **{name: [float(v) for v in values] for name, values in history.items()}}
 
 
-def _batches(rows, n_steps, batch_size, rng):
-    """Row numbers of each step, (n_steps, batch): shuffled passes over the rows, end to end."""
+def _batches(
+    rows: np.ndarray, n_steps: int, batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the row numbers of each step, (n_steps, batch): shuffled passes, end to end."""
     batch_size = min(batch_size, len(rows))
     n_passes = -(-n_steps * batch_size // len(rows))
     order = np.concatenate([rng.permutation(rows) for _ in range(n_passes)])
@@ -125,7 +130,7 @@ def _batches(rows, n_steps, batch_size, rng):
 
 
 @contextlib.contextmanager
-def _progress(max_steps):
+def _progress(max_steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Show a progress bar on stderr; yield a function of the step and the losses."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
