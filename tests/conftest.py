@@ -27,22 +27,31 @@ def rows():
 
 
 @pytest.fixture(scope="session")
-def detectors(rows):
-    """A detector fitted on ``rows`` for each type of score."""
+def detector(rows):
     from vae_anomaly import VAEDetector
-    from vae_anomaly.scoring.tables import SCORE_TYPES
 
-    return {
-        score_type: VAEDetector(
-            score_type=score_type, hidden_units=(16,), max_steps=300, patience=300, random_state=0
-        ).fit(rows)
-        for score_type in SCORE_TYPES
-    }
+    return VAEDetector(hidden_units=(16,), max_steps=300, patience=300, random_state=0).fit(rows)
 
 
 @pytest.fixture(scope="session")
-def detector(detectors):
-    return detectors["composite"]
+def detectors(rows, detector):
+    """A detector fitted on ``rows`` for each type of score; all have the same weights."""
+    from sklearn.base import clone
+
+    from vae_anomaly.scoring.tables import SCORE_TYPES
+
+    def train(model, *args, **kwargs):
+        model.set_weights(detector.scorer_.model.get_weights())
+        return detector.history_
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_anomaly.detectors.base.train", train)
+        others = {
+            score_type: clone(detector).set_params(score_type=score_type).fit(rows)
+            for score_type in SCORE_TYPES
+            if score_type != detector.score_type
+        }
+    return {detector.score_type: detector, **others}
 
 
 @pytest.fixture(scope="session")

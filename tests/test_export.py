@@ -1,6 +1,7 @@
 """What TensorFlow Serving gets: the same scores, by documented names, from conservative ops."""
 
 import copy
+import functools
 import json
 import os
 import pathlib
@@ -29,7 +30,7 @@ from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.rules import category_text
 
 ROOT = pathlib.Path(__file__).parents[1]
-SMALL = {"hidden_units": (8,), "max_steps": 40, "random_state": 0}
+SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 # TensorFlow's own ops, all of those of the tests' detectors: no Python function, no random numbers,
 # no state but variables and hash tables. DisableCopyOnRead, MergeV2Checkpoints, SaveV2 and
 # ShardedFilename are only in the function that saves, which no server calls.
@@ -55,6 +56,13 @@ def frame(table):
 @pytest.fixture(scope="module")
 def mixed(frame):
     return VAEDetector(**SMALL).fit(frame)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """A detector that is quick to export, for what does not depend on its graph."""
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    return AutoencoderDetector(hidden_units=(), max_steps=1, random_state=0).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +98,13 @@ def tensors(detector, frame):
     return {names[name]: tf.constant(array) for name, array in arrays.items()}
 
 
+@functools.cache
+def loaded(folder):
+    return tf.saved_model.load(str(folder))
+
+
 def signatures(folder):
-    return tf.saved_model.load(str(folder)).signatures
+    return loaded(folder).signatures
 
 
 def ask(folder, inputs, signature="serving_default"):
@@ -207,9 +220,9 @@ def test_an_autoencoder_is_served(table_autoencoder, table, tmp_path, unchecked)
     assert_answers_its_sample(folder)
 
 
-def test_a_table_of_categories_alone_has_a_matrix_of_text(tmp_path, unchecked):
+def test_a_table_of_categories_alone_has_a_matrix_of_text(trainings, tmp_path, unchecked):
     frame = pd.DataFrame({"a": ["x", "y"] * 20, "b": ["u", "v", "w", None] * 10})
-    detector = VAEDetector(**SMALL).fit(frame)
+    detector = VAEDetector(score_type="elbo", **SMALL).fit(frame)
     folder = detector.export(tmp_path / "m").folder
     answer = ask(folder, {"rows": tf.constant([["x", ""], ["y", "v"]])}, "matrix")
     expected = detector.score_samples(pd.DataFrame({"a": ["x", "y"], "b": [None, "v"]}))
@@ -224,7 +237,7 @@ def test_the_same_request_gets_the_same_bytes(mixed, served, edge_rows):
     function = signatures(served)["explain"]
     inputs = tensors(mixed, edge_rows)
     first, again = function(**inputs), function(**inputs)
-    other = signatures(served)["explain"](**inputs)
+    other = tf.saved_model.load(str(served)).signatures["explain"](**inputs)
     for name, tensor in first.items():
         if tensor.dtype != tf.string:
             assert tensor.numpy().tobytes() == again[name].numpy().tobytes()
@@ -282,10 +295,11 @@ def test_a_category_may_be_spelled_as_in_a_file(text):
     assert raw.numpy()[0].decode() == category_text(text)
 
 
-def test_the_threshold_is_that_of_the_moment(mixed, frame, tmp_path, unchecked):
-    detector = copy.deepcopy(mixed)
+def test_the_threshold_is_that_of_the_moment(quick, tmp_path, unchecked):
+    detector = copy.deepcopy(quick)
     detector.offset_ = 1e6
-    answer = ask(detector.export(tmp_path / "m").folder, tensors(detector, frame))
+    rows = {"rows": tf.zeros([5, 2], tf.float64)}
+    answer = ask(detector.export(tmp_path / "m").folder, rows, "matrix")
     assert answer["is_anomaly"].all()
     np.testing.assert_allclose(answer["decision"], answer["score"] - 1e6)
 
@@ -305,11 +319,11 @@ def test_a_column_whose_name_can_be_an_input_keeps_it():
     assert input_names(columns) == {name: name for name in columns} | changed
 
 
-def test_columns_with_awkward_names_are_exported(tmp_path, unchecked):
+def test_columns_with_awkward_names_are_exported(trainings, tmp_path, unchecked):
     names = ["class", "self", "b64", "rows", "score", "Age", "age", "a/b", "a b", "æøå", "", "1"]
     X = np.random.default_rng(0).normal(size=(60, len(names) + 1))
     frame = pd.DataFrame(X, columns=[*names, "sent_bytes"])
-    detector = VAEDetector(**SMALL).fit(frame)
+    detector = VAEDetector(score_type="elbo", **SMALL).fit(frame)
     folder = detector.export(tmp_path / "m").folder
     scores = detector.score_samples(frame)
     assert_close(ask(folder, tensors(detector, frame))["score"], scores, np.abs(scores))
@@ -322,66 +336,64 @@ def test_no_output_has_a_name_that_means_base64(served):
         assert not any(name.endswith("_bytes") for name in function.structured_outputs)
 
 
-def test_versions_are_integers_that_go_up(detector, tmp_path, unchecked):
+def test_versions_are_integers_that_go_up(quick, tmp_path, unchecked):
     base = tmp_path / "new" / "m"
-    assert detector.export(base).folder == base / "1"
-    assert detector.export(base, version=7).folder == base / "7"
+    assert quick.export(base).folder == base / "1"
+    assert quick.export(base, version=7).folder == base / "7"
     (base / "9.tmp").mkdir()
     (base / "v12").mkdir()
-    assert detector.export(base).folder == base / "8"
+    assert quick.export(base).folder == base / "8"
     assert {path.name for path in base.iterdir()} == {"1", "7", "8", "9.tmp", "v12"}
 
 
-def test_a_version_that_exists_is_never_touched(detector, tmp_path):
+def test_a_version_that_exists_is_never_touched(quick, tmp_path):
     (tmp_path / "m" / "3").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"m/3\. Choose another"):
-        detector.export(tmp_path / "m", version=3)
+        quick.export(tmp_path / "m", version=3)
     assert list((tmp_path / "m" / "3").iterdir()) == []
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["3"]
 
 
-def test_versions_are_what_tensorflow_serving_takes_for_numbers(detector, tmp_path, unchecked):
+def test_versions_are_what_tensorflow_serving_takes_for_numbers(quick, tmp_path, unchecked):
     (tmp_path / "m" / "007").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"m/7\. Choose another"):
-        detector.export(tmp_path / "m", version=7)
+        quick.export(tmp_path / "m", version=7)
     (tmp_path / "m" / f"{2**63 - 1}").mkdir()
     with pytest.raises(ValueError, match=f"at most.*Received: {2**63}"):
-        detector.export(tmp_path / "m")
+        quick.export(tmp_path / "m")
 
 
-def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(detector, tmp_path):
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(quick, tmp_path):
     with pytest.raises(ValueError, match=r"without \*, \? and \["):
-        detector.export(tmp_path / "a[1]")
+        quick.export(tmp_path / "a[1]")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_threshold_that_is_no_number_is_refused(detector, tmp_path):
-    other = copy.deepcopy(detector)
+def test_a_threshold_that_is_no_number_is_refused(quick, tmp_path):
+    other = copy.deepcopy(quick)
     other.offset_ = -np.inf
     with pytest.raises(ValueError, match="Expected a finite threshold"):
         other.export(tmp_path / "m")
 
 
-def test_a_version_that_another_export_takes_first_is_never_touched(
-    detector, tmp_path, monkeypatch
-):
+def test_a_version_that_another_export_takes_first_is_never_touched(quick, tmp_path, monkeypatch):
     def overtaken(*_):
         (tmp_path / "m" / "1").mkdir()
         (tmp_path / "m" / "1" / "theirs").touch()
         return 0.0
 
     monkeypatch.setattr(export, "largest_difference", overtaken)
-    assert detector.export(tmp_path / "m").folder.name == "2"
+    assert quick.export(tmp_path / "m").folder.name == "2"
     assert [path.name for path in (tmp_path / "m" / "1").iterdir()] == ["theirs"]
 
 
 @pytest.mark.parametrize("version", [-1, 1.5, "1", True])
-def test_a_version_is_an_integer(detector, tmp_path, version):
+def test_a_version_is_an_integer(quick, tmp_path, version):
     with pytest.raises(ValueError, match="Expected `version`"):
-        detector.export(tmp_path / "m", version=version)
+        quick.export(tmp_path / "m", version=version)
 
 
-def test_a_server_sees_nothing_before_the_export_is_complete(detector, tmp_path, monkeypatch):
+def test_a_server_sees_nothing_before_the_export_is_complete(quick, tmp_path, monkeypatch):
     seen = []
 
     def look(part, *_):
@@ -390,15 +402,13 @@ def test_a_server_sees_nothing_before_the_export_is_complete(detector, tmp_path,
         return 0.0
 
     monkeypatch.setattr(export, "largest_difference", look)
-    detector.export(tmp_path / "m")
+    quick.export(tmp_path / "m")
     assert len(seen) == 1
     assert not seen[0].isdigit()
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
 
 
-def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(
-    detector, tmp_path, monkeypatch
-):
+def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(quick, tmp_path, monkeypatch):
     true_answers = ServedTable.answers
 
     def wrong_answers(served, raw):
@@ -407,7 +417,7 @@ def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(
 
     monkeypatch.setattr(ServedTable, "answers", wrong_answers)
     with pytest.raises(ExportError, match="output 'score' .* up to 0.01 off. Nothing was exported"):
-        detector.export(tmp_path / "new" / "m")
+        quick.export(tmp_path / "new" / "m")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -423,30 +433,31 @@ def other_program(monkeypatch, tmp_path_factory):
     return use
 
 
-def test_an_export_that_does_not_load_fails_and_leaves_nothing(detector, tmp_path, other_program):
+def test_an_export_that_does_not_load_fails_and_leaves_nothing(quick, tmp_path, other_program):
     other_program("raise RuntimeError('no such op')")
     (tmp_path / "m" / "5").mkdir(parents=True)
     with pytest.raises(ExportError, match="no such op"):
-        detector.export(tmp_path / "m")
+        quick.export(tmp_path / "m")
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["5"]
 
 
-def test_the_check_cannot_import_this_package(detector, tmp_path, other_program):
+@pytest.mark.slow
+def test_the_check_cannot_import_this_package(quick, tmp_path, other_program):
     start = "tf.saved_model.load("
     text = check._PROGRAM.read_text("utf-8")
     assert start in text
     other_program(text.replace(start, f"__import__('vae_anomaly') and {start}"))
     with pytest.raises(ExportError, match="import of vae_anomaly halted"):
-        detector.export(tmp_path / "m")
+        quick.export(tmp_path / "m")
 
 
-def test_what_a_killed_export_left_is_removed_and_told(detector, tmp_path, unchecked):
+def test_what_a_killed_export_left_is_removed_and_told(quick, tmp_path, unchecked):
     left = tmp_path / "m" / ".export.part" / "export" / "variables"
     left.mkdir(parents=True)
     (left / "variables.index").touch()
     (tmp_path / "m" / "notes.txt").touch()
     with pytest.warns(UserWarning, match="left by a process that was killed"):
-        detector.export(tmp_path / "m")
+        quick.export(tmp_path / "m")
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"1", "notes.txt"}
 
 
@@ -455,9 +466,9 @@ def test_only_a_fitted_detector_can_be_exported(tmp_path):
         AutoencoderDetector().export(tmp_path / "m")
 
 
-def test_a_column_of_numbers_that_would_be_missing_is_refused(tmp_path):
+def test_a_column_of_numbers_that_would_be_missing_is_refused(trainings, tmp_path):
     X = np.linspace(-1.2e308, -1.1e308, 40)[:, None]
-    detector = VAEDetector(**SMALL).fit(X)
+    detector = AutoencoderDetector(**SMALL).fit(X)
     with pytest.raises(ValueError, match="Column 'x0': expected numbers far above -9e"):
         detector.export(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
@@ -483,6 +494,7 @@ def test_the_schema_tells_the_input_of_each_column_and_how_it_is_spelled(served,
     assert columns["day"]["units"] == "seconds since 1970-01-01 UTC"
 
 
+@pytest.mark.slow
 def test_saved_model_cli_lists_the_documented_names_and_types(served):
     shown = subprocess.run(
         [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show", "--all"]
@@ -542,6 +554,7 @@ def test_the_warm_up_file_decodes_as_published_and_replays(served):
     assert sizes == {key: [1, 5] for key in model}
 
 
+@pytest.mark.slow
 def test_a_c_program_that_loads_it_as_a_server_does_gets_the_expected_answer(served, tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:

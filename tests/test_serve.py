@@ -763,6 +763,7 @@ class Process:
         return rest_of_it
 
 
+@pytest.mark.slow
 def test_a_new_version_takes_over_under_load_without_a_request_lost(saved, halves):
     server = Process(halves)
     stop, answers = threading.Event(), []
@@ -808,6 +809,7 @@ def test_the_command_listens_at_the_loopback_only_and_says_where(halves):
     assert server.process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_request_that_is_too_long_or_broken_off_leaves_the_server_in_order(halves):
     server = Process(halves, "--max-request-mib", "1")
     try:
@@ -825,6 +827,7 @@ def test_a_request_that_is_too_long_or_broken_off_leaves_the_server_in_order(hal
         assert server.end() == "stopped\n"
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_who_never_finishes_asking(halves):
     server = Process(halves)
     with socket.create_connection(("127.0.0.1", server.port)) as slow:

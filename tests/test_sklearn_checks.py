@@ -11,8 +11,13 @@ from sklearn.utils.fixes import parse_version
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
 
-SMALL = {"max_steps": 5, "hidden_units": (8,), "latent_dim": 2}
-SMALLER = {"max_steps": 1, "hidden_units": (), "latent_dim": 2, "validation_fraction": 0}
+# Checks fit several times each, and all ask about the interface: the quickest detector will do.
+QUICK = {"max_steps": 1, "hidden_units": (), "latent_dim": 2, "validation_fraction": 0}
+QUICK_VAE = VAEDetector(score_type="elbo", **QUICK)
+OTHERS = [
+    VAEDetector(max_steps=5, hidden_units=(8,), latent_dim=2),
+    AutoencoderDetector(**QUICK),
+]
 NEEDS_ARRAY_API = "check_array_api_input"
 
 
@@ -23,13 +28,21 @@ def without_array_api(checks):
     return pytest.mark.parametrize(name, kept, ids=checks.kwargs["ids"])
 
 
-@without_array_api(parametrize_with_checks([VAEDetector(**SMALL), AutoencoderDetector(**SMALLER)]))
+@without_array_api(parametrize_with_checks([QUICK_VAE]))
 def test_scikit_learns_check(estimator, check):
     # A check that fails raises.
     check(estimator)
     assert not hasattr(estimator, "scorer_")
 
 
+@pytest.mark.slow
+@without_array_api(parametrize_with_checks(OTHERS))
+def test_scikit_learns_check_of_other_detectors(estimator, check):
+    check(estimator)
+    assert not hasattr(estimator, "scorer_")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.9"), reason="a check of 1.9"
 )
@@ -48,7 +61,7 @@ print("passed")
     assert fresh_python(code).strip() == "passed"
 
 
-@pytest.mark.parametrize("detector", [VAEDetector(**SMALL), AutoencoderDetector(**SMALLER)])
+@pytest.mark.parametrize("detector", [QUICK_VAE, AutoencoderDetector(**QUICK)])
 @pytest.mark.parametrize(
     "check", [check_param_validation, check_transformer_get_feature_names_out_pandas]
 )
