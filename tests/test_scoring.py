@@ -209,7 +209,9 @@ def test_the_composite_is_mostly_the_view_that_is_further_below_its_median(detec
 
 
 @pytest.mark.parametrize("n_missing", [1, 2, 3])
-def test_a_row_with_holes_is_compared_with_rows_that_have_as_many(detectors, rows, n_missing):
+def test_a_row_with_missing_cells_is_compared_with_rows_that_lack_as_many(
+    detectors, rows, n_missing
+):
     score = detectors["composite"].scorer_.score
     partial = rows[held_out(rows)].repeat(10, axis=0)
     order = np.random.default_rng(0).permuted(np.tile(range(4), (len(partial), 1)), axis=1)
@@ -221,10 +223,10 @@ def test_a_row_with_holes_is_compared_with_rows_that_have_as_many(detectors, row
     np.testing.assert_allclose(np.median(excess, axis=1), 0, atol=0.3)
 
 
-def test_the_composite_score_does_not_jump_where_the_other_view_becomes_the_odder_one(
+def test_the_composite_score_does_not_jump_where_the_other_view_becomes_the_more_unusual_one(
     detectors, rows
 ):
-    # From rows that are odd together to rows that are odd alone, in steps of a thousandth.
+    # From rows that are unusual together to rows that are unusual alone, by thousandths.
     views = two_views(detectors["composite"], rows)
     ends = rows[np.argmin(views[0] - views[1])], rows[np.argmax(views[0] - views[1])]
     way = ends[0] + np.linspace(0, 1, 1001)[:, None] * (ends[1] - ends[0])
@@ -356,15 +358,17 @@ def test_impossible_arguments_are_refused(kwargs, message):
 
 @pytest.mark.parametrize("score_type", [*SCORE_TYPES][:-1])
 @pytest.mark.parametrize("share", [0.3, 0.6])
-def test_a_row_is_neither_flagged_nor_excused_for_its_holes(detectors, rows, score_type, share):
+def test_a_row_is_neither_flagged_nor_excused_for_its_missing_cells(
+    detectors, rows, score_type, share
+):
     detector = detectors[score_type]
     rng = np.random.default_rng(3)
     rows = np.resize(rows, (2000, 4))
-    holes = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
+    partial = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
     lowest = np.quantile(detector.score_samples(rows), 0.1)
-    assert (detector.score_samples(holes) < lowest).mean() < 0.2
-    assert 0.3 < detector.p_values(holes).mean() < 0.7
-    assert abs(detector.score_samples(holes).mean() - detector.scorer_.baseline) < 0.5
+    assert (detector.score_samples(partial) < lowest).mean() < 0.2
+    assert 0.3 < detector.p_values(partial).mean() < 0.7
+    assert abs(detector.score_samples(partial).mean() - detector.scorer_.baseline) < 0.5
 
 
 def test_a_hidden_cell_is_preprocessed_as_a_missing_one(table, table_detector):

@@ -34,7 +34,7 @@ _N_STEPS = 255
 
 
 def n_images_at_once(n_values):
-    """Return how many images of so many values may be held in memory as floats."""
+    """Return how many images, of this many values each, may be held in memory as floats."""
     return max(1, _VALUES_AT_ONCE // n_values)
 
 
@@ -88,8 +88,8 @@ class ImageComposite(SingleView):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(TypicalPixels(), **kwargs)
-        # Of the sharpness: mean, standard deviation, square of the largest usual deviation from
-        # the mean (in standard deviations), and the weight of what is beyond that.
+        # Mean and standard deviation of the sharpness, the square of its largest usual deviation
+        # from the mean (in standard deviations), and the weight of what is beyond that.
         self.usual_sharpness = self._constant("usual_sharpness", (4,))
         self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
 

@@ -164,9 +164,9 @@ class ScoreType(keras.layers.Layer):
         Parameters
         ----------
         measured : iterable of (terms, observed)
-            Of tables calibration rows, first whole and then with ever more cells hidden, one item
-            for each of ``missing.KNOTS``. Of images a sample of the training images, one item,
-            ``observed`` is None. Terms are NumPy arrays, one pair for each view.
+            Terms are NumPy arrays, one pair for each view. A table gives an item for each of
+            ``missing.KNOTS``: calibration rows, first whole and then with ever more cells hidden.
+            Images give one item: a sample of the training images, with ``observed`` None.
         """
 
     def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
@@ -177,7 +177,7 @@ class ScoreType(keras.layers.Layer):
         terms : list of Terms
             One pair for each view.
         *observed : tensor, (n, columns)
-            Of tables, which cells were observed.
+            Which cells of a table were observed; nothing for images.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class Composite(ScoreType):
     rank_weights : sequence of float
         The weight of the view that is furthest below its median, of the next, ...; they sum to 1.
     n_columns : int
-        Of the table.
+        Columns of the table.
     **kwargs
         ``name`` of ``keras.layers.Layer``.
 

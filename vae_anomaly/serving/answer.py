@@ -1,4 +1,4 @@
-"""Answers the sample requests of an export, as a server would: run in a process of its own.
+"""Answers the sample requests of an export, as a server would; run in another process.
 
     python answer.py EXPORT OUTPUT
 

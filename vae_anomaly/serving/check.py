@@ -1,4 +1,4 @@
-"""The check of an export: asks it in a process of its own, and compares with Python's answers."""
+"""The check of an export: asks it in another process, and compares with Python's answers."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def _asked(part):
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
         last = (errors or lines)[-1]
         raise ExportError(
-            f"Expected the export to load and answer in a process of its own. Received: {last} "
+            f"Expected the export to load and answer in another process. Received: {last} "
             "Nothing was exported."
         )
     return json.loads(answers_file.read_text())

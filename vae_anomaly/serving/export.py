@@ -54,9 +54,9 @@ class Exported(NamedTuple):
     folder : pathlib.Path
         The version's folder.
     n_rows : int
-        Rows of the sample request.
+        Rows, or images, of the sample request.
     largest_difference : float
-        Of their served scores from Python's.
+        Between their served scores and Python's.
     """
 
     folder: pathlib.Path
@@ -73,9 +73,9 @@ def export(served: Served, folder: str | os.PathLike[str], version: int | None =
     Parameters
     ----------
     served : vae_anomaly.serving.served.Served
-        Of a fitted detector.
+        A fitted detector.
     folder : path
-        Of the model: its name is the model's name. Created.
+        The model's folder; its name is the model's name. Created.
     version : int >= 0 or None
         None: 1, or the largest version there plus 1.
 

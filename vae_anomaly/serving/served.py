@@ -26,12 +26,12 @@ class Served:
     Parameters
     ----------
     scorer : vae_anomaly.scoring.scorer.AnomalyScorer
-        Of the detector. Its threshold is that of this moment.
+        The detector's. Its threshold is that of this moment.
 
     Attributes
     ----------
     indent : int or None
-        Of the JSON of the samples.
+        Indentation of the sample requests and responses.
     meanings : dict of str to str
         What outputs are, for ``schema.json``.
     lookup_tables : sequence

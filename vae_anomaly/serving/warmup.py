@@ -26,7 +26,7 @@ def write_warmup(
 def _prediction_log(model_name, signature, tensors):
     """Encode a request as ``tensorflow.serving.PredictionLog``.
 
-    By hand, since the package that defines these messages wants a TensorFlow of its own version:
+    By hand, since the package that defines these messages requires another version of TensorFlow:
     PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and
     .inputs = 2 (of key = 1, value = 2), ModelSpec.name = 1 and .signature_name = 3.
     """
