@@ -11,7 +11,11 @@ PAGES = [
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in path.parts),
 ]
 BLOCKS = [
-    pytest.param(code, id=f"{page.name}-{index}")
+    pytest.param(
+        code,
+        id=f"{page.name}-{index}",
+        marks=[] if page.name == "README.md" else pytest.mark.slow,
+    )
     for page in PAGES
     if page.name != "index.md"  # begins with the README's example
     for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
