@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# A server has no such package: nothing of it may be imported from here on.
-sys.modules["vae_anomaly"] = None  # type: ignore[assignment]
-
 
 def answers(folder: pathlib.Path) -> dict[str, dict[str, list]]:
     """Return what each signature of an export answers to its sample request."""
@@ -51,5 +48,7 @@ def _listed(array: np.ndarray) -> list:
 
 
 if __name__ == "__main__":
+    # A server has no such package: nothing of it may be imported from here on.
+    sys.modules["vae_anomaly"] = None  # type: ignore[assignment]
     export, output = map(pathlib.Path, sys.argv[1:])
     output.write_text(json.dumps(answers(export)))
