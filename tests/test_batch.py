@@ -601,7 +601,8 @@ def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path)
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--points --doors csv parquet",
+        "--points --doors csv",
+        pytest.param("--points --doors parquet", marks=pytest.mark.slow),
         pytest.param("--kills 12 --doors csv csv.gz parquet folder top", marks=pytest.mark.slow),
     ],
 )
@@ -807,6 +808,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_files(tmp_path):
     peaks = []
     for n_rows in (50_000, 200_000):

@@ -91,6 +91,7 @@ def assert_one_line_error(result, *words):
         assert word in stderr
 
 
+@pytest.mark.slow
 def test_the_demo_finds_malignant_rows_and_writes_its_files(tmp_path):
     result = run_process("demo", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -553,7 +553,7 @@ def test_it_is_a_step_of_a_pipeline(trainings, rows):
     np.testing.assert_array_equal(again.score_samples(rows), pipeline.score_samples(rows))
 
 
-def test_it_is_searched_over_its_parameters(rows):
+def test_it_is_searched_over_its_parameters(trainings, rows):
     search = GridSearchCV(
         VAEDetector(**SMALL),
         {"variance": [1000.0, "column"]},
@@ -1243,7 +1243,7 @@ FINITE = {
 }
 
 
-@settings(max_examples=12, **HYPOTHESIS)
+@settings(max_examples=8, **HYPOTHESIS)
 @given(st.lists(st.fixed_dictionaries(FINITE), min_size=1, max_size=12))
 def test_any_table_is_fitted(trainings, cells):
     frame = pd.DataFrame(cells, dtype=object)

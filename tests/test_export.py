@@ -408,6 +408,7 @@ def test_a_server_sees_nothing_before_the_export_is_complete(quick, tmp_path, mo
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(quick, tmp_path, monkeypatch):
     true_answers = ServedTable.answers
 

@@ -14,7 +14,7 @@ from vae_anomaly.detectors import artifact
 # Keras copies and saves its models with an older way of making arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SMALL = {"max_steps": 3, "n_draws": 2, "random_state": 0}
+SMALL = {"score_type": "elbo", "max_steps": 3, "n_draws": 2, "random_state": 0}
 
 
 def seeded(*networks):
@@ -53,7 +53,7 @@ def own_table(rows):
     return VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(rows)
 
 
-def test_they_take_each_numeric_column_once(own_table, rows):
+def test_they_take_each_numeric_column_once(own_table, trainings, rows):
     encoder, decoder = own_table.encoder, own_table.decoder
     skewed = np.exp(rows * [3, 1, 1, 1])
     detector = VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(skewed)

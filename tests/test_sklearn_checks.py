@@ -11,7 +11,8 @@ from sklearn.utils.fixes import parse_version
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
 
-# Checks fit several times each, and all ask about the interface: the quickest detector will do.
+# Checks fit several times each and ask about the interface: the quickest detector will do, and
+# only the others train.
 QUICK = {"max_steps": 1, "hidden_units": (), "latent_dim": 2, "validation_fraction": 0}
 QUICK_VAE = VAEDetector(score_type="elbo", **QUICK)
 OTHERS = [
@@ -29,7 +30,7 @@ def without_array_api(checks):
 
 
 @without_array_api(parametrize_with_checks([QUICK_VAE]))
-def test_scikit_learns_check(estimator, check):
+def test_scikit_learns_check(trainings, estimator, check):
     # A check that fails raises.
     check(estimator)
     assert not hasattr(estimator, "scorer_")

@@ -48,6 +48,7 @@ vae_anomaly.VAEDetectr  # wrong: [attr-defined]
 """
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_the_public_names(tmp_path):
     pytest.importorskip("mypy", reason="needs the extra [dev]")
     (tmp_path / "program.py").write_text(PROGRAM)
