@@ -47,6 +47,7 @@ ALLOWED = {
     "matplotlib": {"displays", "report"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
+    "PIL": {"images"},
 }
 
 
