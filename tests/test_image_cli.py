@@ -54,7 +54,8 @@ def workspace(tmp_path_factory):
     fitted = run("fit", folder / "train", "--model", folder / "m", *SMALL)
     assert fitted.exit_code == 0, fitted.output
     pd.DataFrame({"a": np.arange(20.0)}).to_csv(folder / "t.csv", index=False)
-    assert run("fit", folder / "t.csv", "--model", folder / "t", *SMALL).exit_code == 0
+    elbo = ("--score-type", "elbo")
+    assert run("fit", folder / "t.csv", "--model", folder / "t", *elbo, *SMALL).exit_code == 0
     scored = score_new(folder, "--output", folder / "scored.csv", "--maps", folder / "maps")
     assert scored.exit_code == 0, scored.output
     return folder
@@ -472,6 +473,7 @@ def test_a_model_of_images_of_another_range_cannot_score_files(workspace, traini
         score_files(workspace / "new", detector, workspace / "o.csv")
 
 
+@pytest.mark.slow
 def test_a_process_says_no_more_than_it_should(workspace, tmp_path):
     result = run_process(
         *("score", workspace / "new", "--model", workspace / "m", "--output", tmp_path / "o.csv"),
