@@ -2,16 +2,24 @@
 
 import copy
 import json
+import pathlib
 import pickle
+import random
+import runpy
+from contextlib import suppress
 
 import joblib
+import keras
 import numpy as np
 import pytest
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, atomic, load_detector
-from vae_anomaly.detectors import artifact
+from vae_anomaly.detectors import artifact, description
 from vae_anomaly.detectors.artifact import ArtifactError
 
+ATTACK = runpy.run_path(
+    str(pathlib.Path(__file__).parents[1] / "benchmarks" / "robustness" / "artifacts.py")
+)
 FILES = {"detector.json", "manifest.json", "weights.npz"}
 
 
@@ -274,7 +282,7 @@ def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkey
     def full(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifact, "_write_arrays", full)
+    monkeypatch.setattr(artifact, "write_arrays", full)
     with pytest.raises(OSError, match="disk full"):
         detector.save(copied)
     monkeypatch.undo()
@@ -331,3 +339,57 @@ def test_the_schema_can_be_read_without_tensorflow(saved):
     assert columns["day"]["units"].startswith("seconds")
     assert 0.05 < columns["city"]["missing_share"] < 0.15
     assert all(column["treatment"] for column in columns.values())
+
+
+# Folders from anybody
+
+
+@pytest.fixture(scope="module")
+def folders(saved, table_autoencoder, image_detector, tmp_path_factory):
+    """A folder of saved detectors, as the attack takes them."""
+    folder = tmp_path_factory.mktemp("folders")
+    (folder / "table").symlink_to(saved)
+    table_autoencoder.save(folder / "autoencoder")
+    image_detector.save(folder / "images")
+    ATTACK["save_given_networks"](folder)
+    return folder
+
+
+# These take seconds, for what they are is allowed.
+LONG = ("table_with_many_categories", "table_with_a_gibibyte_of_zeros")
+
+
+@pytest.mark.parametrize(
+    "case", [case.__name__ for case in ATTACK["CRAFTED"] if case.__name__ not in LONG]
+)
+def test_a_crafted_folder_is_refused(folders, tmp_path, case):
+    number = [crafted.__name__ for crafted in ATTACK["CRAFTED"]].index(case)
+    ATTACK["craft"](folders, tmp_path / "m", number, random.Random(0))
+    with pytest.raises(ArtifactError) as caught:
+        load_detector(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.filterwarnings("ignore")  # of numbers that overflow
+@pytest.mark.parametrize("seed", range(8))
+def test_a_folder_with_changed_members_is_refused_or_loads(folders, tmp_path, seed):
+    rng = random.Random(seed)
+    for number in range(5):
+        ATTACK["craft"](folders, tmp_path / f"{number}", 10**9, rng)
+        with suppress(ArtifactError):
+            load_detector(tmp_path / f"{number}")
+
+
+def test_what_is_saved_is_within_the_limits_of_what_loads(trainings, rows, tmp_path):
+    detector = VAEDetector(hidden_units=[2] * 65).fit(rows)
+    with pytest.raises(ValueError, match="can be saved: model.hidden_units: expected maxItems 64"):
+        detector.save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_activations_are_those_of_keras():
+    functions = {name for name in dir(keras.activations) if not name.startswith("_")}
+    # These need a width that is even, or give numbers that do not train.
+    others = {"deserialize", "get", "serialize", "glu", "sparsemax"}
+    assert functions - others == set(description.ACTIVATIONS)

@@ -47,7 +47,6 @@ ALLOWED = {
     "matplotlib": {"displays", "report"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
-    "PIL": {"images"},
 }
 
 

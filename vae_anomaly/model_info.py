@@ -15,7 +15,6 @@ from vae_anomaly.tables.rules import KINDS
 if TYPE_CHECKING:
     from rich.console import Console
 
-_RESIZES = {"stretch": "stretched", "pad": "padded", "crop": "cropped"}
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
     "datetime": "seconds since 1970, Gaussian likelihood",
@@ -80,7 +79,6 @@ def _print_images(console: Console, description: Mapping[str, Any]) -> None:
     likelihood = description["model"].get("pixel_likelihood")
     facts = {
         "images": f"{schema['height']} x {schema['width']} pixels",
-        "other proportions": _RESIZES[schema["resize"]],
         "channels": f"{schema['channels']}" + (f" ({colours})" if colours else ""),
         "values": f"from {low} to {high}, {schema['dtype']}",
         "pixel likelihood": likelihood or "none: squared error",

@@ -65,8 +65,12 @@ class Input(Protocol):
     def n_features(self) -> int:
         """Numbers that the model gets of each row."""
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The arguments of ``build_model`` that follow from the preprocessor."""
+
     def model_args(self, detector: Any) -> dict[str, Any]:
-        """Return the arguments of ``build_model`` that follow from the data."""
+        """Return all arguments of ``build_model`` that follow from the data."""
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         """Return the arguments of ``build_model`` that choose a VAE's likelihood."""

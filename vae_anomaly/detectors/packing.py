@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
-from vae_anomaly.detectors.artifact import ArtifactError
 from vae_anomaly.detectors.inputs import INPUTS
-from vae_anomaly.vae.builders import network_from_json
+from vae_anomaly.detectors.sklearn_compat import check_params
+from vae_anomaly.vae.network_json import network_from_json
 
 if TYPE_CHECKING:
-    import keras
-
     from vae_anomaly.detectors.base import BaseDetector
     from vae_anomaly.detectors.inputs import Input
     from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.vae.models import VAE, Autoencoder
 
     Arrays = dict[str, np.ndarray]
     Variables = dict[str, keras.Variable]
 
+_MODEL_PARTS = ("encoder/", "decoder/", "likelihood/")
 _TUPLES = ("hidden_units", "filters", "image_shape", "value_range")
 
 
@@ -58,31 +59,43 @@ def pack(detector: BaseDetector) -> tuple[dict[str, Any], Arrays]:
 
 
 def unpack(detector: BaseDetector, content: dict[str, Any], weights: Arrays) -> None:
-    """Make a new detector the one that was packed.
+    """Make a new detector the one that was packed, by anybody.
 
     Raises
     ------
-    ArtifactError
-        The weights are not those of the model.
+    ValueError
+        The parts do not fit each other. Found before a network is given memory.
     """
-    params = dict(content["params"])
-    for name in _TUPLES:
-        if params.get(name) is not None:
-            params[name] = tuple(params[name])
+    params = {
+        name: tuple(value) if name in _TUPLES and value is not None else value
+        for name, value in content["params"].items()
+    }
     detector.set_params(**params)
+    check_params(detector)
+    model_args, scorer_config = content["model"], dict(content["scorer"])
+    restored = INPUTS[content["input"]].restored(scorer_config.pop("preprocessor"))
+    _check_sizes(restored, model_args, weights)
+    detector._input, detector._model_args = restored, model_args
+    detector.scorer_ = _rebuilt(restored, model_args, scorer_config, weights)
     detector.n_features_in_ = content["n_features_in"]
     if content["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)
     detector.history_ = content["history"]
-    detector._model_args = content["model"]
-    detector._input, detector.scorer_ = unpack_scorer(
-        content["input"], content["model"], content["scorer"], weights
-    )
     for name in ("encoder", "decoder"):
-        if params.get(name) is not None:
-            network = network_from_json(params[name])
+        if model_args[name] is not None:
+            network = network_from_json(model_args[name])
             network.set_weights(getattr(detector.scorer_.model, name).get_weights())
             setattr(detector, name, network)
+
+
+def _check_sizes(restored: Input, model_args: dict[str, Any], weights: Arrays) -> None:
+    """Check the model's sizes against the preprocessor and the weights, without building it."""
+    for name, size in restored.sizes.items():
+        if model_args[name] != size:
+            raise ValueError(f"Expected {name} as in the preprocessor. Received: others.")
+    with keras.StatelessScope(initialize_variables=False):
+        model = restored.build_model(model_args)
+        _check_shapes(_model_weights(model), weights, _MODEL_PARTS)
 
 
 def pack_scorer(scorer: AnomalyScorer) -> tuple[dict[str, Any], Arrays]:
@@ -101,41 +114,49 @@ def pack_scorer(scorer: AnomalyScorer) -> tuple[dict[str, Any], Arrays]:
 def unpack_scorer(
     input_name: str, model_args: dict[str, Any], config: dict[str, Any], weights: Arrays
 ) -> tuple[Input, AnomalyScorer]:
-    """Rebuild the input and the scorer that ``pack_scorer`` took apart.
-
-    Raises
-    ------
-    ArtifactError
-        The weights are not those of the model.
-    """
+    """Rebuild the input and the scorer that ``pack_scorer`` took apart."""
     config = dict(config)
     restored = INPUTS[input_name].restored(config.pop("preprocessor"))
+    return restored, _rebuilt(restored, model_args, config, weights)
+
+
+def _rebuilt(
+    restored: Input, model_args: dict[str, Any], config: dict[str, Any], weights: Arrays
+) -> AnomalyScorer:
     scorer = restored.build_scorer(restored.build_model(model_args), **config)
     variables = named_weights(scorer)
-    expected = {name: tuple(variable.shape) for name, variable in variables.items()}
-    received = {name: weight.shape for name, weight in weights.items()}
-    if expected != received:
-        name = min(
-            name for name in {*expected, *received} if expected.get(name) != received.get(name)
-        )
-        raise ArtifactError(
-            f"Expected weights {name!r} of shape {expected.get(name, 'none')}. Received: "
-            f"{received.get(name, 'none')}. Save it again."
-        )
+    _check_shapes(variables, weights)
     for name, variable in variables.items():
         variable.assign(weights[name])
-    return restored, scorer
+    return scorer
+
+
+def _check_shapes(variables: Variables, weights: Arrays, parts: tuple[str, ...] = ("",)) -> None:
+    """Check that there are weights for all variables, and no others, in some parts."""
+    expected = {name: (tuple(v.shape), np.dtype(v.dtype)) for name, v in variables.items()}
+    received = {name: (w.shape, w.dtype) for name, w in weights.items() if name.startswith(parts)}
+    for name in sorted({*expected, *received}):
+        if expected.get(name) != received.get(name):
+            raise ValueError(
+                f"Expected weights {name!r} of shape and type {expected.get(name)}. Received: "
+                f"{received.get(name)}."
+            )
 
 
 def named_weights(scorer: AnomalyScorer) -> Variables:
     """Return the scorer's own weights and its parts', not the optimizer's nor the metrics'."""
-    model = scorer.model
     return {
         **_numbered("preprocessor", scorer.preprocessor.weights),
+        **_model_weights(scorer.model),
+        **{f"scorer/{name}": variable for name, variable in scorer.own_weights.items()},
+    }
+
+
+def _model_weights(model: VAE | Autoencoder) -> Variables:
+    return {
         **_network_weights("encoder", model.encoder),
         **_network_weights("decoder", model.decoder),
         **_numbered("likelihood", model.likelihood.weights),
-        **{f"scorer/{name}": variable for name, variable in scorer.own_weights.items()},
     }
 
 
@@ -166,15 +187,13 @@ def _numbered(prefix: str, variables: list[keras.Variable]) -> Variables:
 def _plain(value: Any) -> Any:
     """Return a parameter as JSON can hold it.
 
-    A RandomState cannot be kept and becomes None; a network becomes its configuration, for the
-    weights are stored as they are after training.
+    A RandomState and networks become None: the first cannot be kept, the others are among the
+    model's arguments, with the weights that training gave them.
     """
-    if hasattr(value, "to_json"):
-        return value.to_json()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
-    return None if isinstance(value, np.random.RandomState) else value
+    return None if isinstance(value, (np.random.RandomState, keras.Model)) else value

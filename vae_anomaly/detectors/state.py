@@ -29,7 +29,8 @@ def load_detector(folder: str | os.PathLike[str]) -> VAEDetector | AutoencoderDe
     Raises
     ------
     ArtifactError
-        The folder is not a whole, undamaged detector. Raised before TensorFlow is imported.
+        The folder is not a whole, undamaged detector. Nothing else is raised for what is in it,
+        whoever made it; damage is found before TensorFlow is imported.
 
     Examples
     --------
@@ -44,8 +45,7 @@ def load_detector(folder: str | os.PathLike[str]) -> VAEDetector | AutoencoderDe
     True
     """
     content = artifact.read(folder)
-    weights = artifact.read_weights(folder)
-
+    weights = artifact.read_weights(folder, content)
     import_tensorflow()
     from vae_anomaly.detectors.autoencoder import AutoencoderDetector
     from vae_anomaly.detectors.packing import unpack
@@ -53,5 +53,11 @@ def load_detector(folder: str | os.PathLike[str]) -> VAEDetector | AutoencoderDe
 
     classes = {"VAEDetector": VAEDetector, "AutoencoderDetector": AutoencoderDetector}
     detector = classes[content["class"]]()
-    unpack(detector, content, weights)
+    try:
+        unpack(detector, content, weights)
+    except Exception as error:  # whatever Keras and scikit-learn say of what does not fit
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise artifact.ArtifactError(
+            f"{folder}: expected parts that make a detector. Received: {reason:.300}"
+        ) from error
     return detector

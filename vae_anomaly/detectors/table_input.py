@@ -87,13 +87,16 @@ class TableInput:
     def n_features(self) -> int:
         return int(sum(self.preprocessor.column_widths))
 
-    def model_args(self, detector: Any) -> dict[str, Any]:
+    @property
+    def sizes(self) -> dict[str, Any]:
         return {
             "column_widths": [int(width) for width in self.preprocessor.column_widths],
             "n_numeric": self.preprocessor.n_numeric,
             "n_boolean": self.preprocessor.n_boolean,
-            "resolution": self.preprocessor.resolution.tolist(),
         }
+
+    def model_args(self, detector: Any) -> dict[str, Any]:
+        return {**self.sizes, "resolution": self.preprocessor.resolution.tolist()}
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         variance = detector.variance

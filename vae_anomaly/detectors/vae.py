@@ -94,8 +94,7 @@ class VAEDetector(BaseDetector):
         Height, width and channels to which all images are brought, in fit and afterwards. None:
         those of the training images; images of others are refused.
     value_range : (float, float) or None, default None
-        Lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for floats; for
-        uint16 those of the training images, and what is beyond counts as the nearest of them.
+        Lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for floats.
     random_state : int, RandomState or None, default None
         Equal ints give equal detectors on one machine.
     verbose : int, default 0

@@ -133,7 +133,8 @@ class TablePreprocessor(keras.layers.Layer):
     def column_widths(self):
         if set(self._category_names) != set(self.levels):
             raise ValueError("Expected `adapt` (or levels) before the layer is used.")
-        numbers = [1 + (name in self.skewed) for name in self._number_names]
+        skewed = set(self.skewed)
+        numbers = [1 + (name in skewed) for name in self._number_names]
         return numbers + [1 + max(1, len(self.levels[name])) for name in self._category_names]
 
     @property

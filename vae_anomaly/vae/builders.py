@@ -3,7 +3,6 @@
 Arguments are plain numbers and names, so that a saved detector can be built again from JSON.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from vae_anomaly.vae.layers import EncoderInput
 from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 from vae_anomaly.vae.models import VAE, Autoencoder
+from vae_anomaly.vae.network_json import network_from_json
 from vae_anomaly.vae.networks import (
     Activation,
     check_image_shape,
@@ -32,7 +32,6 @@ from vae_anomaly.vae.pixel_likelihoods import (
 MIN_LOG_VAR_RANGE = (-6.0, 2.0)
 # Log-variance from which learned variances of pixels start: a standard deviation of 0.14.
 PIXEL_LOG_VAR = -4.0
-_LAYERS_WITH_CODE = ("Lambda", "TFSMLayer")
 PIXEL_LIKELIHOODS = (
     "roughness_gaussian",
     "gaussian",
@@ -272,47 +271,6 @@ def _table_encoder(
     ]
     visible = EncoderInput(column_widths, seed=seed, name="encoder_input")(inputs)
     return keras.Model(inputs, network(visible[:, :width]), name="encoder")
-
-
-def network_from_json(text: str) -> keras.Model:
-    """Build a network from its Keras configuration, without running code from it.
-
-    Parameters
-    ----------
-    text : str
-        Output of ``keras.Model.to_json``.
-
-    Returns
-    -------
-    keras.Model
-
-    Raises
-    ------
-    ValueError
-        A layer holds code, or is neither from Keras nor registered with it.
-    """
-    _check_known(json.loads(text))
-    return keras.models.model_from_json(text)
-
-
-def _check_known(config: Any) -> None:
-    if isinstance(config, list):
-        for part in config:
-            _check_known(part)
-    if not isinstance(config, dict):
-        return
-    name, module = config.get("class_name"), config.get("module") or "keras"
-    if isinstance(name, str):
-        registered = keras.saving.get_registered_object(config.get("registered_name") or name)
-        is_known = module.split(".")[0] in ("keras", "builtins") or registered is not None
-        if name in _LAYERS_WITH_CODE or not is_known:
-            raise ValueError(
-                "Expected networks of Keras' layers, or of layers registered with "
-                "keras.saving.register_keras_serializable, and none of "
-                f"{', '.join(_LAYERS_WITH_CODE)}. Received: {module}.{name}"
-            )
-    for part in config.values():
-        _check_known(part)
 
 
 def _own_network(

@@ -1,0 +1,230 @@
+"""What ``detector.json`` may say: types, limits, and numbers that must agree.
+
+All is checked before anything is built, so that a folder that somebody crafted costs bounded memory
+and time. The limits are far above what training on one machine gives; ``save`` keeps to them too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+MAX_COLUMNS = 10_000
+MAX_CATEGORICAL_COLUMNS = 1_000  #: each has a lookup table
+MAX_LEVELS = 250_000  #: of all columns together
+MAX_LAYERS = 64  #: hidden, of a network that this package builds; also blocks of convolutions
+MAX_UNITS = 65_536  #: of a layer
+MAX_LATENT_DIM = 4_096
+MAX_DRAWS = 4_096  #: of z per row
+MAX_CALIBRATION_SCORES = 100_000_000
+MAX_IMAGE_SIDE = 8_192
+MAX_IMAGE_VALUES = 2**24
+MAX_NETWORK_TEXT = 4 * 2**20  #: characters of the configuration of a network that was given
+MAX_HISTORY = 100_000  #: evaluations
+
+ACTIVATIONS = (
+    *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu"),
+    *("hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish"),
+    *("relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign"),
+    *("sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink", "threshold"),
+)
+
+_FINITE = {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max}
+_TEXT = {"type": "string"}
+
+
+def _int(least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _list(items: Mapping[str, Any], least: int, most: int) -> dict[str, Any]:
+    # The length first: the items of a list that is too long are not looked at.
+    return {"type": "array", "minItems": least, "maxItems": most, "items": items}
+
+
+def _object(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict:
+    """Return the schema of an object with no other members than these."""
+    return {
+        "type": "object",
+        "required": list(required),
+        "additionalProperties": False,
+        "properties": {**required, **(optional or {})},
+    }
+
+
+_NULL = {"type": "null"}
+_NETWORK = {"type": ["string", "null"], "maxLength": MAX_NETWORK_TEXT}
+_VARIANCE = {"anyOf": [{"enum": ["row", "column", "shared"]}, {**_FINITE, "exclusiveMinimum": 0}]}
+_VAE = {
+    "beta": {**_FINITE, "minimum": 0},
+    "kl_warmup_steps": _int(0, 2**53),
+    "n_draws": _int(1, MAX_DRAWS),
+    "variance": _VARIANCE,
+}
+_NETWORKS = {
+    "variational": {"type": "boolean"},
+    "hidden_units": _list(_int(1, MAX_UNITS), 0, MAX_LAYERS),
+    "latent_dim": _int(1, MAX_LATENT_DIM),
+    # Else one that is registered with Keras under its package's name.
+    "activation": {"anyOf": [{"enum": list(ACTIVATIONS)}, {"type": "string", "pattern": ".>."}]},
+    "encoder": _NETWORK,
+    "decoder": _NETWORK,
+}
+_COLUMN = {
+    "type": "object",
+    "required": ["name", "kind", "missing_share", "treatment"],
+    "properties": {
+        **dict.fromkeys(("name", "kind", "treatment", "units"), _TEXT),
+        **dict.fromkeys(("missing_share", "center", "scale", "step"), _FINITE),
+        "levels": _list(_TEXT, 0, MAX_LEVELS),
+    },
+}
+_SHAPE = {
+    **_list(_int(1, MAX_IMAGE_SIDE), 3, 3),
+    "prefixItems": [_int(1, MAX_IMAGE_SIDE)] * 3,
+}
+_RANGE = _list(_FINITE, 2, 2)
+
+# By the name of the input: the parts that differ.
+_PARTS = {
+    "table": {
+        "model": _object(
+            {
+                **_NETWORKS,
+                "column_widths": _list(_int(1, MAX_LEVELS + 2), 1, MAX_COLUMNS),
+                "n_numeric": _int(0, MAX_COLUMNS),
+                "n_boolean": _int(0, MAX_COLUMNS),
+                "resolution": _list(_FINITE, 0, 2 * MAX_COLUMNS),
+            },
+            _VAE,
+        ),
+        "preprocessor": {
+            "type": "object",
+            "required": ["kinds", "levels"],
+            "properties": {
+                "kinds": {
+                    "type": "object",
+                    "maxProperties": MAX_COLUMNS,
+                    "additionalProperties": _TEXT,
+                },
+                "levels": {
+                    "type": "object",
+                    "maxProperties": MAX_CATEGORICAL_COLUMNS,
+                    "additionalProperties": _list(_TEXT, 0, MAX_LEVELS),
+                },
+                "skewed": _list(_TEXT, 0, MAX_COLUMNS),
+            },
+        },
+        "schema": _list(_COLUMN, 1, MAX_COLUMNS),
+    },
+    "images": {
+        "model": _object(
+            {
+                **_NETWORKS,
+                "image_shape": _SHAPE,
+                "filters": _list(_int(1, MAX_UNITS), 0, MAX_LAYERS),
+            },
+            {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}},
+        ),
+        "preprocessor": _object(
+            {"image_shape": _SHAPE, "value_range": _RANGE, "image_dtype": _TEXT}
+        ),
+        "schema": {
+            "type": "object",
+            "required": ["height", "width", "channels", "value_range", "dtype"],
+            "properties": {
+                **dict.fromkeys(("height", "width", "channels"), _int(1, MAX_IMAGE_SIDE)),
+                "value_range": _RANGE,
+                "dtype": _TEXT,
+            },
+        },
+    },
+}
+_CONTENT = _object(
+    {
+        "class": {"enum": ["VAEDetector", "AutoencoderDetector"]},
+        "input": {"enum": list(_PARTS)},
+        "params": {
+            "type": "object",
+            "properties": {"kinds": {"type": ["object", "null"], "additionalProperties": _TEXT}},
+        },
+        "n_features_in": _int(1, 2**53),
+        "feature_names_in": {"anyOf": [_NULL, _list(_TEXT, 1, 2 * MAX_COLUMNS)]},
+        "model": {"type": "object"},
+        "scorer": _object(
+            {
+                "preprocessor": {"type": "object"},
+                "score_type": _TEXT,
+                "n_draws": _int(1, MAX_DRAWS),
+                "n_calibration": _int(1, MAX_CALIBRATION_SCORES),
+            }
+        ),
+        "offset": _FINITE,
+        "baseline": _FINITE,
+        "schema": {},
+        "history": {
+            "type": "object",
+            "required": ["step"],
+            "properties": {"step": {"maxItems": MAX_HISTORY}},
+            "maxProperties": 20,
+            "additionalProperties": _list(_FINITE, 0, MAX_HISTORY),
+        },
+    }
+)
+
+
+def check_description(content: Any) -> None:
+    """Check what ``detector.json`` says.
+
+    Raises
+    ------
+    ValueError
+        Something is missing, of another type, or beyond a limit; the message is one line.
+    """
+    _check(content, _CONTENT, "")
+    parts = _PARTS[content["input"]]
+    preprocessor = content["scorer"]["preprocessor"]
+    _check(content["model"], parts["model"], "model")
+    _check(preprocessor, parts["preprocessor"], "scorer.preprocessor")
+    _check(content["schema"], parts["schema"], "schema")
+    n_levels = sum(len(levels) for levels in preprocessor.get("levels", {}).values())
+    if n_levels > MAX_LEVELS:
+        raise ValueError(f"expected at most {MAX_LEVELS} levels. Received: {n_levels}")
+    height, width, channels = content["model"].get("image_shape", (1, 1, 1))
+    if height * width * channels > MAX_IMAGE_VALUES:
+        raise ValueError(
+            f"expected images of at most {MAX_IMAGE_VALUES} values. Received: {height} x {width} "
+            f"x {channels}"
+        )
+
+
+def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the sizes that ``detector.json`` names are those of the weights.
+
+    Raises
+    ------
+    ValueError
+    """
+    scorer, model = content["scorer"], content["model"]
+    declared = {
+        "scorer/noise": (scorer["n_draws"], model["latent_dim"]),
+        "scorer/calibration_scores": (scorer["n_calibration"],),
+    }
+    for name, shape in declared.items():
+        if shapes.get(name) != shape:
+            raise ValueError(
+                f"expected weights {name!r} of shape {shape}. Received: {shapes.get(name)}"
+            )
+
+
+def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        path = ".".join([*filter(None, [where]), *map(str, error.absolute_path)])
+        rule, received = error.validator, f"{error.instance!r:.60}"
+        expected = f"{rule} {error.validator_value!r:.100}"
+        if rule in ("required", "additionalProperties"):
+            expected = f"{rule} ({error.message:.100})"
+        raise ValueError(f"{path or 'the content'}: expected {expected}. Received: {received}")
