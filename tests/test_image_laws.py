@@ -190,7 +190,9 @@ def test_a_vae_of_convolutions_is_saved_as_keras_does(tmp_path):
 
 
 def test_parameters_of_images_survive_saving(stripes, trainings, tmp_path):
-    detector = VAEDetector(image_shape=(8, 10, 1), value_range=(0, 255), **SMALL).fit(stripes)
+    detector = VAEDetector(
+        score_type="elbo", image_shape=(8, 10, 1), value_range=(0, 255), **SMALL
+    ).fit(stripes)
     twin = saved_and_loaded(detector, tmp_path)
     assert twin.get_params() == detector.get_params()
     grey = stripes[..., 0]
@@ -202,9 +204,10 @@ def test_parameters_of_images_survive_saving(stripes, trainings, tmp_path):
 
 
 def test_images_of_two_values_get_the_likelihood_of_coins(digits, trainings):
-    detector = VAEDetector(**SMALL).fit(digits > 100)
+    detector = VAEDetector(score_type="elbo", **SMALL).fit(digits > 100)
     assert isinstance(detector.scorer_.model.likelihood, Bernoulli)
-    by_number = VAEDetector(**SMALL).fit((digits > 100).astype(np.uint8) * 255)
+    detector_of_numbers = VAEDetector(score_type="elbo", **SMALL)
+    by_number = detector_of_numbers.fit((digits > 100).astype(np.uint8) * 255)
     assert isinstance(by_number.scorer_.model.likelihood, Bernoulli)
     binary = digits > 100
     np.testing.assert_array_equal(
@@ -213,8 +216,8 @@ def test_images_of_two_values_get_the_likelihood_of_coins(digits, trainings):
 
 
 def test_small_images_train_for_more_steps(digits, trainings):
-    VAEDetector().fit(digits)
-    VAEDetector().fit(np.kron(digits[:20], np.ones((1, 2, 2), np.uint8)))
+    AutoencoderDetector(hidden_units=()).fit(digits[:20])
+    AutoencoderDetector(hidden_units=()).fit(np.kron(digits[:20], np.ones((1, 2, 2), np.uint8)))
     assert [(call["max_steps"], call["patience"]) for call in trainings] == [
         (4000, 4000),
         (1500, 1500),
@@ -318,7 +321,8 @@ def test_a_range_of_values_is_two_numbers_that_rise(digits, value_range):
 
 
 def test_a_detector_can_be_fitted_to_images_after_a_table_and_the_reverse(rows, digits, trainings):
-    detector = VAEDetector(random_state=0).fit(pd.DataFrame(rows, columns=list("abcd")))
+    detector = AutoencoderDetector(hidden_units=(4,), random_state=0)
+    detector.fit(pd.DataFrame(rows, columns=list("abcd")))
     detector.fit(digits)
     assert not hasattr(detector, "feature_names_in_")
     assert detector.score_samples(digits[:2]).shape == (2,)
