@@ -66,28 +66,30 @@ def server(folder, contender):
     import numpy as np
     import uvicorn
 
-    from vae_anomaly.serving.dev_server import serve
+    from vae_anomaly.serving.dev_server import app, serve
+    from vae_anomaly.serving.dev_server.folder import ServedFolder
+    from vae_anomaly.serving.dev_server.model import ServedModel
 
-    class KerasPredict(serve.ServedModel):
+    class KerasPredict(ServedModel):
         network = keras.models.load_model(folder / "network.keras")
 
         def run(self, signature, arrays):
             return {"y": self.network.predict(arrays["x"], verbose=0)}
 
-    class WithoutGraph(serve.ServedModel):
+    class WithoutGraph(ServedModel):
         def run(self, signature, arrays):
             return {"y": np.tanh(arrays["x"])}
 
     load = {"Keras predict": KerasPredict, "without the graph": WithoutGraph}
-    models = serve.ServedFolder(
+    models = ServedFolder(
         folder / "served",
-        load=load.get(contender, serve.ServedModel),
+        load=load.get(contender, ServedModel),
         report=lambda line: None,
     )
     models.poll(is_first=True)
     with serve.listen("127.0.0.1", 0) as listener:
         print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(serve.create_app(models), log_level="warning")
+        config = uvicorn.Config(app.create_app(models), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 
 

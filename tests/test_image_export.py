@@ -298,11 +298,11 @@ def client(served):
     import httpx
     import uvicorn
 
-    from vae_anomaly.serving.dev_server import serve
+    from vae_anomaly.serving.dev_server import app, folder, serve
 
-    models = serve.ServedFolder(served.parents[1], report=lambda line: None)
+    models = folder.ServedFolder(served.parents[1], report=lambda line: None)
     models.poll(is_first=True)
-    server = uvicorn.Server(uvicorn.Config(serve.create_app(models), log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(app.create_app(models), log_level="critical"))
     with serve.listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -29,7 +29,10 @@ from click.testing import CliRunner
 from vae_anomaly import cli
 from vae_anomaly.serving import export
 from vae_anomaly.serving.check import TOLERANCE
-from vae_anomaly.serving.dev_server import rest, serve
+from vae_anomaly.serving.dev_server import answers, app, serve
+from vae_anomaly.serving.dev_server.folder import ServedFolder
+from vae_anomaly.serving.dev_server.model import ServedModel
+from vae_anomaly.serving.dev_server.refusals import RequestError
 from vae_anomaly.serving.tables import MISSING_NUMBER, input_names
 from vae_anomaly.tables.columns import frame_arrays
 
@@ -121,12 +124,12 @@ def served(saved, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def running(folder, load=serve.ServedModel):
+def running(folder, load=ServedModel):
     """A client of a server of these models in a thread of this process."""
-    models = serve.ServedFolder(folder, load=load, report=lambda line: None)
+    models = ServedFolder(folder, load=load, report=lambda line: None)
     models.poll(is_first=True)
-    app = serve.create_app(models, max_request_bytes=100_000)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    application = app.create_app(models, max_request_bytes=100_000)
+    server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))
     with serve.listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -273,24 +276,24 @@ def test_infinities_pass_both_ways_as_literals(client):
 def test_nan_is_written_as_a_literal(client):
     rows = '{"instances": [{"amount": Infinity, "count": 0, "city": "", "member": true}]}'
     assert '"parts": [Infinity, Infinity]' in client.post(TABLE, content=rows).text
-    assert rest.to_body({"y": np.array([np.nan])}, "outputs") == b'{"outputs": [NaN]}'
+    assert answers.to_body({"y": np.array([np.nan])}, "outputs") == b'{"outputs": [NaN]}'
 
 
 def test_float32_is_written_with_few_digits_that_give_the_same_float32_again():
     short = np.array([0.2, 1 / 3, 16777216.0, -3.0, 0.0], np.float32)
-    assert rest.to_body({"y": short}, "outputs") == (
+    assert answers.to_body({"y": short}, "outputs") == (
         b'{"outputs": [0.2, 0.333333343, 16777216.0, -3.0, 0.0]}'
     )
     bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
     x = np.concatenate([bits.view(np.float32), np.float32([np.inf, -np.inf, -0.0])])
-    written = json.loads(rest.to_body({"y": x}, "outputs"))["outputs"]
+    written = json.loads(answers.to_body({"y": x}, "outputs"))["outputs"]
     np.testing.assert_array_equal(np.array(written, np.float64).astype(np.float32), x)
     assert np.signbit(written[-1])
-    assert rest.to_body({"y": np.array(0.2, np.float32)}, "outputs") == b'{"outputs": 0.2}'
+    assert answers.to_body({"y": np.array(0.2, np.float32)}, "outputs") == b'{"outputs": 0.2}'
 
 
 def test_strings_that_are_not_utf_8_leave_as_they_are():
-    body = rest.to_body({"y": np.array([b"\xff"], object)}, "outputs")
+    body = answers.to_body({"y": np.array([b"\xff"], object)}, "outputs")
     assert body == b'{"outputs": ["\xff"]}'
 
 
@@ -512,7 +515,7 @@ def test_the_metadata_of_a_model(client):
 
 
 def test_a_bug_is_answered_with_500_as_json(served):
-    class Broken(serve.ServedModel):
+    class Broken(ServedModel):
         def run(self, signature, arrays):
             raise ZeroDivisionError("a bug")
 
@@ -525,7 +528,7 @@ def waiting(halves):
     """A server whose version 1 has a request under way until ``go`` is set; its answer."""
     begun, go, answers = threading.Event(), threading.Event(), []
 
-    class Waiting(serve.ServedModel):
+    class Waiting(ServedModel):
         def run(self, signature, arrays):
             if self.version == 1:
                 begun.set()
@@ -611,7 +614,7 @@ class FakeModel:
 def folder(tmp_path):
     """Writes versions of a model, and the models that are served of them."""
     lines = []
-    models = serve.ServedFolder(tmp_path, load=FakeModel, report=lines.append)
+    models = ServedFolder(tmp_path, load=FakeModel, report=lines.append)
 
     class Folder:
         path = tmp_path
@@ -655,7 +658,7 @@ def test_a_new_version_is_served_once_its_files_stand_still(folder):
     folder.models.poll()
     assert folder.models.find("m").version == 2
     assert states(folder.models.status("m")) == [("2", "AVAILABLE"), ("1", "END")]
-    with pytest.raises(rest.RequestError, match=r"Specific\(m, 1\)"):
+    with pytest.raises(RequestError, match=r"Specific\(m, 1\)"):
         folder.models.find("m", 1)
 
 
@@ -676,6 +679,44 @@ def test_a_damaged_version_leaves_the_one_before_and_is_said_once_in_one_line(fo
         "error_code": "UNKNOWN",
         "error_message": "ValueError: damaged in two lines",
     }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (lambda path: (path / "round").symlink_to("round"), "symbolic links"),
+        (lambda path: (path / "nowhere").symlink_to("not there"), "No such file"),
+        (lambda path: os.mkfifo(path / "fifo"), "neither a file nor a folder"),
+        (lambda path: replace(path / "saved_model.pb", os.mkfifo), "neither a file nor a folder"),
+        (lambda path: replace(path / "saved_model.pb", lambda p: p.symlink_to(p)), "symbolic"),
+        (lambda path: replace(path / "saved_model.pb", lambda p: p.symlink_to("x")), "No such"),
+        (lambda path: replace(path, lambda p: p.symlink_to(p)), "symbolic links"),
+        (lambda path: replace(path, lambda p: p.symlink_to("not there")), "No such file"),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")
+def test_one_version_that_cannot_be_read_is_said_and_the_others_are_served(
+    folder, spoil, word, is_first
+):
+    if not is_first:
+        folder.models.poll(is_first=True)
+    for version in ("1", "2"):
+        folder.write(version)
+    folder.write("1", name="other")
+    spoil(folder.path / "m" / "2")
+    for first in (is_first, False, False):
+        folder.models.poll(is_first=first)
+    assert folder.models.find("m").version == 1
+    assert folder.models.names == ["m", "other"]
+    (said,) = [line for line in folder.lines if "not served" in line]
+    assert str(folder.path / "m" / "2") in said and word in said
+    assert states(folder.models.status("m")) == [("2", "END"), ("1", "AVAILABLE")]
+
+
+def replace(path, make):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)
 
 
 def test_a_damaged_version_is_tried_again_when_it_changes(folder):
@@ -727,7 +768,7 @@ def test_a_damaged_saved_model_is_reported_in_one_line(halves, name, content, wo
     path = halves / "half" / "1" / name
     path.write_bytes(content(path.read_bytes()))
     lines = []
-    models = serve.ServedFolder(halves, report=lines.append)
+    models = ServedFolder(halves, report=lines.append)
     models.poll(is_first=True)
     assert models.names == []
     assert len(lines) == 1 and "does not load" in lines[0] and word in lines[0], lines
@@ -885,5 +926,6 @@ def test_a_folder_where_no_model_loads_is_an_error(halves):
 
 def test_without_the_extra_the_command_says_what_to_install(halves, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
-    monkeypatch.delitem(sys.modules, "vae_anomaly.serving.dev_server.serve")
+    for module in ("app", "serve"):
+        monkeypatch.delitem(sys.modules, f"vae_anomaly.serving.dev_server.{module}")
     assert_one_line(command(halves), "no starlette", "pip install '.[serve]'")

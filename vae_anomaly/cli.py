@@ -264,7 +264,7 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
 @click.option(
     "--max-request-mib",
     type=click.IntRange(1),
-    default=64,
+    default=16,
     show_default=True,
     help="Largest request to read.",
 )
