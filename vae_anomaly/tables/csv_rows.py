@@ -32,7 +32,7 @@ _BOM = codecs.BOM_UTF8
 _BLANK = ("\n", "\r\n", "\r")
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
-_ENCODING_FIX = "save it as that, or name its encoding"
+_ENCODING_FIX = "save it as that, or name its encoding with --encoding"
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,8 @@ class CsvRows:
     def _read_more(self) -> None:
         try:
             text, self._final = next(self._texts)
-        except UnicodeDecodeError as error:
-            raise table_error(self._path, error.encoding, "other bytes", _ENCODING_FIX) from error
+        except UnicodeError as error:  # of UTF-16 without a byte order mark no UnicodeDecodeError
+            raise table_error(self._path, self._encoding, "other bytes", _ENCODING_FIX) from error
         self._n_read += 1
         self._text += text
         if len(self._text) > _LONGEST_ROW:
@@ -384,7 +384,7 @@ def _check_format(path: str | Path, delimiter: str, encoding: str) -> None:
     try:
         "".encode(encoding)
     except LookupError as error:
-        raise table_error(path, "a known encoding", repr(encoding), "change it") from error
+        raise table_error(path, "a known encoding", repr(encoding), "change --encoding") from error
 
 
 def _texts(stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:

@@ -1,5 +1,9 @@
 """The variational autoencoder as Keras parts: layers, likelihoods, networks, models."""
 
+from vae_anomaly.tensorflow_import import import_tensorflow
+
+import_tensorflow()  # before the modules below do, with its greetings
+
 from vae_anomaly.vae.layers import Sampling, kl_divergence, monte_carlo_kl, normal_log_prob
 from vae_anomaly.vae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Mixed
 from vae_anomaly.vae.models import VAE, Autoencoder

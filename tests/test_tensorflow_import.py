@@ -1,0 +1,52 @@
+"""TensorFlow is imported without its greetings, unless they are asked for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+IMPORT = "from vae_anomaly.tensorflow_import import import_tensorflow; import_tensorflow()"
+
+
+def stderr_of(code, level=None, path=()):
+    """What a fresh interpreter writes to stderr, given TensorFlow's log level."""
+    environment = {name: value for name, value in os.environ.items() if "CPP_MIN" not in name}
+    environment |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
+    environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), *sys.path])
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return process.stderr
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A folder with a module ``tensorflow`` that greets, as TensorFlow does, and says more."""
+    greeting = r"b'I0000 00:00:17.5  17 port.cc:153] oneDNN is on\nours\n'"
+    (tmp_path / "tensorflow.py").write_text(f"import os; os.write(2, {greeting})")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from vae_anomaly import VAEDetector; VAEDetector(max_steps=1).fit([[1.0], [2.0], [3.5]])\n"
+        "import os; assert 'TF_CPP_MIN_LOG_LEVEL' not in os.environ",
+        "from vae_anomaly.vae import VAE",
+    ],
+)
+def test_nothing_is_written_to_stderr(code):
+    assert stderr_of(code) == ""
+
+
+@pytest.mark.parametrize(("level", "greets"), [(None, False), ("0", True), ("1", False)])
+def test_what_the_user_asked_to_see_is_shown_and_what_is_no_greeting_too(stand_in, level, greets):
+    said = stderr_of(IMPORT, level, [stand_in])
+    assert ("oneDNN" in said) == greets
+    assert said.endswith("ours\n")
+
+
+def test_an_import_that_fails_says_why(stand_in):
+    (stand_in / "tensorflow.py").write_text("import nowhere")
+    code = f"try:\n    {IMPORT}\nexcept ImportError as error:\n    import os; os.write(2, b'why')"
+    assert stderr_of(code, path=[stand_in]) == "why"
