@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -144,8 +145,10 @@ def _bad_texts(text: pa.StringArray, kind: str) -> np.ndarray:
     text = pc.utf8_trim_whitespace(text)
     is_bad = ~_mask(pc.match_substring_regex(text, CELL_TEXT[kind]))
     if kind == "datetime":
-        years = np.array([int(t[:4]) if t[4:10] == "-02-29" else 0 for t in text.to_pylist()])
-        return is_bad | (years % 4 != 0) | ((years % 100 == 0) & (years % 400 != 0))
+        is_leap_day = _mask(pc.match_substring_regex(text, r"^\d{4}-02-29")) & ~is_bad
+        days = text.filter(pa.array(is_leap_day)).to_pylist()
+        is_bad[is_leap_day] = [not calendar.isleap(int(day[:4])) for day in days]
+        return is_bad
     is_duration = _mask(pc.match_substring_regex(text, f"^({DURATION_TEXT})$"))
     durations = pd.to_timedelta(text.filter(pa.array(is_duration)).to_pandas(), errors="coerce")
     is_bad[is_duration] = durations.isna()

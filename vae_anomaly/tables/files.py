@@ -67,7 +67,7 @@ def open_raw(path: str | Path, mode: str) -> Any:
 
 
 def open_at(path: str | Path, length: int) -> Any:
-    """Open a file of bytes to write on after `length`; what was beyond is cut off."""
+    """Open a file of bytes to write on after ``length``; what was beyond is cut off."""
     file = open_raw(path, "r+b" if length else "wb")
     if length:
         file.truncate(length)

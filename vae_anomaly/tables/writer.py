@@ -32,12 +32,12 @@ class TableWriter:
     """A table file to be: its rows are added to another file, which can go on from its length.
 
     Plain or gzip-compressed CSV grows as it is; what can't, Parquet and zstd, or of which only the
-    top is wanted, is kept as Arrow streams, one per write. `finish` makes the file of either.
+    top is wanted, is kept as Arrow streams, one per write. ``finish`` makes the file of either.
 
     Parameters
     ----------
     path : path
-        The file that grows; "-", standard output, if it `grows` to be the table file itself.
+        The file that grows; "-", standard output, if it ``grows`` to be the table file itself.
     target : path, or "-" for standard output
         The table file, in the end; its suffix says how it is compressed.
     table_format : {"csv", "tsv", "parquet"}
@@ -68,7 +68,7 @@ class TableWriter:
             self._file = open_at(path, length)
 
     def write(self, raw: pa.Table, outputs: Mapping[str, np.ndarray]) -> None:
-        """Add rows, perhaps none: the columns of `raw`, then the arrays in `outputs`."""
+        """Add rows, perhaps none: the columns of ``raw``, then the arrays in ``outputs``."""
         import pyarrow as pa
 
         table = raw if self._format == "parquet" else _as_text(raw)
@@ -112,7 +112,7 @@ def finish(
 ) -> None:
     """Make the table file, which appears whole, and remove the file that grew.
 
-    The parameters are those of the `TableWriter`, which must be closed.
+    The parameters are those of the ``TableWriter``, which must be closed.
 
     Raises
     ------
@@ -154,13 +154,13 @@ def _write_whole(
 
 
 def grows(target: str | Path, table_format: str, top: int | None) -> bool:
-    """Whether the table file itself can grow, without a `finish` that reads all of it again."""
+    """Whether the table file itself can grow, without a ``finish`` that reads all of it again."""
     # Readers go on after a member of gzip, but may stop after a frame of zstd.
     return table_format != "parquet" and top is None and Path(target).suffix.lower() != ".zst"
 
 
 def lowest_rows(path: str | Path, top: int) -> pa.Table:
-    """Return the rows that `finish` will write, of a file that grew with this `top`."""
+    """Return the rows that ``finish`` will write, of a file that grew with this ``top``."""
     return _lowest(_streams(Path(path)), top)
 
 
