@@ -45,6 +45,7 @@ ALLOWED = {
     "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
     "jinja2": {"report"},
     "matplotlib": {"displays", "report"},
+    "prometheus_client": {"serving.dev_server"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
 }

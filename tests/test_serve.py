@@ -1,6 +1,7 @@
 # ruff: noqa: E402
 """The development server: what clients of TensorFlow Serving's REST API expect, over sockets."""
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -18,21 +19,25 @@ import time
 import numpy as np
 import pytest
 
-for package in ("starlette", "uvicorn", "httpx"):
+for package in ("prometheus_client", "starlette", "uvicorn", "httpx"):
     pytest.importorskip(package, reason="needs the extra [serve], and httpx")
 
 import httpx
 import tensorflow as tf
 import uvicorn
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from vae_anomaly import cli
 from vae_anomaly.serving import export
 from vae_anomaly.serving.check import TOLERANCE
-from vae_anomaly.serving.dev_server import answers, app, serve
+from vae_anomaly.serving.dev_server import answers, app, rest, serve
 from vae_anomaly.serving.dev_server.folder import ServedFolder
 from vae_anomaly.serving.dev_server.model import ServedModel
 from vae_anomaly.serving.dev_server.refusals import RequestError
+from vae_anomaly.serving.dev_server.request_queue import RequestQueue
 from vae_anomaly.serving.tables import MISSING_NUMBER, input_names
 from vae_anomaly.tables.columns import frame_arrays
 
@@ -124,11 +129,11 @@ def served(saved, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def running(folder, load=ServedModel):
+def running(folder, load=ServedModel, **limits):
     """A client of a server of these models in a thread of this process."""
     models = ServedFolder(folder, load=load, report=lambda line: None)
     models.poll(is_first=True)
-    application = app.create_app(models, max_request_bytes=100_000)
+    application = app.create_app(models, **{"max_request_bytes": 100_000, **limits})
     server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))
     with serve.listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -471,6 +476,151 @@ def test_a_long_request_is_413_with_and_without_a_declared_length(client):
     body = b'{"instances": [' + b"1," * 60_000 + b"1]}"
     refused(client.post(HALF, content=body), 413, "100000 bytes", "--max-request-mib")
     refused(client.post(HALF, content=iter([body])), 413, "100000 bytes")
+
+
+def test_a_request_of_too_many_values_is_413_before_it_is_parsed(served):
+    with running(served, max_request_values=100) as client:
+        for body in (b"[],", b"{},", b"1,"):
+            content = b'{"instances": [' + body * 100 + b"not JSON"
+            refused(client.post(HALF, content=content), 413, "100 commas", "--max-request-values")
+        rows = [[1, 2]] * 40
+        assert client.post(HALF, json={"instances": rows[:30]}).status_code == 200
+        refused(client.post(HALF, json={"instances": rows}), 413, "Received 121")
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda values: st.lists(values) | st.dictionaries(st.text(max_size=3), values),
+    )
+)
+def test_a_request_has_at_most_as_many_values_as_are_counted(value):
+    def count(part):
+        parts = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        return 1 + sum(map(count, parts))
+
+    document = {"value": value}
+    body = json.dumps(document).encode()
+    most = sum(map(body.count, (b",", b"[", b"{"))) + 1
+    assert count(document) <= most
+    assert rest.parse(body, most_values=most) == document
+
+
+def test_columns_of_unequal_length_are_named(client):
+    columns = {**COLUMNS, "count": [1, 2, 3]}
+    refused(client.post(TABLE, json={"inputs": columns}), 400, "Received 2 in most", "count: 3")
+    # One value would be spread over all rows by the graph.
+    columns = {**COLUMNS, "count": [1]}
+    refused(client.post(TABLE, json={"inputs": columns}), 400, "as many rows", "count: 1")
+
+
+def test_a_body_that_trickles_is_408_and_ends_the_connection(served):
+    with running(served, read_seconds=0.2) as client:
+        address = client.base_url.host, client.base_url.port
+        with socket.create_connection(address, timeout=60) as connection:
+            connection.sendall(
+                b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+            )
+            answer = b"".join(iter(lambda: connection.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 408") and b"within 0.2 seconds" in answer
+        assert client.post(HALF, json={"instances": [[1, 2]]}).status_code == 200
+
+
+def test_requests_beyond_the_bound_are_503_until_there_is_room(saved, halves):
+    begun, go, answered = threading.Event(), threading.Event(), []
+
+    class Waiting(ServedModel):
+        def run(self, signature, arrays):
+            begun.set()
+            assert go.wait(60)
+            return super().run(signature, arrays)
+
+    def ask():
+        answered.append(client.post(HALF, json={"instances": [[1, 2]]}).status_code)
+
+    with running(halves, Waiting, max_requests=1) as client:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(60)
+        response = client.post(HALF, json={"instances": [[1, 2]]})
+        refused(response, 503, "fewer requests")
+        assert response.headers["retry-after"] == "1"
+        go.set()
+        thread.join()
+        ask()
+    assert answered == [200, 200]
+
+
+def test_bodies_of_all_requests_together_are_bounded():
+    queue = RequestQueue(most_requests=9, most_bytes=100)
+    with queue.place() as hold:
+        assert hold(60)
+        with queue.place() as hold_more:
+            assert hold_more(40)
+            assert not hold_more(1)
+        assert hold(40)
+    with queue.place() as hold:
+        assert hold(100)
+    queue.close()
+
+
+def test_requests_are_answered_in_the_order_in_which_they_came():
+    queue = RequestQueue(most_requests=100, most_bytes=100)
+    begun = []
+
+    async def ask():
+        await asyncio.gather(*(queue.run(begun.append, n) for n in range(50)))
+
+    with contextlib.closing(queue):
+        queue._pool._max_workers = 1
+        asyncio.run(ask())
+    assert begun == list(range(50))
+
+
+def metrics_of(client):
+    """Samples of ``/metrics``, by name and labels."""
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_requests_rows_anomalies_scores_and_versions(served):
+    with running(served) as client:
+        rows = [{**ROWS[0], "amount": amount} for amount in (-20.0, 4.0, float("inf"))]
+        for _ in range(2):
+            client.post(TABLE, content=json.dumps({"instances": [*rows, ROWS[1]]}))
+        client.post(TABLE, content=b"{")
+        client.post(HALF, json={"instances": [[1, 2]]})
+        for name in ("nobody", "nobody-else"):
+            client.post(f"/v1/models/{name}:predict", json={"instances": [[1, 2]]})
+        found = metrics_of(client)
+    assert found["model_server_requests_total", "table", "200"] == 2
+    assert found["model_server_requests_total", "table", "400"] == 1
+    assert found["model_server_requests_total", "half", "200"] == 1
+    assert found["model_server_requests_total", "", "404"] == 2
+    assert not any("nobody" in key for key in found)
+    assert found["model_server_request_seconds_count", "table"] == 3
+    assert found["model_server_rows_total", "table"] == 8
+    assert found["model_server_anomalies_total", "table"] == 6
+    buckets = [found["model_server_score_bucket", to, "table"] for to in ("-3.0", "0.0", "2.0")]
+    assert [*buckets, found["model_server_score_count", "table"]] == [2, 4, 6, 8]
+    assert ("model_server_rows_total", "half") not in found
+    assert found["model_server_requests_held",] == 0
+    assert found["model_server_version_state", "table", "AVAILABLE", "7"] == 1
+
+
+def test_a_bug_is_counted_as_500(served):
+    class Broken(ServedModel):
+        def run(self, signature, arrays):
+            raise ZeroDivisionError("a bug")
+
+    with running(served, Broken) as client:
+        client.post(HALF, json={"instances": [[1, 2]]})
+        assert metrics_of(client)["model_server_requests_total", "half", "500"] == 1
 
 
 def test_who_asks_before_sending_a_long_request_is_told_not_to(client):

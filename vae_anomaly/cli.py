@@ -268,7 +268,14 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
     show_default=True,
     help="Largest request to read.",
 )
-def serve(folder, host, port, max_request_mib):
+@click.option(
+    "--max-request-values",
+    type=click.IntRange(1),
+    default=2_000_000,
+    show_default=True,
+    help="Most commas, brackets and braces of a request.",
+)
+def serve(folder, host, port, max_request_mib, max_request_values):
     """Serve the SavedModels in FOLDER/NAME/<integer>, with TensorFlow Serving's REST API.
 
     A server for development: no password, no TLS. The newest version of each model is served; a
@@ -284,6 +291,7 @@ def serve(folder, host, port, max_request_mib):
                 listener,
                 report=lambda line: click.echo(line, err=True),
                 max_request_bytes=max_request_mib * 2**20,
+                max_request_values=max_request_values,
             )
     click.echo("stopped", err=True)
 

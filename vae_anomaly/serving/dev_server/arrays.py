@@ -4,6 +4,7 @@ import base64
 import binascii
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -67,7 +68,23 @@ def to_arrays(document, inputs):
         columns, key = _columns(document["inputs"], inputs), "outputs"
     else:
         raise RequestError("Missing 'inputs' or 'instances' key")
-    return {name: _array(name, columns[name], *inputs[name]) for name in inputs}, key
+    arrays = {name: _array(name, columns[name], *inputs[name]) for name in inputs}
+    _check_rows(arrays, inputs)
+    return arrays, key
+
+
+def _check_rows(arrays, inputs):
+    """Refuse inputs of unequal length where all can be of any length: they are columns."""
+    if any(not shape or shape[0] != -1 for _, shape in inputs.values()):
+        return
+    n_rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(n_rows.values())) > 1:
+        usual, _ = Counter(n_rows.values()).most_common(1)[0]
+        odd = [f"{name}: {n}" for name, n in n_rows.items() if n != usual]
+        raise RequestError(
+            f"Expected as many rows in each input. Received {usual} in most, but "
+            f"{shown(', '.join(odd))}."
+        )
 
 
 def _columns_of_rows(rows, inputs):

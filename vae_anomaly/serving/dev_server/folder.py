@@ -113,6 +113,14 @@ class ServedFolder:
             raise RequestError(f"Servable not found for request: {wanted}", 404)
         return model
 
+    def states(self):
+        """By name and version, the state of all that have been seen, as in 'AVAILABLE'."""
+        with self._lock:
+            return {
+                name: {version: state for version, (state, _, _) in versions.items()}
+                for name, versions in self._states.items()
+            }
+
     def status(self, name, version=None):
         """What ``GET /v1/models/NAME[/versions/V]`` answers, as a dict; the newest version first.
 

@@ -12,12 +12,15 @@ class RequestError(Exception):
         What was expected, what was received, what to do.
     status : int
         The HTTP status code.
+    headers : dict of str to str, optional
+        Of the answer.
     """
 
-    def __init__(self, message, status=400):
+    def __init__(self, message, status=400, headers=None):
         super().__init__(message)
         self.message = message
         self.status = status
+        self.headers = headers
 
 
 def shown(value):

@@ -13,13 +13,16 @@ from collections import Counter
 from vae_anomaly.serving.dev_server.refusals import RequestError, shown
 
 
-def parse(body):
+def parse(body, *, most_values):
     """The JSON object that a request's body is.
 
     Parameters
     ----------
     body : bytes
         UTF-8.
+    most_values : int
+        Of values, which are not counted but bounded before anything is parsed: there are at most
+        as many as the bytes ``,``, ``[`` and ``{`` plus one. Those inside of strings count too.
 
     Returns
     -------
@@ -29,10 +32,19 @@ def parse(body):
     ------
     RequestError
         If it is not JSON, or not an object, or holds NaN, a number too big for a float64 or a key
-        twice. The literals Infinity and -Infinity are numbers, as in TensorFlow Serving.
+        twice; 413 if it has too many values. The literals Infinity and -Infinity are numbers, as
+        in TensorFlow Serving.
     """
     if not body:
         raise RequestError("JSON Parse error: The document is empty")
+    n_values = sum(map(body.count, (b",", b"[", b"{")))
+    if n_values > most_values:
+        raise RequestError(
+            f"Expected a request with {most_values} commas, brackets and braces at most. Received "
+            f"{n_values}: send fewer rows at a time, or start the server with a larger "
+            "--max-request-values.",
+            413,
+        )
     try:
         document = json.loads(
             str(body, "utf-8-sig"),
