@@ -417,6 +417,7 @@ def test_a_model_of_images_of_another_range_cannot_score_files(workspace, traini
         score_files(workspace / "new", detector, workspace / "o.csv")
 
 
+@pytest.mark.slow
 def test_a_process_says_no_more_than_it_should(workspace, tmp_path):
     result = run_process(
         *("score", workspace / "new", "--model", workspace / "m", "--output", tmp_path / "o.csv"),

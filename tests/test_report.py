@@ -144,7 +144,7 @@ def test_sections_without_content_are_left_out():
     assert "None" not in page.text
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     st.text(min_size=1, max_size=20)
     | st.sampled_from(
