@@ -21,7 +21,7 @@ import pandas as pd
 from typing_extensions import assert_type
 
 import vae_anomaly
-from vae_anomaly import AutoencoderDetector, ImageFolder, VAEDetector, load_detector
+from vae_anomaly import AutoencoderDetector, ImageFolder, VAEDetector, load_detector, score_files
 
 X = np.zeros((10, 2))
 detector = VAEDetector(max_steps=1).fit(pd.DataFrame(X))
@@ -41,8 +41,10 @@ assert_type(detector.explain(ImageFolder("images")), dict[str, Any])
 assert_type(detector.offset_, float)
 assert_type(detector.export("served").folder, Path)
 assert_type(load_detector("m"), VAEDetector | AutoencoderDetector)
+assert_type(score_files("new.csv", "m", "scored.csv", explain=3), dict[str, Any])
 assert_type(vae_anomaly.ImageFolder("images"), ImageFolder)
 detector.save(3)  # wrong: [arg-type]
+score_files("new.csv", "m", "scored.csv", explaim=3)  # wrong: [call-arg]
 load_detector(None)  # wrong: [arg-type]
 vae_anomaly.VAEDetectr  # wrong: [attr-defined]
 """

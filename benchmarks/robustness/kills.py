@@ -273,6 +273,7 @@ def save_forever(folder):
 def kill_save(folder, most, rng):
     """Kill what writes a detector's folder; at every moment it must be a whole one."""
     model, differences = folder / "model", 0
+    artifact.check_description = lambda content: None  # this is about files
     artifact.write(
         model, {"class": "VAEDetector", "input": "table", "number": -1}, {"a": np.zeros(3)}
     )

@@ -1,6 +1,6 @@
 """Images as the input of a detector: checks, sizes and values, and answers in their units.
 
-Images are arrays, or an ``images.files.ImageFolder``, which is read as it is needed.
+Images are arrays, or an ``images.files.ImageFolder``, which is read when it is needed.
 """
 
 from __future__ import annotations

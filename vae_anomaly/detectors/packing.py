@@ -165,7 +165,7 @@ def _network_weights(prefix: str, network: keras.Model) -> Variables:
     for layer in network.layers:
         of_layer = _network_weights if hasattr(layer, "layers") else _numbered_layer
         named |= of_layer(f"{prefix}/{layer.name}", layer)
-    # What a model of one's own class holds by itself.
+    # Weights that a subclass of Model holds itself, outside of its layers.
     known = {id(variable) for variable in named.values()}
     return named | _numbered(prefix, [w for w in network.weights if id(w) not in known])
 

@@ -39,7 +39,8 @@ class VAEDetector(BaseDetector):
         A share: this share of the training rows is flagged. "auto": about 1% of new normal
         rows is, judged by the held-out rows.
     hidden_units : sequence of int, default (128, 128)
-        Encoder layers; the decoder mirrors them. Of images, those between the convolutions and z.
+        Encoder layers; the decoder mirrors them. For images, those between the convolutions
+        and z.
     latent_dim : int or None, default None
         Size of z. None: 16 (images: 32), or the number of features if smaller.
     activation : str, default "relu"
@@ -47,10 +48,10 @@ class VAEDetector(BaseDetector):
         Who decides the Gaussian's variance; see ``likelihoods.Gaussian``. With "composite" a
         number must be 0.001 at least.
     pixel_likelihood : str, default "auto"
-        Of images: "roughness_gaussian", "gaussian" (with ``variance``), "bernoulli",
+        For images only: "roughness_gaussian", "gaussian" (with ``variance``), "bernoulli",
         "continuous_bernoulli" or "discretized_logistic" (for 256 levels); see
-        ``image_likelihoods``. "auto": "bernoulli" where all pixels have the lowest or the highest
-        value, else "roughness_gaussian".
+        ``vae.pixel_likelihoods``. "auto": "bernoulli" where all pixels have the lowest or the
+        highest value, else "roughness_gaussian".
     beta : float, default 1.0
         Weight of the KL term.
     kl_warmup_steps : int, default 0
@@ -60,7 +61,7 @@ class VAEDetector(BaseDetector):
     n_train_draws : int, default 1
         Fresh draws of z per row and step in training.
     filters : sequence of int or None, default None
-        Of images: filters of the convolutions, as in ``networks.conv_encoder``. None:
+        For images only: filters of the convolutions, as in ``networks.conv_encoder``. None:
         ``networks.default_filters``.
     encoder, decoder : keras.Model or None, default None
         Networks to train instead, from the weights they have; they are not changed. For images
@@ -80,21 +81,23 @@ class VAEDetector(BaseDetector):
         Steps without improvement on the held-out rows before stopping. None: 3000, or for
         images the default of ``max_steps``.
     max_levels : int, default 50
-        Most frequent levels kept of a categorical column; others count as unknown.
+        For tables only: most frequent levels kept of a categorical column; others count as
+        unknown.
     normal_scores : bool, default True
-        Whether very skewed numeric columns are modelled twice, as values and as normal scores of
-        their ranks; see ``preprocessing.TablePreprocessor``. Their two log-probabilities are
-        added, so even "importance_weighted" estimates no density of the row then. Expected values
-        and samples of such columns are within the range of the training rows. Networks of one's
-        own take each numeric column once.
+        For tables only: whether very skewed numeric columns are modelled twice, as values and as
+        normal scores of their ranks; see ``preprocessing.TablePreprocessor``. Their two
+        log-probabilities are added, so even "importance_weighted" estimates no density of the row
+        then. Expected values and samples of such columns are within the range of the training
+        rows. Custom networks take each numeric column once.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
         DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
     image_shape : (int, int, int) or None, default None
-        Height, width and channels to which all images are brought, in fit and afterwards. None:
-        those of the training images; images of others are refused.
+        For images only: height, width and channels to which all images are brought, in fit and
+        afterwards. None: those of the training images; images of others are refused.
     value_range : (float, float) or None, default None
-        Lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for floats.
+        For images only: lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for
+        floats.
     random_state : int, RandomState or None, default None
         Equal ints give equal detectors on one machine.
     verbose : int, default 0
@@ -211,9 +214,9 @@ class VAEDetector(BaseDetector):
         Returns
         -------
         array (n_rows, d), or DataFrame if the detector was fitted on one
-            In the units of X. Of images (n_rows, height, width) or, of several channels,
-            (n_rows, height, width, channels), uint8 if the training images were, and
-            within their range.
+            In the units of X. Images are (n_rows, height, width), or (n_rows, height, width,
+            channels) if there are several; uint8 if the training images were, and within their
+            range.
         """
         check_is_fitted(self, "scorer_")
         if not isinstance(n_rows, Integral) or n_rows < 1:
