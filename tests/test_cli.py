@@ -273,7 +273,7 @@ def test_fit_shows_the_kinds_before_it_trains(workspace, tmp_path):
         "numeric (Gaussian likelihood): size, count, "
         + "".join(f"n{index}, " for index in range(18))
         + "... (22 in all)",
-        "datetime (seconds since 1970, Gaussian likelihood): day",
+        "datetime (times of day, weekdays and months, and times between dates): day",
         "boolean (Bernoulli likelihood): paid",
         "categorical (categorical likelihood): city",
         "id (kept, not modelled): customer",

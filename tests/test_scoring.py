@@ -263,7 +263,7 @@ def test_the_importance_weighted_score_is_the_log_mean_weight_of_the_draws(detec
 
 def test_the_reconstruction_error_is_the_squared_distance_in_scales(detectors, rows):
     detector = detectors["reconstruction_error"]
-    scale = detector.scorer_.preprocessor.scale.numpy()
+    scale = detector.scorer_.preprocessor.numbers.scale.numpy()
     error = (((rows - detector.reconstruct(rows)) / scale) ** 2).sum(axis=1)
     np.testing.assert_allclose(detector.score_samples(rows), -error, rtol=1e-4, atol=1e-4)
 

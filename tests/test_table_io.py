@@ -622,7 +622,7 @@ def test_an_override_of_an_unknown_column_is_refused(csv):
 
 def test_an_override_by_an_unknown_kind_is_refused(csv):
     message = error_of(infer_kinds, csv("a,b\n1,2\n"), {"a": "number"})
-    assert "column 'a'" in message and "numeric, boolean, datetime, categorical" in message
+    assert "column 'a'" in message and "boolean, datetime, timestamp, categorical" in message
 
 
 def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):

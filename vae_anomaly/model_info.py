@@ -10,14 +10,15 @@ import click
 import numpy as np
 
 from vae_anomaly.tables.names import listed
-from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.rules import DATE_KINDS, KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
-    "datetime": "seconds since 1970, Gaussian likelihood",
+    "datetime": "times of day, weekdays and months, and times between dates",
+    "timestamp": "seconds since 1970, Gaussian likelihood",
     "boolean": "Bernoulli likelihood",
     "categorical": "categorical likelihood",
     "id": "kept, not modelled",
@@ -125,7 +126,7 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
 
 
 def _center(column):
-    if column["kind"] == "datetime":
+    if column["kind"] in DATE_KINDS:
         return f"{np.datetime64(round(column['center']), 's')}"
     return _short(column.get("center"))
 

@@ -38,11 +38,17 @@ class Tally:
         self._truncated = {
             name for name, levels in all_levels.items() if len(levels) >= preprocessor.max_levels
         }
+        self._periods = {
+            column["name"]: (column["low"], column["high"])
+            for column in self._schema
+            if column["kind"] == "datetime" and column["missing_share"] < 1
+        }
         self._calibration = np.asarray(calibration_scores)
         state = state or {}
         self.counts = Counter(state.get("counts", {}))
         self._missing = Counter(state.get("missing", {}))
         self._unseen = Counter(state.get("unseen", {}))
+        self._outside = Counter(state.get("outside", {}))
         self._bins = Counter({int(key): n for key, n in state.get("bins", {}).items()})
         self._knots = np.unique(np.quantile(self._calibration, np.arange(1, 100) / 100))
         self._at_or_below = np.array(state.get("at_or_below", [0] * len(self._knots)))
@@ -69,6 +75,9 @@ class Tally:
             else:
                 self._missing[name] += int(np.isnan(array).sum())
                 infinite |= np.isinf(array)
+            if name in self._periods:
+                low, high = self._periods[name]
+                self._outside[name] += int(((array < low) | (array > high)).sum())
         self.counts.update(
             read=len(scores) + n_bad,
             scored=len(scores),
@@ -89,6 +98,7 @@ class Tally:
             "counts": dict(self.counts),
             "missing": dict(self._missing),
             "unseen": dict(self._unseen),
+            "outside": dict(self._outside),
             "bins": dict(self._bins),
             "at_or_below": self._at_or_below.tolist(),
         }
@@ -102,7 +112,8 @@ class Tally:
             Plain data: ``rows_read``, ``rows_scored``, ``rows_quarantined``, ``anomalies``,
             ``rows_with_infinities``; ``score_quantiles`` of the batch (to about 0.2%) and of the
             calibration rows; ``moved_columns``, whose share of missing cells or of levels that
-            fit has not seen moved; ``warnings``, sentences.
+            fit has not seen moved; ``training_periods`` of columns of dates, and the share of the
+            batch outside; ``warnings``, sentences.
         """
         counts = {
             name: self.counts[name]
@@ -117,6 +128,7 @@ class Tally:
             "rows_with_infinities": counts["infinite"],
             "score_quantiles": self._score_quantiles(),
             "moved_columns": moved,
+            "training_periods": self._training_periods(),
             "warnings": self._warnings(counts, moved),
         }
 
@@ -153,12 +165,30 @@ class Tally:
                     )
         return moved
 
+    def _training_periods(self):
+        n = self.counts["scored"]
+        return [
+            {
+                "column": name,
+                "first": _day(low),
+                "last": _day(high),
+                "outside": self._outside[name] / n if n else None,
+            }
+            for name, (low, high) in self._periods.items()
+        ]
+
     def _warnings(self, counts, moved):
         n, m = counts["scored"], len(self._calibration)
         warnings = [
             f"column {m['column']!r}: {m['batch']:.1%} of the cells are {m['share']}, "
             f"{m['training']:.1%} in training"
             for m in moved
+        ]
+        warnings += [
+            f"column {name!r}: {self._outside[name] / n:.1%} of the dates are outside of the "
+            f"training period, {_day(low)} to {_day(high)}; that alone is not scored"
+            for name, (low, high) in self._periods.items()
+            if self._outside[name] > _LEAST_MOVE * n
         ]
         if counts["quarantined"] > _LEAST_QUARANTINED * counts["read"]:
             warnings.append(
@@ -179,6 +209,11 @@ class Tally:
                     f"scores differs by {distance:.2f} (Kolmogorov-Smirnov distance)"
                 )
         return warnings
+
+
+def _day(seconds):
+    """The day of a moment in seconds since 1970-01-01 UTC, as text."""
+    return str(np.datetime64(int(seconds // 86400), "D"))
 
 
 def summary_text(report):

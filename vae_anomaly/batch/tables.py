@@ -22,7 +22,7 @@ from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.tables.csv_rows import text_schema
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
-from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.rules import DATE_KINDS, KINDS
 
 
 class TableChunkScorer:
@@ -213,7 +213,7 @@ class TableChunkScorer:
 
     def _reasons(self, arrays, contributions):
         """Name the columns that lowered each score most, with the values expected there."""
-        expected = self._scorer.preprocessor.inverse(self._scorer.reconstruct(arrays))
+        expected = self._scorer.preprocessor.inverse(self._scorer.reconstruct(arrays), arrays)
         order = np.argsort(contributions, axis=1, kind="stable")[:, : self._explain]
         reasons = {}
         for rank, columns in enumerate(order.T, 1):
@@ -256,7 +256,7 @@ def _reason_names(rank):
 def _texts(values, kind):
     if kind == "categorical":
         return [text or "(any other)" for text in values]
-    if kind == "datetime":
+    if kind in DATE_KINDS:
         moments = arrays_frame({"": values}, {"": kind})[""].to_numpy()
         return np.datetime_as_string(moments, unit="s").tolist()
     return [f"{value:.6g}" for value in values]

@@ -79,6 +79,7 @@ _COLUMN = {
     "properties": {
         **dict.fromkeys(("name", "kind", "treatment", "units"), _TEXT),
         **dict.fromkeys(("missing_share", "center", "scale", "step"), _FINITE),
+        **dict.fromkeys(("low", "high", "grid"), _FINITE),
         "levels": _list(_TEXT, 0, MAX_LEVELS),
     },
 }
@@ -115,7 +116,17 @@ _PARTS = {
                     "maxProperties": MAX_CATEGORICAL_COLUMNS,
                     "additionalProperties": _list(_TEXT, 0, MAX_LEVELS),
                 },
-                "skewed": _list(_TEXT, 0, MAX_COLUMNS),
+                "dates": {
+                    "type": "object",
+                    "maxProperties": MAX_COLUMNS,
+                    "additionalProperties": {
+                        "type": "array",
+                        "minItems": 4,
+                        "prefixItems": [{"type": "boolean"}] * 3 + [{"type": ["string", "null"]}],
+                        "items": False,
+                    },
+                },
+                "skewed": _list(_int(0, 3 * MAX_COLUMNS), 0, MAX_COLUMNS),
             },
         },
         "schema": _list(_COLUMN, 1, MAX_COLUMNS),

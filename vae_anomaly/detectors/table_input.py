@@ -154,7 +154,9 @@ class TableInput:
         return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
 
     def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray | pd.DataFrame:
-        arrays = self.preprocessor.inverse(detector.scorer_.model.sample(n_rows, seed=seed))
+        arrays = self.preprocessor.inverse_samples(
+            detector.scorer_.model.sample(n_rows, seed=seed), seed
+        )
         if self._has_names(detector):
             return arrays_frame(arrays, self.preprocessor.kinds)
         return self._like_input(arrays, None)
@@ -172,7 +174,7 @@ class TableInput:
         return names != _array_names(len(names)) or named.issuperset(names)
 
     def _expected(self, detector: Any, arrays: Arrays) -> Arrays:
-        return self.preprocessor.inverse(detector.scorer_.reconstruct(arrays))
+        return self.preprocessor.inverse(detector.scorer_.reconstruct(arrays), arrays)
 
     def _like_input(self, arrays: Arrays, frame: pd.DataFrame | None) -> np.ndarray | pd.DataFrame:
         """Return named columns as a DataFrame where the input is one, else as an array."""

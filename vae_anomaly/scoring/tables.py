@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from vae_anomaly.scoring.marginals import Marginals
 from vae_anomaly.scoring.missing import KNOTS, at_share, with_hidden_cells
-from vae_anomaly.scoring.scorer import AnomalyScorer
+from vae_anomaly.scoring.scorer import OUTPUTS, AnomalyScorer
 from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo
+from vae_anomaly.vae.layers import sum_of_columns
 
 # Rows in each call of the graph, always the same number: a matrix product takes another way, with
 # other last bits, for another number of rows, and for the rows that do not fill its blocks. A
@@ -70,9 +71,11 @@ class TableScorer(AnomalyScorer):
     def __init__(self, preprocessor: keras.layers.Layer, model: keras.Model, **kwargs: Any) -> None:
         super().__init__(preprocessor, model, **kwargs)
         self.missing_shortfall = self._constant("missing_shortfall", (len(KNOTS),))
-        # Outputs are in the order of the columns of the input.
-        columns = preprocessor.column_names
-        self._output_order = [columns.index(name) for name in preprocessor.kinds]
+        # Outputs are in the order of the columns of the input; a date is several of the model's.
+        kinds, columns = list(preprocessor.kinds), preprocessor.column_names
+        places = [kinds.index(name) for name in columns]
+        self._output_order = np.argsort(places, kind="stable").tolist()
+        self._n_parts = [columns.count(name) for name in kinds]
         self._texts = [n for n, kind in preprocessor.kinds.items() if kind == "categorical"]
         self._numbers = [name for name in preprocessor.kinds if name not in self._texts]
 
@@ -107,15 +110,20 @@ class TableScorer(AnomalyScorer):
             score = sum of feature_log_prob + latent + baseline.
         """
         x, observed = self.preprocessor(inputs)
-        return self._put_together(self._measure(x, observed), observed)
+        found = self._put_together(self._measure(x, observed), observed)
+        return {name: found[name] for name in OUTPUTS}
 
     def _put_together(self, terms, observed):
         features, latent = self.score.combined(terms, observed)
         features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
         latent = latent - at_share(self.missing_shortfall, observed) - self.latent_mean
-        outputs = self._outputs(features, latent)
-        ordered = tf.gather(outputs["feature_log_prob"], self._output_order, axis=1)
-        return {**outputs, "feature_log_prob": ordered}
+        ordered = tf.gather(features, self._output_order, axis=1)
+        columns = sum_of_columns(ordered, self._n_parts)
+        return {
+            **self._outputs(features, latent),
+            "feature_log_prob": columns,
+            "part_log_prob": ordered,
+        }
 
     def calibrate(self, arrays: Mapping[str, np.ndarray], is_calibration: np.ndarray) -> np.ndarray:
         """Learn the views, usual values, the cost of missing cells and the calibration scores.
@@ -145,7 +153,7 @@ class TableScorer(AnomalyScorer):
         self.score.learn_usual(_by_knot(*hidden))
 
         terms = self._measured(x, observed)
-        features, latent = self._scored(terms, observed, names=("feature_log_prob", "latent"))
+        features, latent = self._scored(terms, observed, names=("part_log_prob", "latent"))
         features = features[:, np.argsort(self._output_order)]
         self.feature_mean.assign(features.sum(axis=0) / np.maximum(observed.sum(axis=0), 1))
         self.latent_mean.assign(latent.mean())

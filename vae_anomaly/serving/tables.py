@@ -105,7 +105,7 @@ class ServedTable(Served):
     def more_explained(self, raw: Tensors, outputs: Tensors) -> Tensors:
         x_and_observed = self._preprocessor.call(raw)
         reconstruction = self.scorer.model.reconstruct(x_and_observed)
-        expected = self._preprocessor.inverse_tensors(reconstruction)
+        expected = self._preprocessor.inverse_tensors(reconstruction, raw)
         contributions = tf.unstack(outputs["feature_log_prob"], num=len(self._kinds), axis=1)
         explained = {}
         for name, contribution in zip(self._kinds, contributions, strict=True):
@@ -138,7 +138,7 @@ class ServedTable(Served):
         return arrays
 
     def explained(self, raw: Arrays, answers: Arrays) -> Arrays:
-        expected = self._preprocessor.inverse(self.scorer.reconstruct(raw))
+        expected = self._preprocessor.inverse(self.scorer.reconstruct(raw), raw)
         explained = {}
         for index, (name, key) in enumerate(self._inputs.items()):
             explained[f"{key}_contribution"] = answers["feature_log_prob"][:, index]

@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_anomaly.tables.rules import (
     CELL_TEXT,
+    DATE_KINDS,
     DURATION_TEXT,
     EXPECTED,
     MISSING_TEXT,
@@ -46,7 +47,7 @@ def array_of(column: pa.ChunkedArray, kind: str) -> np.ndarray:
     column = converted(column, kind)
     if kind == "categorical":
         return _categories(column)
-    if kind == "datetime":
+    if kind in DATE_KINDS:
         micros = column.cast("int64")
         return micros.cast("float64", safe=False).to_numpy() / 1e6
     return column.to_numpy()
@@ -144,7 +145,7 @@ def _bad_texts(text: pa.StringArray, kind: str) -> np.ndarray:
 
     text = pc.utf8_trim_whitespace(text)
     is_bad = ~_mask(pc.match_substring_regex(text, CELL_TEXT[kind]))
-    if kind == "datetime":
+    if kind in DATE_KINDS:
         is_leap_day = _mask(pc.match_substring_regex(text, r"^\d{4}-02-29")) & ~is_bad
         days = text.filter(pa.array(is_leap_day)).to_pylist()
         is_bad[is_leap_day] = [not calendar.isleap(int(day[:4])) for day in days]
@@ -160,7 +161,7 @@ def _bad_texts(text: pa.StringArray, kind: str) -> np.ndarray:
 
 def _bad_values(column: pa.ChunkedArray, kind: str) -> np.ndarray:
     """Whether each value of a column that is no text can't be of a kind, (n,) bool."""
-    if kind != "datetime":
+    if kind not in DATE_KINDS:
         return ~_are_booleans(converted(column, "numeric").to_numpy())
     # Microseconds since 1970 are 64-bit integers.
     units = {"timestamp[s": 10**6, "timestamp[m": 10**3, "date32": 86400 * 10**6, "date64": 10**3}
@@ -192,7 +193,7 @@ def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chun
         return pc.if_else(pc.equal(text, ""), None, text)
     if kind_of_type(str(column.type)) == "categorical" or column.type == "null":
         text = text_of(column)
-        column = _moments(text) if kind == "datetime" else _numbers(text, words)
+        column = _moments(text) if kind in DATE_KINDS else _numbers(text, words)
     elif pa.types.is_decimal(column.type):
         column = column.cast("string")  # to get the same float64 as from CSV
     elif pa.types.is_duration(column.type):
@@ -201,7 +202,7 @@ def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.Chun
         # In UTC, without its zone. A cast alone would round towards 1970, unlike text.
         column = column.cast(pa.timestamp(column.type.unit))
         column = pc.floor_temporal(column, unit="microsecond")
-    if kind == "datetime":
+    if kind in DATE_KINDS:
         return column.cast("timestamp[us]")
     column = column.cast("float64", safe=False)
     if kind == "boolean" and not _are_booleans(column.to_numpy()).all():

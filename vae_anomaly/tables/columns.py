@@ -6,6 +6,7 @@ kind           which columns                                                arra
 ``numeric``    integers, floats, decimals, durations (in seconds)           float64, NaN
 ``boolean``    bool                                                         float64 0/1, NaN
 ``datetime``   dates and times: seconds since 1970-01-01 UTC                float64, NaN
+``timestamp``  the same, where the caller says so: modelled as numbers      float64, NaN
 ``categorical`` text, ``category``, and object columns of more than one     object str, ""
                type; each value by its ``rules.category_text``
 ============== ============================================================ ==================
@@ -25,7 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.tables.names import differences, listed, with_nearest
-from vae_anomaly.tables.rules import KINDS, UNMODELLED_KINDS, category_text, kind_of_type
+from vae_anomaly.tables.rules import (
+    DATE_KINDS,
+    KINDS,
+    UNMODELLED_KINDS,
+    category_text,
+    kind_of_type,
+)
 
 # pandas is imported inside functions: `vae-anomaly --help` does not need it.
 if TYPE_CHECKING:
@@ -154,7 +161,7 @@ def arrays_frame(
 
     frame = pd.DataFrame(dict(arrays), index=index)
     for name, kind in kinds.items():
-        if kind == "datetime":
+        if kind in DATE_KINDS:
             seconds = frame[name].clip(_FIRST_SECOND, _LAST_SECOND)
             micros = (seconds.fillna(0) * 1e6).round().to_numpy(dtype="int64")
             frame[name] = pd.Series(micros.view("datetime64[us]"), frame.index).where(
@@ -223,7 +230,7 @@ def _series_array(series: pd.Series, name: str, kind: str) -> np.ndarray:
         series = pd.Series(cells, dtype=object)
     if series.isna().all():
         return np.full(len(series), np.nan)
-    if kind == "datetime":
+    if kind in DATE_KINDS:
         if found != "datetime":
             raise _wrong_kind(name, kind, found, series)
         return _seconds_array(series, name)

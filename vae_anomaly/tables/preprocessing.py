@@ -1,45 +1,54 @@
-"""From raw named columns to the tensors the model sees, inside the graph.
+"""From raw named columns to the tensors the model sees, inside the graph, and back.
 
 Everything learned from data lives in the layer, so that the notebook, the batch job and the
 server preprocess alike.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.tables import date_features
+from vae_anomaly.tables.date_features import DateParts
+from vae_anomaly.tables.description import describe
+from vae_anomaly.tables.grids import DATE_STEPS, DECIMAL_STEPS, find_grid
+from vae_anomaly.tables.inverse import columns_of
+from vae_anomaly.tables.model_columns import ModelColumns
+from vae_anomaly.tables.number_features import NumberFeatures
 from vae_anomaly.tables.rules import KINDS
-from vae_anomaly.tables.scales import N_KNOTS, SMALLEST_SCALE, learn_scale
+from vae_anomaly.tables.scales import learn_scale
 
-# Beyond this many standard deviations a value is squeezed logarithmically.
-SOFT_CLIP = 15.0
-# An infinity counts as this many standard deviations before it is squeezed (to about 700).
-_LARGEST = 1e300
-# Larger steps (in scales) count as this.
-_LARGEST_STEP = 1e6
+Tensors = dict[str, tf.Tensor]
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
 class TablePreprocessor(keras.layers.Layer):
-    """Standardise numbers, encode categories, and tell which cells were observed.
+    """Standardise numbers, take dates apart, encode categories, and tell what was observed.
 
     ========================= ===========================================================
-    numeric, datetime         (value - center) / scale in float64, squeezed smoothly beyond
+    numeric, timestamp        (value - center) / scale in float64, squeezed smoothly beyond
                               15 standard deviations, then float32; an infinity counts as
                               the farthest value there is
+    datetime                  up to four *parts*, each a column of the model: sine and cosine of
+                              the time of day; weekday; month; the seconds since the date column
+                              before it, as a number. Which, see ``date_features.learn_parts``
     boolean                   0 or 1
     categorical               one-hot over the ``max_levels`` most frequent levels, after a
-                              slot for every other value
-    missing cell              zeros, and observed = 0
+                              slot for every other value; weekdays and months too
+    missing cell              zeros, and observed = 0; of a difference, where either is missing
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
 
-    A numeric column (not dates) with more than 20 values and a skewness beyond 2 or -2 in the
-    training rows, outliers included, takes two features: the value, standardised, and its normal
-    score, the normal quantile of its rank among the training rows (van der Waerden 1952),
+    A numeric column (or a difference of dates) with more than 20 values and a skewness beyond 2 or
+    -2 in the training rows, outliers included, takes two features: the value, standardised, and its
+    normal score, the normal quantile of its rank among the training rows (van der Waerden 1952),
     standardised too. The first keeps how far out a value is, the second tells the many small ones
-    apart. Beyond the training rows normal scores go on with slope 1 per scale, by 1 at most. A
-    Gaussian likelihood of such features needs the ``column_widths``.
+    apart. A Gaussian likelihood of such features needs the ``column_widths``.
 
     Center and scale are mean and standard deviation of the column after values beyond 10
     interquartile ranges from the median, and its lowest and highest 0.5%, are pulled in, so that
@@ -52,22 +61,16 @@ class TablePreprocessor(keras.layers.Layer):
     kinds : mapping of column name to kind
         In input order; kinds as in ``vae_anomaly.tables.columns``.
     levels : mapping of categorical column name to list of str, or None
-        Filled in by ``adapt``.
+        Filled in by ``adapt``, as are the next two.
+    dates : mapping of datetime column name to the fields of ``DateParts``, or None
+    skewed : sequence of int
+        Which of the model's numbers take two features.
     max_levels : int
         Most frequent levels kept of a categorical column.
     normal_scores : bool
         False: each numeric column takes one feature.
-    skewed : sequence of column names
-        Numeric columns that take two features; found by ``adapt``.
     **kwargs
         ``name`` of ``keras.layers.Layer``.
-
-    Attributes
-    ----------
-    column_names : list of str
-        The columns in the order of the outputs: numeric and datetime, boolean, categorical.
-    column_widths : list of int
-        How many features of x each of them takes.
 
     Examples
     --------
@@ -79,7 +82,16 @@ class TablePreprocessor(keras.layers.Layer):
     ([[0.0], [0.0]], [[1.0], [0.0]])
     """
 
-    def __init__(self, kinds, levels=None, max_levels=50, normal_scores=True, skewed=(), **kwargs):
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        levels: Mapping[str, Sequence[str]] | None = None,
+        dates: Mapping[str, Sequence[Any]] | None = None,
+        skewed: Sequence[int] = (),
+        max_levels: int = 50,
+        normal_scores: bool = True,
+        **kwargs: Any,
+    ) -> None:
         unknown = sorted(set(kinds.values()) - set(KINDS))
         if unknown or not kinds:
             raise ValueError(f"Expected columns of the kinds {KINDS}. Received: kinds={kinds!r}")
@@ -89,64 +101,101 @@ class TablePreprocessor(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.kinds = dict(kinds)
         self.levels: dict[str, list[str]] = {}
+        self.dates: dict[str, DateParts] = {}
         self.max_levels = int(max_levels)
         self.normal_scores = bool(normal_scores)
-        numeric = [name for name, kind in kinds.items() if kind in ("numeric", "datetime")]
-        boolean = [name for name, kind in kinds.items() if kind == "boolean"]
-        self._number_names = numeric + boolean
-        self._category_names = [name for name, kind in kinds.items() if kind == "categorical"]
-        self.column_names = self._number_names + self._category_names
-        self.n_numeric, self.n_boolean = len(numeric), len(boolean)
-        self.center = self._weight("center", (len(self._number_names),), "zeros")
-        self.scale = self._weight("scale", (len(self._number_names),), "ones")
-        self.step = self._weight("step", (len(self._number_names),), "zeros")
-        # Normal scores per numeric column, where it is skewed: the values (in scales from the
-        # center) at the knots; the lowest and the highest score; the step of the scores.
-        self.knots = self._weight("knots", (len(numeric), N_KNOTS), "zeros")
-        self.score_range = self._weight("score_range", (len(numeric), 2), "zeros")
-        self.score_step = self._weight("score_step", (len(numeric),), "zeros")
-        self.skewed = list(skewed)
-        self.missing_share = self._weight("missing_share", (len(self.column_names),), "zeros")
-        if levels or not self._category_names:
-            self._set_levels(levels or {})
+        self._dates = self._of_kinds("datetime")
+        self._categories = self._of_kinds("categorical")
+        # What has a range in units: low, high, and the grid.
+        self.measured = self._of_kinds("numeric", "timestamp", "datetime")
+        self.bounds = self._weight("bounds", (len(self.measured), 2))
+        self.grid = self._weight("grid", (len(self.measured),))
+        self.missing_share = self._weight("missing_share", (len(self.kinds),))
+        if set(levels or ()) == set(self._categories) and set(dates or ()) == set(self._dates):
+            self._set_columns(levels or {}, dates or {}, skewed)
         self.built = True
 
-    def _weight(self, name, shape, initializer):
+    def _of_kinds(self, *kinds):
+        return [name for name, kind in self.kinds.items() if kind in kinds]
+
+    def _weight(self, name, shape):
         return self.add_weight(
-            shape=shape, dtype="float64", initializer=initializer, trainable=False, name=name
+            shape=shape, dtype="float64", initializer="zeros", trainable=False, name=name
         )
 
-    def _set_levels(self, levels):
-        self.levels = {name: list(levels[name]) for name in self._category_names}
+    def _set_columns(self, levels, dates, skewed=()):
+        """Decide which columns the model has."""
+        self.levels = {name: list(levels[name]) for name in self._categories}
+        self.dates = {name: DateParts(*dates[name]) for name in self._dates}
+        if not {parts.since for parts in self.dates.values()} <= {None, *self._dates}:
+            raise ValueError(f"Expected `dates` since each other. Received: dates={dates!r}")
+        self.columns = ModelColumns.of(self.kinds, self.dates)
+        sizes = self.columns.n_numbers, self.columns.n_numeric_numbers
+        if not hasattr(self, "numbers"):
+            self.numbers = NumberFeatures(*sizes, skewed, name="numbers")
+        elif sizes != (self.numbers.n_numbers, self.numbers.n_numeric):
+            raise ValueError(
+                "Expected a new TablePreprocessor for dates of which other parts are modelled. "
+                f"Received: {self.dates}, after another `adapt`."
+            )
         # StringLookup refuses an empty vocabulary, and levels that equal its token for unknown
         # values; "" is missing, so it never reaches the table.
-        self._lookups = [
-            keras.layers.StringLookup(
+        self._lookups = {
+            name: keras.layers.StringLookup(
                 vocabulary=self.levels[name] or [""],
                 oov_token="" if self.levels[name] else "[UNK]",
                 name=f"lookup_{index}",
             )
-            for index, name in enumerate(self._category_names)
+            for index, name in enumerate(self._categories)
+        }
+
+    def _adapted(self):
+        if not hasattr(self, "columns"):
+            raise ValueError("Expected `adapt` (or levels) before the layer is used.")
+        return self.columns
+
+    @property
+    def column_names(self) -> list[str]:
+        """The column of the table that each column of the model is made of.
+
+        Numbers (numeric columns, times of day and differences), booleans, categories, weekdays and
+        months. Only dates may be there several times, or not at all.
+        """
+        return [name for name, _ in self._adapted().all]
+
+    @property
+    def column_widths(self) -> list[int]:
+        """How many features of x each column of the model takes."""
+        return self._adapted().widths(self.numbers.widths, self.levels)
+
+    @property
+    def n_numeric(self) -> int:
+        """How many columns of the model are numbers."""
+        return len(self._adapted().numeric)
+
+    @property
+    def n_boolean(self) -> int:
+        """How many are booleans."""
+        return len(self._adapted().boolean)
+
+    @property
+    def skewed(self) -> list[str]:
+        """The columns of the table that have a number with two features."""
+        columns = self._adapted()
+        return [
+            name
+            for (name, _), first in zip(columns.numbers, columns.first_numbers, strict=True)
+            if first in self.numbers.skewed
         ]
 
     @property
-    def column_widths(self):
-        if set(self._category_names) != set(self.levels):
-            raise ValueError("Expected `adapt` (or levels) before the layer is used.")
-        skewed = set(self.skewed)
-        numbers = [1 + (name in skewed) for name in self._number_names]
-        return numbers + [1 + max(1, len(self.levels[name])) for name in self._category_names]
-
-    @property
-    def resolution(self):
+    def resolution(self) -> np.ndarray:
         """Step between neighbouring values of each numeric feature, in scales: 0 if continuous."""
-        steps = np.minimum((self.step / self.scale).numpy()[: self.n_numeric], _LARGEST_STEP)
-        both = np.column_stack([steps, self.score_step.numpy()])
-        widths = np.array(self.column_widths[: self.n_numeric], dtype=int)
-        return both[widths[:, None] > [0, 1]]
+        self._adapted()
+        return self.numbers.resolution
 
-    def adapt(self, arrays):
-        """Learn center, scale, step and levels from training columns.
+    def adapt(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Learn center, scale, step, levels and parts of dates from training columns.
 
         Parameters
         ----------
@@ -156,15 +205,22 @@ class TablePreprocessor(keras.layers.Layer):
         Raises
         ------
         ValueError
-            A column contains an infinity.
+            A column contains an infinity; there are dates alone, and too few to tell anything.
         """
-        numbers = {name: self._finite(name, arrays[name]) for name in self._number_names}
-        texts = {name: np.asarray(arrays[name], dtype=object) for name in self._category_names}
-        self._adapt_numbers({name: values[~np.isnan(values)] for name, values in numbers.items()})
-        missing = [np.isnan(values).mean() for values in numbers.values()]
-        missing += [np.mean(text == "") for text in texts.values()]
-        self.missing_share.assign(missing)
-        self._set_levels({name: self._most_frequent(text) for name, text in texts.items()})
+        texts = {name: np.asarray(arrays[name], dtype=object) for name in self._categories}
+        numbers = {n: self._finite(n, arrays[n]) for n in self.kinds if n not in texts}
+        self.missing_share.assign(
+            [
+                np.mean(texts[name] == "" if name in texts else np.isnan(numbers[name]))
+                for name in self.kinds
+            ]
+        )
+        self._set_columns(
+            {name: self._most_frequent(text) for name, text in texts.items()},
+            date_features.learn_parts({name: numbers[name] for name in self._dates}),
+        )
+        self._learn_bounds(numbers)
+        self.numbers.learn(self._learned_scales(numbers))
 
     def _finite(self, name, values):
         values = np.asarray(values, dtype=np.float64)
@@ -175,35 +231,49 @@ class TablePreprocessor(keras.layers.Layer):
             )
         return values
 
-    def _adapt_numbers(self, present):
-        """Learn from the cells of each column that are not missing."""
-        center, scale, step = np.zeros((3, len(self._number_names)))
-        scale += 1.0
-        knots, score_range = np.zeros(self.knots.shape), np.zeros(self.score_range.shape)
-        score_step = np.zeros(self.score_step.shape)
-        self.skewed = []
-        for index, (name, values) in enumerate(present.items()):
-            kind = self.kinds[name]
-            if kind == "boolean" or not values.size:
-                continue
-            learned = learn_scale(values, normal_scores=self.normal_scores and kind == "numeric")
-            center[index], scale[index], step[index], scores = learned
-            if scores is not None:
-                self.skewed.append(name)
-                knots[index], score_range[index], score_step[index] = scores
-        self.center.assign(center)
-        self.scale.assign(scale)
-        self.step.assign(step)
-        self.knots.assign(knots)
-        self.score_range.assign(score_range)
-        self.score_step.assign(score_step)
+    def _learn_bounds(self, numbers):
+        bounds, grid = np.zeros(self.bounds.shape), np.zeros(self.grid.shape)
+        for index, name in enumerate(self.measured):
+            values = numbers[name][~np.isnan(numbers[name])]
+            if values.size:
+                bounds[index] = values.min(), values.max()
+                is_dates = self.kinds[name] in ("datetime", "timestamp")
+                grid[index] = find_grid(values, DATE_STEPS if is_dates else DECIMAL_STEPS)
+        self.bounds.assign(bounds)
+        self.grid.assign(grid)
+
+    def _learned_scales(self, numbers):
+        """What is learned of each number of the model; None of booleans and of empty columns."""
+        scales = []
+        for name, part in self.columns.numbers:
+            takes_scores = part == "since" or self.kinds[name] == "numeric"
+            for values in self._part(numbers, name, part):
+                values = np.asarray(values)
+                values = values[~np.isnan(values)]
+                is_learned = values.size and self.kinds[name] != "boolean"
+                scales.append(
+                    learn_scale(values, normal_scores=self.normal_scores and takes_scores)
+                    if is_learned
+                    else None
+                )
+        return scales
 
     def _most_frequent(self, texts):
         found, counts = np.unique(texts[texts != ""], return_counts=True)
         kept = np.argsort(-counts, kind="stable")[: self.max_levels]
         return sorted(str(level) for level in found[kept])
 
-    def call(self, inputs):
+    def _part(self, columns, name, part):
+        """The numbers of one of the model's columns, a list of (n,) float64; NaN where missing."""
+        values = tf.cast(columns[name], tf.float64)
+        if part == "time":
+            return date_features.time_numbers(values)
+        if part == "since":
+            earlier = tf.cast(columns[self.dates[name].since], tf.float64)
+            return [date_features.difference(values, earlier)]
+        return [values]
+
+    def call(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """Preprocess raw columns.
 
         Parameters
@@ -214,180 +284,117 @@ class TablePreprocessor(keras.layers.Layer):
         Returns
         -------
         x : float32 tensor, (n, sum(column_widths))
-        observed : float32 tensor, (n, number of columns)
-            1 where the cell had a value; columns in the order of ``column_names``.
+        observed : float32 tensor, (n, columns of the model)
+            1 where the cell had a value.
         """
-        widths = self.column_widths[len(self._number_names) :]
+        columns = self._adapted()
         x, observed = [], []
-        if self._number_names:
-            raw = tf.stack([tf.cast(inputs[name], tf.float64) for name in self._number_names], 1)
+        if columns.numbers:
+            parts = [self._part(inputs, name, part) for name, part in columns.numbers]
+            raw = tf.stack([values for numbers in parts for values in numbers], 1)
             present = tf.logical_not(tf.math.is_nan(raw))
-            # A Bernoulli likelihood has no bound outside of [0, 1].
-            boolean = tf.clip_by_value(raw[:, self.n_numeric :], 0.0, 1.0)
-            raw = tf.concat([raw[:, : self.n_numeric], boolean], axis=1)
-            values = tf.clip_by_value((raw - self.center) / self.scale, -_LARGEST, _LARGEST)
-            values = tf.where(present, values, tf.zeros_like(values))
-            is_known = present
-            if self.skewed:
-                n_numbers = len(self._number_names)
-                number_widths = self.column_widths[:n_numbers]
-                column_of_feature = np.repeat(np.arange(n_numbers), number_widths)
-                is_known = tf.gather(present, column_of_feature, axis=1)
-                columns = self._skewed_columns
-                values = tf.concat([values, self._scores(values, columns)], axis=1)
-                # Behind the value of its column comes each score.
-                order = column_of_feature.copy()
-                order[np.cumsum(number_widths)[columns] - 1] = n_numbers + np.arange(len(columns))
-                values = tf.gather(values, order, axis=1)
-            excess = tf.math.log1p(tf.nn.relu(tf.abs(values) - SOFT_CLIP))
-            values = tf.clip_by_value(values, -SOFT_CLIP, SOFT_CLIP) + tf.sign(values) * excess
-            x.append(tf.where(is_known, values, tf.zeros_like(values)))
-            observed.append(present)
-        for name, lookup, width in zip(self._category_names, self._lookups, widths, strict=True):
-            text = inputs[name]
-            present = tf.not_equal(text, "")[:, None]
-            one_hot = tf.one_hot(lookup(text), width, dtype=tf.float64)
-            x.append(tf.where(present, one_hot, tf.zeros_like(one_hot)))
-            observed.append(present)
+            x.append(self.numbers(raw, present))
+            observed.append(tf.gather(present, columns.first_numbers, axis=1))
+        widths = self.column_widths[len(columns.numbers) :]
+        for (name, part), width in zip(columns.one_hots, widths, strict=True):
+            place, present = self._place(inputs[name], name, part)
+            one_hot = tf.one_hot(place, width, dtype=tf.float64)
+            x.append(tf.where(present[:, None], one_hot, tf.zeros_like(one_hot)))
+            observed.append(present[:, None])
         return (
             tf.cast(tf.concat(x, axis=1), tf.float32),
             tf.cast(tf.concat(observed, axis=1), tf.float32),
         )
 
-    @property
-    def _skewed_columns(self):
-        return [self._number_names.index(name) for name in self.skewed]
+    def _place(self, column, name, part):
+        """Which feature of a one-hot is 1, (n,) int, and whether the cell is there."""
+        if part == "value":
+            return self._lookups[name](column), tf.not_equal(column, "")
+        seconds = tf.cast(column, tf.float64)
+        slots = {"weekday": date_features.weekday_slots, "month": date_features.month_slots}
+        return slots[part](seconds), tf.logical_not(tf.math.is_nan(seconds))
 
-    def _scores(self, values, columns):
-        """Normal scores of some of these columns, (n, len(columns)), of (n, all columns)."""
-        values = tf.transpose(tf.gather(values, columns, axis=1))
-        knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
-        below = tf.searchsorted(knots, values, side="right") - 1
-        below = tf.clip_by_value(below, 0, N_KNOTS - 2)
-        start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
-        width = tf.maximum(end - start, SMALLEST_SCALE)
-        share = tf.clip_by_value((values - start) / width, 0.0, 1.0)
-        low, high = score_range[:, :1], score_range[:, 1:]
-        scores = low + (tf.cast(below, tf.float64) + share) * ((high - low) / (N_KNOTS - 1))
-        scores -= tf.clip_by_value(knots[:, :1] - values, 0.0, 1.0)
-        scores += tf.clip_by_value(values - knots[:, -1:], 0.0, 1.0)
-        return tf.transpose(scores)
-
-    def _values_of_scores(self, scores, columns):
-        """Undo ``_scores``: values in scales from the center, (n, len(columns))."""
-        knots, score_range = tf.gather(self.knots, columns), tf.gather(self.score_range, columns)
-        low, high = score_range[:, :1], score_range[:, 1:]
-        place = tf.clip_by_value((tf.transpose(scores) - low) / (high - low), 0.0, 1.0)
-        place *= N_KNOTS - 1
-        below = tf.clip_by_value(tf.cast(place, tf.int32), 0, N_KNOTS - 2)
-        start, end = (tf.gather(knots, below + k, batch_dims=1) for k in (0, 1))
-        return tf.transpose(start + (place - tf.cast(below, tf.float64)) * (end - start))
-
-    def inverse(self, x):
+    def inverse(
+        self, x: np.ndarray, arrays: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Turn model means back into columns in the units of the input.
 
         Parameters
         ----------
         x : array, (n, sum(column_widths))
+        arrays : mapping of column name to array (n,), or None
+            The rows that these are the means of: dates are given as those nearest to theirs.
 
         Returns
         -------
         dict of column name to array (n,), in input order
-            Numbers as float64 (a boolean column: the probability of 1), of very skewed columns
-            by their normal scores, so within the range of the training rows; categories as the
-            most probable level, "" for the slot of unknown values.
+            Numbers as float64 (a boolean column: the probability of 1), on the column's grid and
+            within the range of the training rows; dates as ``date_features.expected_dates``;
+            categories as the most probable level, "" if there is none.
         """
-        arrays = {}
-        for name, tensor in self._inverse(np.asarray(x)).items():
-            array = tensor.numpy()
-            is_text = self.kinds[name] == "categorical"
-            arrays[name] = (
-                np.array(self._texts(name), dtype=np.object_)[array] if is_text else array
-            )
-        return arrays
+        return self._as_arrays(columns_of(self, _float64(x), self._seen(arrays), {}))
 
-    def inverse_tensors(self, x):
+    def inverse_tensors(self, x: tf.Tensor, inputs: Tensors) -> Tensors:
         """Do what ``inverse`` does in the graph; x and the columns are tensors, text is UTF-8."""
+        tensors = columns_of(self, tf.cast(x, tf.float64), self._seen(inputs), {})
+        for name in self._categories:
+            tensors[name] = tf.gather(tf.constant(self.texts(name)), tensors[name])
+        return tensors
+
+    def inverse_samples(self, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Turn samples of the model into columns in the units of the input.
+
+        As ``inverse``, but dates are from all of the training period, and what was drawn as a value
+        that ``adapt`` has not seen becomes one of the levels, each as often as among training rows.
+
+        Parameters
+        ----------
+        x : array, (n, sum(column_widths))
+        seed : int
+        """
+        rng = np.random.default_rng(seed)
+        bounds = dict(zip(self.measured, np.asarray(self.bounds).tolist(), strict=True))
+        start = {}
+        for name in self._dates:
+            low, high = bounds[name]
+            start[name] = tf.constant(rng.uniform(low, high, len(x)))
+        return self._as_arrays(columns_of(self, _float64(x), {}, start))
+
+    def _seen(self, arrays):
+        return {name: arrays[name] for name in self._dates} if arrays else {}
+
+    def _as_arrays(self, tensors):
         return {
-            name: tf.gather(tf.constant(self._texts(name)), tensor)
+            name: np.array(self.texts(name), dtype=np.object_)[tensor.numpy()]
             if self.kinds[name] == "categorical"
-            else tensor
-            for name, tensor in self._inverse(x).items()
+            else tensor.numpy()
+            for name, tensor in tensors.items()
         }
 
-    def _inverse(self, x):
-        """Columns as tensors, in input order: numbers, and of categories the slot in x."""
-        x = tf.cast(x, tf.float64)
-        n_numbers = len(self._number_names)
-        tensors: dict[str, tf.Tensor] = {}
-        widths = self.column_widths
-        if n_numbers:
-            first = np.cumsum(widths[:n_numbers]) - widths[:n_numbers]
-            numbers = x[:, : sum(widths[:n_numbers])]
-            excess = tf.math.expm1(tf.nn.relu(tf.abs(numbers) - SOFT_CLIP))
-            numbers = tf.clip_by_value(numbers, -SOFT_CLIP, SOFT_CLIP) + tf.sign(numbers) * excess
-            values = tf.gather(numbers, first, axis=1)
-            if self.skewed:
-                skewed = self._skewed_columns
-                scores = tf.gather(numbers, first[skewed] + 1, axis=1)
-                of_scores = self._values_of_scores(scores, skewed)
-                order = np.arange(n_numbers)
-                order[skewed] = n_numbers + np.arange(len(skewed))
-                values = tf.gather(tf.concat([values, of_scores], axis=1), order, axis=1)
-            columns = tf.unstack(values * self.scale + self.center, num=n_numbers, axis=1)
-            tensors.update(zip(self._number_names, columns, strict=True))
-        start = sum(widths[:n_numbers])
-        for name, width in zip(self._category_names, widths[n_numbers:], strict=True):
-            tensors[name] = tf.argmax(x[:, start : start + width], axis=1)
-            start += width
-        return {name: tensors[name] for name in self.kinds}
-
-    def _texts(self, name):
+    def texts(self, name: str) -> list[str]:
+        """Return what the features of a categorical column stand for; "" for any other value."""
         return ["", *(self.levels[name] or [""])]
 
     @property
-    def lookup_tables(self):
+    def lookup_tables(self) -> list[Any]:
         """The TensorFlow tables of the categorical columns: what an export has to track."""
-        return [lookup.lookup_table for lookup in self._lookups]
+        return [lookup.lookup_table for lookup in self._lookups.values()]
 
-    def schema(self):
-        """Describe each column, for people: kind, units, levels, share missing, and treatment.
+    def schema(self) -> list[dict[str, Any]]:
+        """Describe each column; see ``description.describe``."""
+        return describe(self)
 
-        Returns
-        -------
-        list of dict
-            In input order, made of plain numbers and text.
-        """
-        missing = dict(zip(self.column_names, np.asarray(self.missing_share), strict=True))
-        center = dict(zip(self._number_names, np.asarray(self.center), strict=True))
-        scale = dict(zip(self._number_names, np.asarray(self.scale), strict=True))
-        step = dict(zip(self._number_names, np.asarray(self.step), strict=True))
-        columns = []
-        for name, kind in self.kinds.items():
-            column = {"name": name, "kind": kind, "missing_share": float(missing[name])}
-            if kind == "categorical":
-                column["levels"] = self.levels[name]
-                column["treatment"] = "categorical likelihood over the levels and 'any other'"
-            elif kind == "boolean":
-                column["treatment"] = "Bernoulli likelihood"
-            else:
-                column["center"], column["scale"] = float(center[name]), float(scale[name])
-                column["step"] = float(step[name])
-                column["units"] = (
-                    "seconds since 1970-01-01 UTC" if kind == "datetime" else "as given"
-                )
-                column["treatment"] = "Gaussian likelihood of (value - center) / scale"
-                if name in self.skewed:
-                    column["treatment"] += ", and of its normal score"
-            columns.append(column)
-        return columns
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kinds": dict(self.kinds),
             "levels": {name: list(levels) for name, levels in self.levels.items()},
-            "skewed": list(self.skewed),
+            "dates": {name: list(parts) for name, parts in self.dates.items()},
+            "skewed": list(self.numbers.skewed) if hasattr(self, "numbers") else [],
             "max_levels": self.max_levels,
             "normal_scores": self.normal_scores,
         }
+
+
+def _float64(x):
+    return tf.constant(np.asarray(x, dtype=np.float64))

@@ -18,7 +18,7 @@ from vae_anomaly.tables.files import TableError, file_format, reported, table_er
 from vae_anomaly.tables.names import differences
 from vae_anomaly.tables.parquet_rows import ParquetRows
 from vae_anomaly.tables.pieces import BadRow, Piece
-from vae_anomaly.tables.rules import EXPECTED, KINDS, UNMODELLED_KINDS, kind_of_type
+from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, KINDS, UNMODELLED_KINDS, kind_of_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,8 @@ class TableReader:
         found = kind_of_type(str(column.type))
         # Text can be parsed as any kind, and any kind can be written as text.
         fits = found == kind or "categorical" in (found, kind)
-        if found is None or not (fits or {found, kind} <= {"numeric", "boolean"}):
+        alike = ({"numeric", "boolean"}, set(DATE_KINDS))
+        if found is None or not (fits or any({found, kind} <= kinds for kinds in alike)):
             where = f"{self.path}, column {name!r}"
             raise table_error(where, EXPECTED[kind], str(column.type), "convert it")
         return column
@@ -246,7 +247,7 @@ def _possible_kinds(reader: TableReader, name: str, overrides: Mapping[str, str]
     elif reader.is_parquet:
         kinds = [kind_of_type(type_name) or type_name]
     else:
-        kinds = list(KINDS)
+        kinds = [kind for kind in KINDS if kind != "timestamp"]
     if kinds[0] not in KINDS + UNMODELLED_KINDS:
         where, expected = f"{reader.path}, column {name!r}", f"one of {', '.join(KINDS)}"
         raise table_error(where, expected, kinds[0], "convert it or choose a kind")

@@ -10,7 +10,9 @@ import datetime
 import functools
 import re
 
-KINDS = ("numeric", "boolean", "datetime", "categorical")
+KINDS = ("numeric", "boolean", "datetime", "timestamp", "categorical")
+# Kinds whose cells are dates; a timestamp is modelled as a number, and never inferred.
+DATE_KINDS = ("datetime", "timestamp")
 
 # Columns that may be in a table and are not modelled; "dropped" ones are not written back either.
 UNMODELLED_KINDS = ("id", "dropped")
@@ -20,6 +22,7 @@ EXPECTED = {
     "numeric": "a number",
     "boolean": "true or false, or 1 or 0",
     "datetime": "an ISO 8601 date or date-time",
+    "timestamp": "an ISO 8601 date or date-time",
     "categorical": "text",
 }
 
@@ -49,7 +52,7 @@ _CLOCK_TEXT = rf"{_HOUR_TEXT}(:[0-5]\d(:[0-5]\d(\.\d+)?)?)?(Z|[+-]{_HOUR_TEXT}(:
 CELL_TEXT = {
     "numeric": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
     "boolean": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
-    "datetime": f"^((?i:{MISSING_TEXT})|{_DAY_TEXT}([T ]{_CLOCK_TEXT})?)?$",
+    **dict.fromkeys(DATE_KINDS, f"^((?i:{MISSING_TEXT})|{_DAY_TEXT}([T ]{_CLOCK_TEXT})?)?$"),
 }
 # Text of a moment that says its zone.
 ZONED_TEXT = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"

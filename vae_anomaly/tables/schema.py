@@ -19,12 +19,12 @@ from vae_anomaly.tables.formats import (
     convert_numbers,
     without_missing,
 )
+from vae_anomaly.tables.rules import DATE_KINDS, KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-MODELLED = ("numeric", "boolean", "datetime", "categorical")
 NOT_MODELLED = ("id", "text", "dropped")
 _T = TypeVar("_T")
 
@@ -54,7 +54,7 @@ class ColumnSchema:
 
     Attributes
     ----------
-    kind : {"numeric", "boolean", "datetime", "categorical", "id", "text", "dropped"}
+    kind : {"numeric", "boolean", "datetime", "timestamp", "categorical", "id", "text", "dropped"}
         The last three are not modelled; ids and texts are written back.
     numbers : NumberFormat
         How its numbers are spelled, if it is numeric.
@@ -81,14 +81,14 @@ class ColumnSchema:
     n_bad: int = 0
 
     def __post_init__(self) -> None:
-        _check_choice("kind", self.kind, (*MODELLED, *NOT_MODELLED))
+        _check_choice("kind", self.kind, (*KINDS, *NOT_MODELLED))
 
     @property
     def format_text(self) -> str:
         """Return the format for people, by an example or a pattern; "" if it is the usual one."""
         if self.kind == "numeric" and not self.numbers.is_plain:
             return self.numbers.example()
-        return self.dates.pattern if self.kind == "datetime" and self.dates else ""
+        return self.dates.pattern if self.kind in DATE_KINDS and self.dates else ""
 
     def read(self, text: pa.Array, missing: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Turn cells of a numeric, boolean or datetime column into numbers.
@@ -114,7 +114,7 @@ class ColumnSchema:
         """
         if self.kind == "boolean":
             return _read_booleans(text, missing)
-        if self.kind != "datetime":
+        if self.kind not in DATE_KINDS:
             return convert_numbers(text, self.numbers, missing)
         pattern = self.dates or DateFormat("%Y-%m-%d")
         if pattern.pattern not in EPOCHS:
@@ -127,7 +127,7 @@ class ColumnSchema:
         found: dict[str, Any] = {"kind": self.kind}
         if self.kind == "numeric" and not self.numbers.is_plain:
             found["format"] = self.numbers.to_json()
-        if self.kind == "datetime" and self.dates:
+        if self.kind in DATE_KINDS and self.dates:
             found["format"] = self.dates.pattern
         if self.unit:
             found["unit"] = self.unit
@@ -156,7 +156,7 @@ class ColumnSchema:
         return cls(
             found.get("kind", ""),
             _built(NumberFormat, spelled) if spelled and is_numeric else PLAIN,
-            DateFormat(spelled) if spelled and found["kind"] == "datetime" else None,
+            DateFormat(spelled) if spelled and found["kind"] in DATE_KINDS else None,
             found.get("unit", ""),
             tuple(found.get("examples", ())),
             found.get("distinct", 0),
@@ -196,7 +196,7 @@ class Schema:
     @property
     def kinds(self) -> dict[str, str]:
         """Return the kinds of the columns that are modelled."""
-        return {name: c.kind for name, c in self.columns.items() if c.kind in MODELLED}
+        return {name: c.kind for name, c in self.columns.items() if c.kind in KINDS}
 
     def to_json(self) -> str:
         """Return the schema as text that people can read and edit."""

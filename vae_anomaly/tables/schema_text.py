@@ -14,6 +14,7 @@ _USE = {
     "numeric": "modelled as numbers",
     "boolean": "modelled as true or false",
     "datetime": "modelled as dates",
+    "timestamp": "modelled as moments",
     "categorical": "modelled as levels",
     "id": "kept, not modelled",
     "text": "kept, not modelled",

@@ -228,7 +228,7 @@ def sum_of_columns(values: Tensor, column_widths: Sequence[int] | None) -> Tenso
     >>> sum_of_columns(np.array([[1.0, 2.0, 4.0]]), [2, 1]).numpy()
     array([[3., 4.]])
     """
-    if column_widths is None or max(column_widths) == 1:
+    if column_widths is None or set(column_widths) == {1}:
         return values
     ends = np.cumsum(column_widths)
     padded = ops.concatenate([values, ops.zeros_like(values[..., :1])], axis=-1)
