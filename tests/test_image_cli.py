@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from PIL import Image
 from test_cli import PAGES, assert_one_line_error, run, run_process
 
 from vae_anomaly import ImageFolder, VAEDetector, cli
@@ -15,6 +16,7 @@ from vae_anomaly.batch import pipeline
 from vae_anomaly.batch.images import ImageChunkScorer
 from vae_anomaly.batch.places import work_folder
 from vae_anomaly.batch.run import score_files
+from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors.state import load_detector
 from vae_anomaly.fit_files import FIT_OPTIONS
@@ -70,8 +72,10 @@ def few_at_once(monkeypatch):
 
 
 def without_unreadable(folder):
-    with pytest.warns(UserWarning, match="Left out"):
-        return ImageFolder(folder)
+    with pytest.warns(DataWarning) as caught:
+        images = ImageFolder(folder)
+    assert [str(warning.message).split()[0] for warning in caught] == ["Left", "1"]
+    return images
 
 
 def test_each_image_is_a_row_with_the_score_that_the_detector_gives_it(workspace):
@@ -273,6 +277,56 @@ def test_fit_takes_size_and_colour_and_names_what_it_leaves_out(workspace, tmp_p
     assert artifact.read(workspace / "m")["params"]["image_shape"] == [12, 8, 1]
 
 
+def test_proportions_are_kept_where_asked_for_and_stretching_is_said(
+    workspace, tmp_path, trainings
+):
+    for number in range(3):
+        write(tmp_path / "in" / f"{number}.png", np.full((20, 40, 1), 200, np.uint8))
+    arguments = ("fit", tmp_path / "in", "--model", tmp_path / "m", "--image-size", "12x12", *SMALL)
+    said = run(*arguments).stderr.splitlines()
+    assert said[0].startswith("3 of 3 images have other proportions than 12 x 12 pixels")
+    for resize, how in (("pad", "padded"), ("crop", "cropped")):
+        result = run(*arguments, "--resize", resize)
+        assert f"fitted on 3 images of 12 x 12 pixels, {how}, 1 channel(s)" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert artifact.read(tmp_path / "m")["schema"]["resize"] == resize
+
+
+def test_sixteen_bits_other_formats_and_skipped_files(workspace, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        image = rng.integers(1000, 1100, (9, 9), dtype=np.uint16)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        if number % 2:
+            Image.fromarray(image).save(tmp_path / "in" / f"{number:02d}.tif")
+        else:
+            write(tmp_path / "in" / f"{number:02d}.png", image[..., None])
+    write(tmp_path / "in" / "zz.png", np.zeros((9, 9, 1), np.uint8))
+    (tmp_path / "in" / "a.heic").write_text("x")
+    result = run("fit", tmp_path / "in", "--model", tmp_path / "m", "--resize", "crop", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "zz.png: expected 16 bits per channel, as most files have. Received: 8" in result.stderr
+    assert "Skipped 1 files" in result.stderr and "a.heic" in result.stderr
+    info = run("info", tmp_path / "m").stdout
+    assert "uint16" in info and "other proportions: cropped" in info
+    output, maps = tmp_path / "o.csv", tmp_path / "maps"
+    result = run(
+        *("score", tmp_path / "in", "--model", tmp_path / "m", "--output", output),
+        *("--maps", maps),
+    )
+    assert result.exit_code == 0, result.output
+    assert "warning: Skipped 1 files" in result.stderr
+    scored = pd.read_csv(output)
+    images = [np.asarray(Image.open(path)).astype(np.uint16) for path in scored["path"]]
+    detector = load_detector(tmp_path / "m")
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(np.stack(images)))
+    assert len(pd.read_csv(f"{output}.quarantine.csv")) == 1
+    shown = tf.io.decode_png((maps / "00.png.png").read_bytes()).numpy()
+    low, high = images[0].min(), images[0].max()
+    assert shown[:, : 9 * 14].max() > 200 > 50 > shown[:, : 9 * 14].min()
+    assert high - low < 256
+
+
 def test_grey_files_can_be_modelled_in_colour(workspace, tmp_path, trainings):
     result = run("fit", workspace / "train", "--model", tmp_path / "m", "--color", "rgb", *SMALL)
     assert result.exit_code == 0, result.output
@@ -285,6 +339,7 @@ def test_info_shows_size_channels_range_and_likelihood(workspace):
         "images: 12 x 8 pixels",
         "channels: 1 (grey)",
         "values: from 0 to 255, uint8",
+        "other proportions: stretched",
         "pixel likelihood: roughness_gaussian",
     ):
         assert line in map(str.strip, lines)
@@ -413,7 +468,7 @@ def test_a_model_of_images_of_another_range_cannot_score_files(workspace, traini
     detector = VAEDetector(hidden_units=(8,), filters=(4,), max_steps=2).fit(
         np.full((4, 8, 8), 0.5)
     )
-    with pytest.raises(ValueError, match="images of uint8, from 0 to 255"):
+    with pytest.raises(ValueError, match="images of uint8 or uint16, as image files are.*float32"):
         score_files(workspace / "new", detector, workspace / "o.csv")
 
 
@@ -429,5 +484,5 @@ def test_a_process_says_no_more_than_it_should(workspace, tmp_path):
 
 def test_every_option_of_fit_for_images_is_documented():
     options = [param.opts[0] for param in cli.fit.params if param.name in FIT_OPTIONS["images"]]
-    assert options == ["--image-size", "--color"]
+    assert options == ["--image-size", "--color", "--resize"]
     assert [option for option in options if option not in PAGES] == []

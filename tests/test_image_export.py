@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli
-from vae_anomaly.images.files import decode
+from vae_anomaly.images.decoding import decode
+from vae_anomaly.images.form import ImageForm
 from vae_anomaly.scoring.calibration import p_values
 from vae_anomaly.serving import export
 from vae_anomaly.serving.check import TOLERANCE
@@ -157,7 +158,7 @@ def test_files_in_colour_and_of_other_sizes_are_brought_to_the_models(served, di
     files = [png(digits[0]), png(large), png(coloured), tf.io.encode_jpeg(coloured).numpy()]
     scores = ask(served, "encoded", image_bytes=np.array(files, dtype=object))["score"]
     assert scores[1] == pytest.approx(scores[2], abs=0.05 * abs(scores[1]))
-    shown = [decode(file, (8, 8, 1)).numpy() for file in files]
+    shown = [decode(file, ImageForm((8, 8, 1))).numpy() for file in files]
     np.testing.assert_allclose(ask(served, images=np.array(shown))["score"], scores, rtol=TOLERANCE)
     np.testing.assert_array_equal(shown[0][..., 0], digits[0])
 
@@ -195,6 +196,16 @@ def test_a_model_that_resizes_takes_any_size_in_grey_or_in_colour(resizing, stri
     assert_answers_as_python(answer, detector, grey)
     with pytest.raises(tf.errors.InvalidArgumentError):
         ask(folder, images=stripes[..., :2])
+
+
+def test_images_of_sixteen_bits_are_served_as_whole_numbers(tmp_path, unchecked, trainings):
+    images = np.random.default_rng(0).integers(1000, 5000, (40, 8, 8)).astype(np.uint16)
+    detector = AutoencoderDetector(image_shape=(8, 8, 1), **SMALL).fit(images)
+    folder = detector.export(tmp_path / "m").folder
+    served = images[..., None].astype(np.int32)
+    assert_answers_as_python(ask(folder, "explain", images=served), detector, images)
+    assert sorted(load(folder).signatures) == ["explain", "latent", "serving_default"]
+    assert strict_json(folder / "schema.json")["images"]["dtype"] == "uint16"
 
 
 def test_images_of_floats_are_served_without_files(tmp_path, unchecked, trainings):

@@ -48,6 +48,7 @@ ALLOWED = {
     "prometheus_client": {"serving.dev_server"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
+    "PIL": {"images"},
 }
 
 

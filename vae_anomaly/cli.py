@@ -98,6 +98,13 @@ def main():
     show_default=True,
     help="Color of images; 'auto' is grey if all files are grey.",
 )
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "pad", "crop"]),
+    default="stretch",
+    show_default=True,
+    help="Treatment of images of other proportions: 'pad' them with black, 'crop' two sides.",
+)
 @click.option("--quiet", is_flag=True, help="Show no column kinds and no progress.")
 @click.pass_context
 def fit(context, source, model, quiet, **options):
@@ -106,8 +113,8 @@ def fit(context, source, model, quiet, **options):
     Column kinds are inferred once from the whole file; the options that name a COLUMN
     override them and can be repeated. They are shown before training starts.
 
-    Images are the PNG and JPEG files in FOLDER and its sub-folders. Files that cannot be read are
-    named and left out.
+    Images are the PNG, JPEG, BMP, GIF, TIFF and WebP files in FOLDER and its sub-folders. Files
+    that cannot be read are named and left out.
     """
     name = "images" if source.is_dir() else "table"
     with reported():
@@ -219,7 +226,7 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
     (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
     what it adds to the score relative to what is usual.
 
-    If MODEL is of images: each PNG and JPEG file, also of the sub-folders of folders. The output
+    If MODEL is of images: score each image file, also of the sub-folders of folders. The output
     has the columns path, score, decision, is_anomaly and p_value.
 
     Exit codes: 0 done; 2 wrong use or input; 3 too many bad rows; 4 interrupted, the disk full or

@@ -12,7 +12,8 @@ import click
 
 import vae_anomaly
 from vae_anomaly.image_size import SMALLEST_SIDE
-from vae_anomaly.images.files import printable
+from vae_anomaly.images.decoding import printable
+from vae_anomaly.images.files import skipped_text
 from vae_anomaly.model_info import print_kinds
 from vae_anomaly.tables import reader
 from vae_anomaly.tables.rules import KINDS
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 #: Options that only a table, or only a folder of images, takes.
 FIT_OPTIONS = {
     "table": ("numeric", "categorical", "ids", "drop", "delimiter", "encoding"),
-    "images": ("image_size", "color"),
+    "images": ("image_size", "color", "resize"),
 }
 
 
@@ -65,7 +66,12 @@ def fit_table(
 
 
 def fit_images(
-    folder: pathlib.Path, params: Mapping[str, Any], *, image_size: str | None, color: str
+    folder: pathlib.Path,
+    params: Mapping[str, Any],
+    *,
+    image_size: str | None,
+    color: str,
+    resize: str,
 ) -> tuple[BaseDetector, str]:
     """Return a detector fitted to a folder of images, and what these were.
 
@@ -77,6 +83,8 @@ def fit_images(
     image_size : str or None
         HEIGHTxWIDTH to which images are resized. None: see ``ImageFolder``.
     color : {"auto", "grey", "rgb"}
+    resize : {"stretch", "pad", "crop"}
+        See ``ImageFolder``.
 
     Raises
     ------
@@ -87,14 +95,20 @@ def fit_images(
     import_tensorflow()
     with warnings.catch_warnings():  # said in its own way below
         warnings.simplefilter("ignore")
-        images = vae_anomaly.ImageFolder(folder)
+        images = vae_anomaly.ImageFolder(folder, resize=resize)
     for path, reason in images.unreadable.items():
         click.echo(f"left out: {printable(path)}: {reason}", err=True)
     height, width, channels = images.shape[1:]
     height, width = size or (height, width)
-    channels = {"auto": channels, "grey": 1, "rgb": 3}[color]
-    detector = vae_anomaly.VAEDetector(image_shape=(height, width, channels), **params).fit(images)
-    return detector, f"{len(images)} images of {height} x {width} pixels, {channels} channel(s)"
+    image_shape = height, width, {"auto": channels, "grey": 1, "rgb": 3}[color]
+    images = images.with_shape(image_shape)
+    for line in (skipped_text(images.skipped) if images.skipped else "", images.stretching()):
+        if line:
+            click.echo(line, err=True)
+    detector = vae_anomaly.VAEDetector(image_shape=image_shape, **params).fit(images)
+    how = {"stretch": "", "pad": ", padded", "crop": ", cropped"}[resize]
+    what = f"{len(images)} images of {height} x {width} pixels{how}, {image_shape[2]} channel(s)"
+    return detector, what
 
 
 def _image_size(text):

@@ -15,6 +15,7 @@ from vae_anomaly.tables.rules import DATE_KINDS, KINDS
 if TYPE_CHECKING:
     from rich.console import Console
 
+_RESIZES = {"stretch": "stretched", "pad": "padded", "crop": "cropped"}
 _TREATMENTS = {
     "numeric": "Gaussian likelihood",
     "datetime": "times of day, weekdays and months, and times between dates",
@@ -80,6 +81,7 @@ def _print_images(console: Console, description: Mapping[str, Any]) -> None:
     likelihood = description["model"].get("pixel_likelihood")
     facts = {
         "images": f"{schema['height']} x {schema['width']} pixels",
+        "other proportions": _RESIZES[schema["resize"]],
         "channels": f"{schema['channels']}" + (f" ({colours})" if colours else ""),
         "values": f"from {low} to {high}, {schema['dtype']}",
         "pixel likelihood": likelihood or "none: squared error",

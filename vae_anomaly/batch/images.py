@@ -26,14 +26,8 @@ from vae_anomaly.batch.maps import MapDrawer, check_folder, map_paths
 from vae_anomaly.batch.places import Path, identity, is_folder, listed
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
-from vae_anomaly.images.files import (
-    SUFFIXES,
-    ImageFileError,
-    files_in,
-    is_image,
-    printable,
-    read_images,
-)
+from vae_anomaly.images.decoding import ImageFileError, printable, read_images
+from vae_anomaly.images.files import SUFFIXES, files_in, is_image, others_in, skipped_text
 from vae_anomaly.tables.files import TableError
 from vae_anomaly.tables.writer import text_column
 
@@ -58,7 +52,7 @@ class ScoredImages(ScoredChunk):
     """Consecutive images with what the scorer says of them."""
 
     paths: list[str]
-    images: np.ndarray  #: uint8 (n, height, width, channels)
+    images: np.ndarray  #: uint8 or uint16 (n, height, width, channels)
     contributions: np.ndarray  #: what each pixel adds to the score, (n, height, width)
 
 
@@ -77,7 +71,7 @@ class ImageChunkScorer:
     Raises
     ------
     ValueError
-        An option that makes no sense, an input without images, a model that does not take uint8.
+        An option that makes no sense, an input without images, a model of images unlike files.
     """
 
     title: ClassVar[str] = "images"
@@ -95,7 +89,9 @@ class ImageChunkScorer:
         maps: Path | None,
     ) -> None:
         inputs = listed(inputs)
-        self.files = find_images(inputs, [*exclude, *([] if maps is None else [maps])])
+        exclude = [*exclude, *([] if maps is None else [maps])]
+        self.files, skipped = find_images(inputs, exclude)
+        self.warnings = [skipped_text(skipped)] if skipped else []
         self.paths = [", ".join(map(printable, inputs))]
         known = [[path, *_status(path)] for path in self.files]
         digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
@@ -148,7 +144,7 @@ class ImageChunkScorer:
         """Yield consecutive files, and the images of those that can be read."""
         for first in range(start[0] if start else 0, len(self.files), self._n_at_once):
             paths = self.files[first : first + self._n_at_once]
-            images, errors = read_images(paths, self._scorer.preprocessor.image_shape)
+            images, errors = read_images(paths, self._scorer.preprocessor.form)
             good = [index for index in range(len(paths)) if index not in errors]
             bad = [errors[index] for index in sorted(errors)]
             chunk = _Files([paths[index] for index in good], bad, (first + len(paths),))
@@ -191,8 +187,10 @@ class ImageChunkScorer:
         return printable(bad.path), bad.reason
 
 
-def find_images(inputs: Sequence[str], exclude: Collection[Path] = ()) -> list[str]:
-    """Return the image files that paths, folders and patterns stand for, each once.
+def find_images(
+    inputs: Sequence[str], exclude: Collection[Path] = ()
+) -> tuple[list[str], list[str]]:
+    """Return the images that paths, folders and patterns stand for, and skipped files of folders.
 
     Parameters
     ----------
@@ -206,7 +204,7 @@ def find_images(inputs: Sequence[str], exclude: Collection[Path] = ()) -> list[s
         An input is no image, has none, or is in an excluded folder; a file is there twice.
     """
     excluded = [os.path.realpath(path) for path in exclude]
-    found = []
+    found, skipped = [], []
     for name in inputs:
         for path, real in zip(exclude, excluded, strict=True):
             if _is_within(name, real):
@@ -214,11 +212,8 @@ def find_images(inputs: Sequence[str], exclude: Collection[Path] = ()) -> list[s
                     "Expected a place of its own for what is written. Received: "
                     f"{printable(path)}, which has the input {printable(name)} in it."
                 )
-        images = [
-            path
-            for path in _images_of(name)
-            if not any(_is_within(path, folder) for folder in excluded)
-        ]
+        images = _outside(excluded, _images_of(name))
+        skipped += _outside(excluded, others_in(name) if os.path.isdir(name) else [])
         if not images:
             raise ValueError(
                 f"{printable(name)}: expected {', '.join(SUFFIXES)} files, for the model is one of "
@@ -228,7 +223,11 @@ def find_images(inputs: Sequence[str], exclude: Collection[Path] = ()) -> list[s
     repeated = [path for path, count in Counter(map(os.path.abspath, found)).items() if count > 1]
     if repeated:
         raise ValueError(f"Expected each image once. Received twice: {printable(repeated[0])}.")
-    return found
+    return found, skipped
+
+
+def _outside(folders, paths):
+    return [path for path in paths if not any(_is_within(path, folder) for folder in folders)]
 
 
 def _images_of(name):
@@ -253,11 +252,15 @@ def _check_takes_files(detector):
         schema = artifact.read(detector)["schema"]
     else:
         schema = detector.scorer_.preprocessor.schema()
-    if (schema["dtype"], schema["value_range"]) != ("uint8", [0.0, 255.0]):
-        low, high = schema["value_range"]
+    if schema["dtype"] not in ("uint8", "uint16"):
         raise ValueError(
-            "Expected a model of images of uint8, from 0 to 255, as image files are. Received: "
-            f"one of {schema['dtype']}, from {low:g} to {high:g}. Fit it on such images."
+            "Expected a model of images of uint8 or uint16, as image files are. Received: one of "
+            f"{schema['dtype']}. Fit it on such images."
+        )
+    if schema["channels"] not in (1, 3):
+        raise ValueError(
+            "Expected a model of images of 1 or 3 channels, as image files have. Received: one of "
+            f"{schema['channels']}. Fit it on such images."
         )
 
 

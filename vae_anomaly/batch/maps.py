@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.batch.places import Path
-from vae_anomaly.images.files import printable, read_images
+from vae_anomaly.images.decoding import printable, read_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,7 @@ class MapDrawer:
         paths = [path_of_text[text] for text in table["path"].to_pylist()]
         for first in range(0, len(paths), self._n_at_once):
             some = paths[first : first + self._n_at_once]
-            images, errors = read_images(some, self._scorer.preprocessor.image_shape)
+            images, errors = read_images(some, self._scorer.preprocessor.form)
             if errors:
                 raise errors[min(errors)]
             found = self._scorer.run(images, ("feature_log_prob",))
@@ -75,9 +75,14 @@ class MapDrawer:
     def _write(self, paths, images, contributions):
         import tensorflow as tf
 
-        expected = self._scorer.preprocessor.inverse(self._scorer.reconstruct(images))
-        expected = np.clip(np.round(expected), 0, 255).astype(np.uint8)
-        for path, *parts in zip(paths, images, expected, contributions, strict=True):
+        preprocessor = self._scorer.preprocessor
+        low, high = preprocessor.value_range
+        expected = preprocessor.inverse(self._scorer.reconstruct(images))
+        seen, expected = (
+            np.clip(np.round((part - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+            for part in (images.astype(np.float64), expected)
+        )
+        for path, *parts in zip(paths, seen, expected, contributions, strict=True):
             target = self._targets[path]
             target.parent.mkdir(parents=True, exist_ok=True)
             # Without waiting for the disk, which takes longer than all the rest.

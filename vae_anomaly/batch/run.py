@@ -136,7 +136,7 @@ def score_files(
     inputs : path, or sequence of path
         For a model of tables CSV, TSV (both also .gz and .zst) and Parquet files, folders of them,
         patterns; "-" is CSV from standard input. A file without even a header has no rows. For a
-        model of images, fitted on uint8, image files, folders with images in them and in their
+        model of images of uint8 or uint16: image files, folders with images in them and in their
         sub-folders, patterns; an image is a row.
     detector : fitted detector, or path of a saved one
     output : path
@@ -296,6 +296,7 @@ def _run(scoring: ChunkScorer, plan: _Plan, targets, quarantines) -> dict[str, A
                 )
                 work.commit(done=True)
             report = tally.report()
+            report["warnings"] += scoring.warnings
             _write(scoring, work, plan, targets, quarantines, report)
         except BaseException as error:
             if not (resumable and work.is_started()) or isinstance(error, InputChangedError):

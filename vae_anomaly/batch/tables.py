@@ -74,6 +74,7 @@ class TableChunkScorer:
         chunk_rows,
     ):
         self.paths = self.files = find_inputs(inputs, exclude)
+        self.warnings: list[str] = []
         self.identities = [identity(path) for path in self.paths]
         self._detector = detector
         self.kinds, overrides = _kinds(detector)

@@ -65,7 +65,8 @@ class ImageInput:
         image_shape = images.shape[1:]
         if detector.image_shape is not None:
             image_shape = _image_shape(detector.image_shape, image_shape)
-        self.preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype)
+        resize = images.form.resize if _is_streamed(images) else "stretch"
+        self.preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype, resize)
         _check_values(images, self.preprocessor)
         if len(images) < 2:
             raise ValueError(f"Expected two images or more. Received: {len(images)} sample(s).")
@@ -85,9 +86,10 @@ class ImageInput:
                 f"channels). Received: {type(X).__name__} of shape {np.shape(X)}."
             )
         images = _with_channels(X)
+        self._check_type(images)
         if _is_streamed(images):
             # Straight from the files, as in fit: resized twice they would be other images.
-            images = images.with_shape(self.preprocessor.image_shape)
+            images = images.with_form(self.preprocessor.form)
         height, width, channels = self.preprocessor.image_shape
         if detector.image_shape is not None:
             _image_shape(self.preprocessor.image_shape, images.shape[1:])
@@ -99,13 +101,25 @@ class ImageInput:
             )
         if len(images) == 0:
             raise ValueError("Expected images to score. Received: 0 sample(s).")
-        if self.preprocessor.image_dtype == "uint8" and images.dtype.kind not in "ui":
-            raise ValueError(
-                "Expected images of uint8, as in fit. Received: images of "
-                f"{images.dtype}. Convert them: values from 0 to 255."
-            )
-        _check_values(images, self.preprocessor)
+        # What is beyond a range that was learned counts as its nearest end.
+        if self.preprocessor.image_dtype != "uint16" or detector.value_range is not None:
+            _check_values(images, self.preprocessor)
         return images
+
+    def _check_type(self, images: Any) -> None:
+        expected = self.preprocessor.image_dtype
+        if _is_streamed(images):
+            is_wrong = images.dtype != expected
+        else:  # whole numbers of another type may be such values, but eight bits are not sixteen
+            is_whole = images.dtype.kind in "ui"
+            is_wrong = expected != "float32" and not is_whole
+            is_wrong |= expected == "uint16" and images.dtype == np.uint8
+        if is_wrong:
+            low, high = self.preprocessor.value_range
+            raise ValueError(
+                f"Expected images of {expected}, as in fit. Received: images of {images.dtype}. "
+                f"Convert them: values from {low:g} to {high:g}."
+            )
 
     def n_rows(self, data: Any) -> int:
         return len(data)
@@ -192,7 +206,7 @@ class ImageInput:
         images = self._in_units(x, 3 if one_channel else 4)
         # Of the type of the input, so that they can be scored.
         dtype = self.preprocessor.image_dtype
-        return np.round(images).astype(dtype) if dtype == "uint8" else images
+        return images if dtype == "float32" else np.round(images).astype(dtype)
 
     def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
         return detector.scorer_.bits_per_dimension(self.check(detector, X))
@@ -232,12 +246,20 @@ def _value_range(given, images):
                 f"value_range={given!r}"
             )
         return (0, 255) if given is None else tuple(given), "uint8"
+    if images.dtype == np.uint16:
+        return _lowest_and_highest(images) if given is None else tuple(given), "uint16"
     if given is None and images.dtype.kind not in "bf":
         raise ValueError(
-            f"Expected `value_range` for images of {images.dtype}, or images of uint8. "
+            f"Expected `value_range` for images of {images.dtype}, or images of uint8 or uint16. "
             "Received: value_range=None. Give (lowest, highest)."
         )
     return (0, 1) if given is None else tuple(given), "float32"
+
+
+def _lowest_and_highest(images):
+    """Return the range of images of 16 bits, which may be of 10 or 12 in truth."""
+    low, high = images.value_range if _is_streamed(images) else (images.min(), images.max())
+    return int(low), max(int(high), int(low) + 1)
 
 
 def _image_shape(wanted, received):

@@ -97,7 +97,8 @@ class VAEDetector(BaseDetector):
         afterwards. None: those of the training images; images of others are refused.
     value_range : (float, float) or None, default None
         For images only: lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for
-        floats.
+        floats; for uint16 those of the training images, and what is beyond counts as the nearest
+        of them.
     random_state : int, RandomState or None, default None
         Equal ints give equal detectors on one machine.
     verbose : int, default 0

@@ -1,61 +1,62 @@
-"""Image files: which there are, what is in them, and folders of them as arrays read piece by piece.
+"""Which files of a folder are images, and folders as arrays that are read piece by piece."""
 
-====================== =====================================================================
-files                  .png, .jpg, .jpeg in any case, in all sub-folders, sorted; names that
-                       begin with a dot are skipped, linked folders not followed
-colour                 what is stored as grey is grey, all else (palettes, CMYK) red, green, blue
-transparency           ignored
-16 bits per channel    the upper eight
-EXIF orientation       ignored: images are taken as stored
-====================== =====================================================================
-
-A file is unreadable if it is empty, cut off, damaged or no image; what it is inside counts, not its
-suffix. TensorFlow is imported when the first file is decoded.
-"""
+from __future__ import annotations
 
 import copy
-import functools
 import os
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.image_size import SMALLEST_SIDE
+from vae_anomaly.images.decoding import (
+    ImageFileError,
+    Stored,
+    in_threads,
+    printable,
+    read_images,
+    read_in_graph,
+    stored,
+)
+from vae_anomaly.images.form import ImageForm, check_resize
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Path: TypeAlias = "str | os.PathLike[str]"
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  #: in any case
 # Pixels on the longer side of images whose shape is chosen here.
 _LARGEST_SIDE = 64
-# Files decoded at once, whatever their number.
-_DECODED_AT_ONCE = 4
-# What the formats that TensorFlow decodes begin with.
-_FIRST_BYTES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
-
-
-class ImageFileError(ValueError):
-    """A file, ``path``, is no image that can be read; ``reason`` says why in one line."""
-
-    def __init__(self, path, reason):
-        super().__init__(f"{printable(path)}: {reason}")
-        self.path, self.reason = path, reason
+# The factor between the scales of height and width from which stretching is worth a warning.
+_MOST_STRETCHING = 1.1
 
 
 class ImageFolder:
-    """Image files as if they were an array, of which only the asked for part is in memory.
+    """Image files as if they were an array, of which only the part asked for is in memory.
 
-    What ``VAEDetector`` takes in place of an array (n, height, width, channels) of uint8. All files
-    are decoded once, to find those that cannot be read; these are left out, with a warning.
+    What ``VAEDetector`` takes in place of an array (n, height, width, channels). All files are
+    decoded once, to find those that cannot be read; these are left out, with a warning. Files of 16
+    bits per channel are uint16; if there are some of 8 and some of 16, the fewer are left out.
 
     Parameters
     ----------
     folder : path, or sequence of path
-        A folder with images in it and in its sub-folders, or the files themselves.
+        A folder with images in it and in its sub-folders, or the files themselves. Of a folder,
+        files whose suffix is not among ``SUFFIXES`` are skipped, with a warning; names that begin
+        with a dot are ignored and linked folders are not followed.
     image_shape : (int, int, int) or None
         Height, width and channels (1 or 3) to which all images are brought, by the operations of
-        ``image_preprocessing.ImagePreprocessor``. None: the most frequent size, shrunk to 64
-        pixels on the longer side if that is larger, with 8 pixels or more on the shorter one; grey
-        if all files are grey. A detector brings the images that it scores to its own shape.
+        ``preprocessing.ImagePreprocessor``. None: the most frequent size, shrunk to 64 pixels on
+        the longer side if that is larger, with 8 pixels or more on the shorter one; grey if all
+        files are grey. A detector brings the images that it scores to its own shape.
+    resize : {"stretch", "pad", "crop"}
+        How images of other proportions are brought to this size: stretched (a warning says which),
+        padded with the lowest value, or cut on two sides. A detector keeps what it was fitted with.
 
     Attributes
     ----------
@@ -63,9 +64,15 @@ class ImageFolder:
         The files that can be read, in order.
     unreadable : dict of str to str
         The others, and why.
+    skipped : list of str
+        Files in the folder that are no images by their suffix.
+    form : ImageForm
+        What the images are brought to.
     shape : (int, int, int, int)
     dtype : numpy.dtype
-        uint8.
+        uint8 or uint16.
+    value_range : (int, int)
+        (0, 255) for uint8; for uint16 the lowest and highest value in the files.
 
     Raises
     ------
@@ -84,62 +91,89 @@ class ImageFolder:
     ((2, 16, 12, 1), (1, 16, 12, 1), 255)
     """
 
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, folder, image_shape=None):
-        if isinstance(folder, (str, os.PathLike)):
-            paths = files_in(folder)
-            if not paths:
-                raise ValueError(
-                    f"{printable(folder)}: expected a folder with {', '.join(SUFFIXES)} files. "
-                    "Received: none. Check the path."
-                )
-        else:
-            paths = [os.fspath(path) for path in folder]
-            if not paths:
-                raise ValueError("Expected image files. Received: none.")
+    def __init__(
+        self,
+        folder: Path | Sequence[Path],
+        image_shape: Sequence[int] | None = None,
+        *,
+        resize: str = "stretch",
+    ) -> None:
+        paths, self.skipped = _listed(folder)
+        check_resize(resize)
         found = _examined(paths)
-        self.unreadable = {path: what for path, what in found.items() if isinstance(what, str)}
+        dtypes = Counter(what.dtype for what in found.values() if isinstance(what, Stored))
+        dtype = max(dtypes, key=lambda name: (dtypes[name], name == "uint8"), default="uint8")
+        self.unreadable = {
+            path: reason for path, what in found.items() if (reason := _reason(what, dtype))
+        }
         self.paths = [path for path in paths if path not in self.unreadable]
-        self._names = [os.fsencode(path) for path in self.paths]
         if self.unreadable:
-            path, reason = next(iter(self.unreadable.items()))
-            what = (
-                f"{len(self.unreadable)} of {len(paths)} files, such as {printable(path)}: {reason}"
-            )
-            if not self.paths:
-                raise ValueError(f"Expected images that can be read. Received: {what}.")
-            warnings.warn(f"Left out, as they cannot be read: {what}.", stacklevel=2)
-        if image_shape is None:
-            image_shape = _chosen_shape([found[path] for path in self.paths])
-        self._set_shape(image_shape)
+            self._report_unreadable(len(paths))
+        if self.skipped:
+            warnings.warn(skipped_text(self.skipped), DataWarning, stacklevel=2)
+        self._stored: list[Any] = [found[path] for path in self.paths]
+        self._names = [os.fsencode(path) for path in self.paths]
+        self.value_range = _value_range(self._stored, dtype)
+        shape = _chosen_shape(self._stored) if image_shape is None else _checked(image_shape)
+        self.form = ImageForm(shape, dtype, resize)
+        if stretching := self.stretching():
+            warnings.warn(stretching, DataWarning, stacklevel=2)
 
-    def _set_shape(self, image_shape):
-        image_shape = tuple(int(size) for size in image_shape)
-        if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] not in (1, 3):
-            raise ValueError(
-                "Expected `image_shape` of (height, width, channels), with 1 or 3 channels, as "
-                f"image files have. Received: image_shape={image_shape!r}"
-            )
-        self.shape = (len(self.paths), *image_shape)
+    def _report_unreadable(self, n_files):
+        path, reason = next(iter(self.unreadable.items()))
+        what = f"{len(self.unreadable)} of {n_files} files, such as {printable(path)}: {reason}"
+        if not self.paths:
+            raise ValueError(f"Expected images that can be read. Received: {what}.")
+        warnings.warn(f"Left out, as they cannot be read: {what}.", DataWarning, stacklevel=3)
 
-    def with_shape(self, image_shape):
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Number, height, width and channels of the images."""
+        return (len(self.paths), *self.form.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the pixels."""
+        return np.dtype(self.form.dtype)
+
+    def with_shape(self, image_shape: Sequence[int]) -> ImageFolder:
         """Return the same files, brought to another shape; they are not looked at again."""
+        return self.with_form(self.form._replace(shape=_checked(image_shape)))
+
+    def with_form(self, form: ImageForm) -> ImageFolder:
+        """Return the same files, brought to another form; they are not looked at again."""
         images = copy.copy(self)
-        images._set_shape(image_shape)
+        images.form = form
         return images
 
-    def check(self):
+    def stretching(self) -> str:
+        """Return a sentence about the images that are stretched; "" if none are by over 10%."""
+        height, width, _ = self.form.shape
+        sizes = np.array([what.shape[:2] for what in self._stored], dtype=float)
+        ratios = (height / sizes[:, 0]) / (width / sizes[:, 1])
+        factors = np.maximum(ratios, 1 / ratios)
+        worst = int(np.argmax(factors))
+        if self.form.resize != "stretch" or factors[worst] <= _MOST_STRETCHING:
+            return ""
+        rows, columns = self._stored[worst].shape[:2]
+        return (
+            f"{int((factors > _MOST_STRETCHING).sum())} of {len(self)} images have other "
+            f"proportions than {height} x {width} pixels and are stretched, such as "
+            f"{printable(self.paths[worst])} of {rows} x {columns}, by a factor of "
+            f"{factors[worst]:.2g}. To keep proportions, pad or crop them with `resize`."
+        )
+
+    def check(self) -> None:
         """Raise ImageFileError if a file has become unreadable."""
         for path, what in _examined(self.paths).items():
-            if isinstance(what, str):
-                raise ImageFileError(path, what)
+            if reason := _reason(what, self.form.dtype):
+                raise ImageFileError(path, reason)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows):
-        """Return some images, a uint8 array (m, height, width, channels).
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return some images, an array (m, height, width, channels) of ``dtype``.
 
         Parameters
         ----------
@@ -151,12 +185,12 @@ class ImageFolder:
             A file has become unreadable.
         """
         chosen = np.arange(len(self.paths))[rows]
-        images, errors = read_images([self.paths[row] for row in chosen], self.shape[1:])
+        images, errors = read_images([self.paths[row] for row in chosen], self.form)
         if errors:
             raise errors[min(errors)]
         return images
 
-    def read(self, rows):
+    def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Return some images in TensorFlow operations, while the graph runs.
 
         Parameters
@@ -165,167 +199,120 @@ class ImageFolder:
 
         Returns
         -------
-        uint8 tensor (m, height, width, channels)
+        tensor of ``dtype`` (m, height, width, channels)
         """
         import tensorflow as tf
 
         # Captured by the graph, not written into it, for there may be millions.
         with tf.init_scope():
             paths = tf.constant(self._names)
-        return tf.map_fn(
-            lambda path: decode(tf.io.read_file(path), self.shape[1:]),
-            tf.gather(paths, rows),
-            parallel_iterations=_DECODED_AT_ONCE,
-            fn_output_signature=tf.TensorSpec(self.shape[1:], tf.uint8),
-        )
+        return read_in_graph(tf.gather(paths, rows), self.form)
 
 
-def is_image(path):
+def is_image(path: Path) -> bool:
     """Whether the name is that of an image file."""
     return os.fspath(path).lower().endswith(SUFFIXES)
 
 
-def files_in(folder):
+def files_in(folder: Path) -> list[str]:
     """Return the image files in a folder and its sub-folders, sorted; hidden ones are skipped.
+
+    Directories named like images are reported as unreadable.
 
     Raises
     ------
     OSError
         A folder cannot be listed.
     """
+    return sorted(path for path, _ in _walked(folder) if is_image(path))
+
+
+def others_in(folder: Path) -> list[str]:
+    """Return the files in a folder and its sub-folders whose suffix is of no image, sorted."""
+    return sorted(path for path, is_file in _walked(folder) if is_file and not is_image(path))
+
+
+def skipped_text(paths: Sequence[str]) -> str:
+    """Return a sentence that counts skipped files by suffix, and names one."""
+    counts = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in paths)
+    suffixes = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(10))
+    return (
+        f"Skipped {len(paths)} files whose suffix is not among {', '.join(SUFFIXES)}: {suffixes}; "
+        f"such as {printable(paths[0])}."
+    )
+
+
+def _walked(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield what is in a folder and its sub-folders but hidden, and whether it is a file."""
 
     def fail(error):
         raise error
 
-    found = []
     for parent, folders, files in os.walk(os.fspath(folder), onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # What has such a name and is a folder is looked at, and found to be unreadable.
-        found += [
-            os.path.join(parent, name)
-            for name in files + folders
-            if is_image(name) and not name.startswith(".")
-        ]
-    return sorted(found)
+        yield from ((os.path.join(parent, name), False) for name in folders)
+        visible = (name for name in files if not name.startswith("."))
+        yield from ((os.path.join(parent, name), True) for name in visible)
 
 
-def printable(path):
-    """Return a path as text; bytes of a name that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def decode(encoded, image_shape):
-    """Decode one image and bring it to a shape; the only way from a file to pixels.
-
-    Parameters
-    ----------
-    encoded : string tensor, ()
-        The bytes of a file.
-    image_shape : (int, int, int)
-        Height, width and channels.
-
-    Returns
-    -------
-    uint8 tensor, of ``image_shape``
-
-    Raises
-    ------
-    tensorflow.errors.InvalidArgumentError
-        They are no image; when the graph runs.
-    """
-    import tensorflow as tf
-
-    from vae_anomaly.images.preprocessing import with_shape
-
-    stored = tf.io.decode_image(encoded, expand_animations=False)
-
-    def shaped(n_channels):
-        pixels = tf.ensure_shape(stored[:, :, :n_channels], (None, None, n_channels))
-        return with_shape(pixels[None], image_shape, is_rounded=True)[0]
-
-    # Grey, grey and alpha; or three colours, three colours and alpha.
-    is_grey = tf.shape(stored)[-1] < 3
-    image = tf.cond(is_grey, lambda: shaped(1), lambda: shaped(3))
-    return tf.cast(tf.ensure_shape(image, image_shape), tf.uint8)
-
-
-def read_images(paths, image_shape):
-    """Read image files and bring them to a shape.
-
-    Parameters
-    ----------
-    paths : sequence of path
-    image_shape : (int, int, int)
-
-    Returns
-    -------
-    images : uint8 array (n, *image_shape)
-        Undefined where a file cannot be read.
-    errors : dict of int to ImageFileError
-        By the position of such a file.
-    """
-    images = np.empty((len(paths), *image_shape), dtype=np.uint8)
-    errors = {}
-    decoder = _decoder(tuple(image_shape))
-
-    def read(position):
-        try:
-            images[position] = _decoded(paths[position], decoder).numpy()
-        except ImageFileError as error:
-            errors[position] = error
-
-    with ThreadPoolExecutor(_DECODED_AT_ONCE) as pool:
-        list(pool.map(read, range(len(paths))))
-    return images, errors
+def _listed(folder):
+    """Return the images that a folder or a sequence of files stands for, and what is skipped."""
+    if not isinstance(folder, (str, os.PathLike)):
+        paths = [os.fspath(path) for path in folder]
+        if not paths:
+            raise ValueError("Expected image files. Received: none.")
+        return paths, []
+    paths = files_in(folder)
+    if not paths:
+        raise ValueError(
+            f"{printable(folder)}: expected a folder with {', '.join(SUFFIXES)} files. Received: "
+            "none. Check the path."
+        )
+    return paths, others_in(folder)
 
 
 def _examined(paths):
-    """Return by path (height, width, channels) of the image, or why it cannot be read."""
-    with ThreadPoolExecutor(_DECODED_AT_ONCE) as pool:
-        return dict(zip(paths, pool.map(_stored_shape, paths), strict=True))
+    """Return by path what is stored, or why it cannot be read."""
+
+    def examine(path):
+        try:
+            return stored(path)
+        except ImageFileError as error:
+            return error.reason
+
+    return dict(zip(paths, in_threads(examine, paths), strict=True))
 
 
-def _stored_shape(path):
-    import tensorflow as tf
-
-    try:
-        image = _decoded(path, lambda data: tf.io.decode_image(data, expand_animations=False))
-    except ImageFileError as error:
-        return error.reason
-    return tuple(image.shape)
-
-
-def _decoded(path, decoder):
-    import tensorflow as tf
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise ImageFileError(path, error.strerror or str(error)) from error
-    if not data:
-        raise ImageFileError(path, "the file is empty")
-    if not data.startswith(_FIRST_BYTES):
-        raise ImageFileError(path, f"no image: the file begins with {data[:8]!r}")
-    try:
-        return decoder(tf.constant(data))
-    except tf.errors.OpError as error:
-        raise ImageFileError(path, "the image is damaged or cut off") from error
+def _reason(what, dtype):
+    """Return why a file is left out, "" if it is not."""
+    if isinstance(what, str):
+        return what
+    if what.dtype == dtype:
+        return ""
+    bits = {"uint8": 8, "uint16": 16}
+    return (
+        f"expected {bits[dtype]} bits per channel, as most files have. Received: {bits[what.dtype]}"
+    )
 
 
-@functools.cache
-def _decoder(image_shape):
-    import tensorflow as tf
-
-    return tf.function(
-        lambda encoded: decode(encoded, image_shape),
-        input_signature=[tf.TensorSpec([], tf.string)],
-        autograph=False,
-    ).get_concrete_function()
+def _value_range(found, dtype):
+    if dtype == "uint8":
+        return 0, 255
+    return min(what.lowest for what in found), max(what.highest for what in found)
 
 
-def _chosen_shape(stored):
-    (height, width), _ = Counter(shape[:2] for shape in stored).most_common(1)[0]
+def _chosen_shape(found):
+    (height, width), _ = Counter(what.shape[:2] for what in found).most_common(1)[0]
     scale = min(1.0, _LARGEST_SIDE / max(height, width))
-    size = [max(SMALLEST_SIDE, round(side * scale)) for side in (height, width)]
-    return (*size, 1 if all(shape[2] < 3 for shape in stored) else 3)
+    height, width = (max(SMALLEST_SIDE, round(side * scale)) for side in (height, width))
+    return height, width, 1 if all(what.shape[2] < 3 for what in found) else 3
+
+
+def _checked(image_shape):
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+        raise ValueError(
+            "Expected `image_shape` of (height, width, channels), with 1 or 3 channels, as image "
+            f"files have. Received: image_shape={shape!r}"
+        )
+    return shape

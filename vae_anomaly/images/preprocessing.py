@@ -1,11 +1,27 @@
 """Images as a Keras layer: from arrays of any size and colour to what the model sees, and back."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.images.form import ImageForm, check_resize
 
-def with_shape(images, image_shape, *, is_rounded):
+Tensor: TypeAlias = Any  #: what TensorFlow and Keras compute with
+
+
+def with_shape(
+    images: Tensor,
+    image_shape: tuple[int, int, int],
+    *,
+    is_rounded: bool,
+    resize: str = "stretch",
+    fill: float = 0.0,
+) -> Tensor:
     """Resize images and make them grey or coloured, as ``ImagePreprocessor`` says.
 
     Parameters
@@ -15,6 +31,10 @@ def with_shape(images, image_shape, *, is_rounded):
         Height, width and channels of the output.
     is_rounded : bool
         Whether to round back to whole levels.
+    resize : {"stretch", "pad", "crop"}
+        What to do about other proportions.
+    fill : float
+        The value to pad with.
 
     Returns
     -------
@@ -23,10 +43,10 @@ def with_shape(images, image_shape, *, is_rounded):
     images = tf.convert_to_tensor(images)
     x = tf.cast(images, tf.float32)
     height, width, channels = image_shape
-    # The size may be known only when the graph runs; images that have it already pass as
-    # they are, for interpolation at a scale of one is the identity.
+    # The size may be known only when the graph runs; images that have it already do not change,
+    # for interpolation at a scale of one is the identity.
     if tuple(images.shape[1:3]) != (height, width):
-        x = tf.image.resize(x, (height, width), antialias=True)
+        x = _resized(x, (height, width), resize, fill)
     # So may the number of channels.
     if images.shape[-1] is None and channels == 1:
         x = tf.cond(tf.equal(tf.shape(x)[-1], 3), lambda: _grey(x), lambda: x)
@@ -38,6 +58,27 @@ def with_shape(images, image_shape, *, is_rounded):
     return tf.round(x) if is_rounded else x
 
 
+def _resized(x, size, resize, fill):
+    """Bring images to (height, width); see ``ImagePreprocessor``."""
+    if resize == "stretch":
+        return tf.image.resize(x, size, antialias=True)
+    wanted = tf.constant(size, tf.float64)
+    given = tf.shape(x)[1:3]
+    scales = wanted / tf.cast(given, tf.float64)
+    if resize == "crop":
+        kept = tf.cast(tf.round(wanted / tf.reduce_max(scales)), tf.int32)
+        kept = tf.clip_by_value(kept, 1, given)
+        top, left = tf.unstack((given - kept) // 2)
+        x = x[:, top : top + kept[0], left : left + kept[1]]
+        return tf.image.resize(x, size, antialias=True)
+    kept = tf.cast(tf.round(tf.cast(given, tf.float64) * tf.reduce_min(scales)), tf.int32)
+    kept = tf.clip_by_value(kept, 1, size)
+    before = (size - kept) // 2
+    margins = tf.stack([before, size - kept - before], axis=1)
+    x = tf.image.resize(x, kept, antialias=True)
+    return tf.pad(x, tf.pad(margins, [[1, 1], [0, 0]]), constant_values=fill)
+
+
 def _grey(x):
     return tf.reduce_sum(x * tf.constant([0.2989, 0.587, 0.114]), axis=-1, keepdims=True)
 
@@ -47,8 +88,12 @@ class ImagePreprocessor(keras.layers.Layer):
     """Resize images, make them grey or coloured, and bring their values into [0, 1].
 
     ============ ==================================================================================
-    size         linear interpolation, antialiased when it shrinks; of ``uint8`` images rounded back
-                 to whole levels, so that a resized image scores as if it had been stored so
+    size         linear interpolation, antialiased when it shrinks; values of ``uint8`` and
+                 ``uint16`` are rounded back to whole levels, so that a resized image scores as if
+                 it had been stored so
+    proportions  "stretch": height and width are scaled each by itself; "pad": by the same factor,
+                 the image is in the middle and the rest has the lowest value; "crop": the largest
+                 part of the wanted proportions, from the middle, is scaled
     channels     3 to 1: 0.2989 red + 0.587 green + 0.114 blue; 1 to 3: repeated
     values       (value - low) / (high - low) of ``value_range``, cut off at 0 and 1; NaN becomes 0
     ============ ==================================================================================
@@ -59,8 +104,10 @@ class ImagePreprocessor(keras.layers.Layer):
         Height, width and channels of the output.
     value_range : (float, float)
         Lowest and highest value of an input.
-    image_dtype : {"uint8", "float32"}
+    image_dtype : {"uint8", "uint16", "float32"}
         Of the input.
+    resize : {"stretch", "pad", "crop"}
+        What to do about images of other proportions.
     **kwargs
         ``name`` of ``keras.layers.Layer``.
 
@@ -73,7 +120,14 @@ class ImagePreprocessor(keras.layers.Layer):
     ((2, 8, 8, 1), 0.2)
     """
 
-    def __init__(self, image_shape, value_range, image_dtype, **kwargs):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        value_range: Sequence[float],
+        image_dtype: str,
+        resize: str = "stretch",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.image_shape = tuple(int(size) for size in image_shape)
         self.value_range = tuple(float(value) for value in value_range)
@@ -86,9 +140,16 @@ class ImagePreprocessor(keras.layers.Layer):
                 f"Received: value_range={value_range!r}"
             )
         self.image_dtype = str(image_dtype)
+        self.resize = check_resize(resize)
         self.built = True
 
-    def call(self, images):
+    @property
+    def form(self) -> ImageForm:
+        """The form to which files are brought."""
+        height, width, channels = self.image_shape
+        return ImageForm((height, width, channels), self.image_dtype, self.resize)
+
+    def call(self, images: Tensor) -> Tensor:
         """Preprocess images.
 
         Parameters
@@ -99,17 +160,23 @@ class ImagePreprocessor(keras.layers.Layer):
         -------
         float32 tensor, (n, *image_shape)
         """
-        x = with_shape(images, self.image_shape, is_rounded=self.image_dtype == "uint8")
         low, high = self.value_range
+        x = with_shape(
+            images,
+            self.form.shape,
+            is_rounded=self.image_dtype != "float32",
+            resize=self.resize,
+            fill=low,
+        )
         x = tf.clip_by_value((x - low) / (high - low), 0.0, 1.0)
         return tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)
 
-    def inverse(self, x):
+    def inverse(self, x: Tensor) -> Tensor:
         """Return images in the units of the input, float32, of x with values from 0 to 1."""
         low, high = self.value_range
         return low + x * (high - low)
 
-    def schema(self):
+    def schema(self) -> dict[str, Any]:
         """Describe the images, for people and for programs.
 
         Returns
@@ -123,12 +190,14 @@ class ImagePreprocessor(keras.layers.Layer):
             "channels": channels,
             "value_range": list(self.value_range),
             "dtype": self.image_dtype,
+            "resize": self.resize,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "image_shape": list(self.image_shape),
             "value_range": list(self.value_range),
             "image_dtype": self.image_dtype,
+            "resize": self.resize,
         }

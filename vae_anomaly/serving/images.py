@@ -11,11 +11,13 @@ signature               outputs for n images
 ``latent``              ``z_mean``, float32 (n, latent_dim)
 ``encoded``             as ``serving_default``, but takes ``image_bytes``, text (n,): files in
                         PNG or JPEG, of any size, in colour or grey; only for models of uint8
-                        images of one or three channels
+                        images of one or three channels. Unlike in Python, EXIF orientation is
+                        ignored, TIFF and WebP are errors, and 16 bits are cut to the upper 8
 ======================= ====================================================================
 
-The others take ``images``, raw as in Python: uint8 or float32, (n, height, width, channels). Models
-fitted with ``image_shape`` resize images of any size, and take grey for colour and colour for grey.
+The others take ``images``, raw as in Python: uint8, int32 for uint16, or float32, of the shape
+(n, height, width, channels). Models fitted with ``image_shape`` resize images of any size, and take
+grey for colour and colour for grey.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from vae_anomaly.images.files import decode
+from vae_anomaly.images.decoding import decode
 from vae_anomaly.serving.served import Arrays, Served, Tensors, traced
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class ServedImages(Served):
         if self._is_any_size:
             shape = (None, None, None if shape[2] in (1, 3) else shape[2])
         dtype = self._preprocessor.image_dtype
-        return {"images": tf.TensorSpec([None, *shape], dtype, name="images")}
+        # TensorFlow Serving's JSON has no uint16.
+        served = "int32" if dtype == "uint16" else dtype
+        return {"images": tf.TensorSpec([None, *shape], served, name="images")}
 
     def raw(self, tensors: Tensors) -> tf.Tensor:
         return tensors["images"]
@@ -70,13 +74,13 @@ class ServedImages(Served):
     def more_signatures(self) -> "dict[str, ConcreteFunction]":
         if not self._takes_files:
             return {}
-        image_shape = self._preprocessor.image_shape
+        form = self._preprocessor.form
 
         def encoded(tensors):
             images = tf.map_fn(
-                lambda content: decode(content, image_shape),
+                lambda content: decode(content, form),
                 tensors["image_bytes"],
-                fn_output_signature=tf.TensorSpec(image_shape, tf.uint8),
+                fn_output_signature=tf.TensorSpec(form.shape, form.dtype),
             )
             return self.scored(images)
 
@@ -100,9 +104,9 @@ class ServedImages(Served):
             height, width, _ = preprocessor.image_shape
             x = tf.image.resize(x, (height + 1, width + 1)).numpy()
         images = preprocessor.inverse(x)
-        if preprocessor.image_dtype == "uint8":
-            return np.rint(images).astype(np.uint8)
-        return images.astype(np.float32)
+        if preprocessor.image_dtype != "float32":
+            images = np.rint(images)
+        return images.astype(preprocessor.image_dtype)
 
     def explained(self, raw: np.ndarray, answers: Arrays) -> Arrays:
         x = np.clip(self.scorer.reconstruct(raw), 0, 1)
