@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import math
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from vae_anomaly.tables.reader import (
 from vae_anomaly.tables.rules import KINDS
 from vae_anomaly.tables.writer import TableWriter, _rows, csv_lines, finish
 
+ROOT = Path(__file__).parents[1]
 NUMERIC = {"a": "numeric", "b": "numeric"}
 
 
@@ -292,6 +294,16 @@ def test_a_small_file_that_stands_for_much_memory_is_refused(parquet, monkeypatc
         path = parquet({"n": [1.0], "a": column}, compression="zstd")
         message = error_of(read_frame, path, read)
         assert f"{path}: expected row groups of at most 0 MiB" in message
+
+
+@pytest.mark.parametrize(("door", "n_cases"), [("csv", 4), ("parquet", 60)])
+def test_no_row_is_lost_under_attack(tmp_path, monkeypatch, door, n_cases):
+    for name in ("_FIRST_BYTES", "_BLOCK_BYTES"):  # which the attack sets
+        monkeypatch.setattr(f"vae_anomaly.tables.csv_rows.{name}", 1000)
+    attack = runpy.run_path(str(ROOT / "benchmarks/robustness/tables.py"))["ATTACKS"][door]
+    results = [attack(np.random.default_rng([5, case]), tmp_path) for case in range(n_cases)]
+    assert [result["faults"] for result in results] == [[]] * n_cases
+    assert sum(result["read"] for result in results) > 100
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd")])

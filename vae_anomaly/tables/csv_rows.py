@@ -10,13 +10,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
+from vae_anomaly.tables.lines import Feed, TextLines
 from vae_anomaly.tables.pieces import BadRow, Piece
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ _LONGEST_ROW = 2**26
 # Arrow reads text of this size at a time, which fits into the processor's cache.
 _ARROW_BYTES = 2**20
 _BOM = codecs.BOM_UTF8
-_BLANK = ("\n", "\r\n", "\r")
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
 _ENCODING_FIX = "save it as that, or name its encoding with --encoding"
@@ -43,19 +40,14 @@ class Block:
     lines: Sequence[int]  #: the line on which each row starts, from 1
     ends: Sequence[int]  #: the line after each row
     bad: list[BadRow]
-    start: tuple[int, int, int]  #: how many bytes and lines are before it, and pieces were read
-    text: bytes
-    errors: str  #: how what could not be decoded is decoded in ``text``
-
-    @cached_property
-    def _text_lines(self) -> list[str]:
-        return _lines(self.text, self.errors)
+    start: tuple[int, int, int]  #: how many bytes and lines are before it, and texts were read
+    text: TextLines
 
     def row_text(self, index: int) -> str:
         """Return a row as it was, without its line end."""
         first = self.start[1] + 1
-        rows = self._text_lines[self.lines[index] - first : self.ends[index] - first]
-        return "".join(rows).rstrip("\r\n")
+        row = self.text.decoded(self.lines[index] - first, self.ends[index] - first)
+        return row.rstrip("\r\n")
 
 
 class CsvRows:
@@ -184,7 +176,7 @@ class CsvRows:
         while True:
             if text := self._whole_lines():
                 block, n_lines = self._block(text)
-                self._drop(block.text, n_lines)
+                self._drop(block.text.encoded(0, n_lines), n_lines)
                 if block.lines or block.bad:
                     yield block
             if self._final:
@@ -219,19 +211,18 @@ class CsvRows:
     def _block(self, text: bytes) -> tuple[Block, int]:
         """Return the rows of whole lines, but for one that goes on after them; how many lines."""
         start = (self._bytes, self._line, self._n_read)
+        lines = TextLines(text, self._errors)
         table = self._plain_table(text)
         if table is None:
-            return self._careful_block(text, start)
-        n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+            return self._careful_block(lines, start)
         first = self._line + 1
-        lines: Sequence[int] = range(first, first + n_lines)
-        ends: Sequence[int] = range(first + 1, first + n_lines + 1)
-        if table.num_rows != n_lines:
-            filled = _filled_lines(text)
-            if len(filled) != table.num_rows:
-                return self._careful_block(text, start)
-            lines, ends = (filled + first).tolist(), (filled + first + 1).tolist()
-        return Block(table, lines, ends, [], start, text, self._errors), n_lines
+        starts: Sequence[int] = range(first, first + len(lines))
+        ends: Sequence[int] = range(first + 1, first + len(lines) + 1)
+        if table.num_rows != len(lines):
+            if table.num_rows != len(lines.filled):
+                return self._careful_block(lines, start)
+            starts, ends = (lines.filled + first).tolist(), (lines.filled + first + 1).tolist()
+        return Block(table, starts, ends, [], start, lines), len(lines)
 
     def _plain_table(self, text: bytes) -> pa.Table | None:
         """Read lines that are blank or a good row each, many times faster; None for others."""
@@ -262,17 +253,16 @@ class CsvRows:
         longest = max((pc.max(pc.binary_length(column)).as_py() or 0) for column in table.columns)
         return table if longest <= csv.field_size_limit() else None
 
-    def _careful_block(self, text: bytes, start: tuple[int, int, int]) -> tuple[Block, int]:
+    def _careful_block(self, lines: TextLines, start: tuple[int, int, int]) -> tuple[Block, int]:
         """Do what ``_block`` does, row by row, for lines that are not all good rows."""
         import pyarrow as pa
 
-        lines = _lines(text, self._errors)
-        feed = _Feed(lines)
+        feed = Feed(lines)
         first_line = start[1] + 1
         rows, starts, ends, bad = [], [], [], []
-        for row, first, broken, reason in self._rows(feed):
+        for row, first, broken, reason in self._rows(lines, feed):
             if reason:
-                raw = "".join(lines[first : feed.position]).rstrip("\r\n")
+                raw = lines.decoded(first, feed.position).rstrip("\r\n")
                 bad.append(BadRow(first_line + broken, None, reason, raw))
             else:
                 rows.append(row)
@@ -280,10 +270,9 @@ class CsvRows:
                 ends.append(first_line + feed.position)
         columns = zip(*rows, strict=True) if rows else [()] * len(self._names)
         table = pa.table([pa.array(column, "string") for column in columns], names=self._names)
-        text = self._encoded(lines[: feed.position])
-        return Block(table, starts, ends, bad, start, text, self._errors), feed.position
+        return Block(table, starts, ends, bad, start, lines), feed.position
 
-    def _rows(self, feed: _Feed) -> Iterator[tuple[list[str], int, int, str]]:
+    def _rows(self, lines: TextLines, feed: Feed) -> Iterator[tuple[list[str], int, int, str]]:
         """Yield fields, first line, the line that is wrong, and what is wrong there, of each row.
 
         The feed is after the row then; in the end before a row that goes on in the next block.
@@ -301,11 +290,11 @@ class CsvRows:
                 feed.position = first + 1
                 yield [], first, first, f"expected CSV, received '{error}'; check its quotes"
                 continue
-            raw = feed.lines[first : feed.position]
-            undecoded = [n for n, line in enumerate(raw, first) if UNDECODED.search(line)]
-            if undecoded:
+            if UNDECODED.search(lines.decoded(first, feed.position)):
+                numbers = range(first, feed.position)
+                broken = next(n for n in numbers if UNDECODED.search(lines.decoded(n)))
                 reason = f"expected {self._encoding}, received other bytes; {_ENCODING_FIX}"
-                yield row, first, undecoded[0], reason
+                yield row, first, broken, reason
             elif row and len(row) != len(self.header):
                 fix = "correct the row (a field with a delimiter needs quotes)"
                 reason = f"expected {len(self.header)} fields, received {len(row)}; {fix}"
@@ -329,41 +318,6 @@ class CsvPiece(Piece):
 
     def text(self, index: int) -> str:
         return self.block.row_text(self.first + index)
-
-
-class _Feed:
-    """Lines for ``csv.reader``, with a position that can be set back; blank rows are left out."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-        self.position = 0
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> str:
-        if self.position == len(self.lines):
-            raise StopIteration
-        self.position += 1
-        return self.lines[self.position - 1]
-
-    def is_at_end(self) -> bool:
-        """Whether no row is left; skips blank lines, so ask between rows."""
-        while self.position < len(self.lines) and self.lines[self.position] in _BLANK:
-            self.position += 1
-        return self.position == len(self.lines)
-
-
-def _filled_lines(text: bytes) -> np.ndarray:
-    """Return the numbers, from 0, of the lines that are not blank."""
-    data = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(data == ord("\n"))
-    if not text.endswith(b"\n"):
-        ends = np.append(ends, len(data))
-    starts = np.append(0, ends[:-1] + 1)
-    lengths = ends - starts
-    is_blank = (lengths == 0) | ((lengths == 1) & (data[starts] == ord("\r")))
-    return np.flatnonzero(~is_blank)
 
 
 def _lines(text: bytes, errors: str) -> list[str]:

@@ -183,7 +183,8 @@ class ParquetRows:
         if not flat:
             return max(1, self._sizes[group])
         batches = self._folded.iter_batches(batch_size=1, row_groups=[group], columns=flat)
-        longest = sum(map(_longest, next(batches).columns)) if self._sizes[group] else 0
+        first = next(batches, None)
+        longest = sum(map(_longest, first.columns)) if first else 0
         return max(1, _PIECE_BYTES // max(1, longest))
 
     def _list_sizes(self, group: int, rows: int) -> Iterator[int]:
