@@ -27,6 +27,7 @@ from vae_anomaly.tables.arrow_cells import bad_cells, converts
 from vae_anomaly.tables.columns import frame_arrays, frame_kinds
 from vae_anomaly.tables.files import TableError, file_format
 from vae_anomaly.tables.reader import (
+    CHUNK_ROWS,
     TableReader,
     check_columns,
     infer_kinds,
@@ -845,6 +846,12 @@ def test_chunks_have_at_most_the_rows_asked_for(tmp_path, suffix, rows, sizes):
     assert [chunk.raw.num_rows for chunk in chunks] == sizes
     assert [len(chunk.arrays["a"]) for chunk in chunks] == sizes
     assert [value for chunk in chunks for value in chunk.arrays["a"]] == list(range(rows))
+
+
+def test_chunks_fill_the_blocks_of_the_scorer():
+    from vae_anomaly.scoring import tables as scoring
+
+    assert CHUNK_ROWS % scoring.CHUNK_ROWS == 0
 
 
 def test_raw_csv_columns_are_text_as_it_was(csv):
