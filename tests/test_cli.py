@@ -21,7 +21,9 @@ from vae_anomaly.scoring.tables import SCORE_TYPES
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = "".join(path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
-SMALL = ("--max-steps", "40", "--hidden-units", "8", "--quiet")
+SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
+# For what happens before the training and after the calibration.
+SMALLER = ("--score-type", "elbo", *SMALL)
 
 
 def run_process(*arguments, cwd=None):
@@ -170,9 +172,10 @@ def every_column(n_rows=60):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_model_of_a_frame_scores_its_files_alike(tmp_path, suffix):
+def test_a_model_of_a_frame_scores_its_files_alike(trainings, tmp_path, suffix):
     frame = every_column()
     detector = VAEDetector(
+        score_type="elbo",
         kinds={"price": "categorical", "nullable": "categorical"},
         hidden_units=(8,),
         max_steps=2,
@@ -215,7 +218,7 @@ def test_info_says_how_each_kind_is_modelled_and_in_what_units(workspace):
 
 
 def test_info_says_which_columns_are_modelled_twice(tmp_path, table):
-    VAEDetector(hidden_units=(4,), max_steps=2, random_state=0).fit(table).save(tmp_path / "m")
+    VAEDetector(score_type="elbo", hidden_units=(4,), max_steps=1).fit(table).save(tmp_path / "m")
     lines = run("info", tmp_path / "m").stdout.splitlines()
     said = "Gaussian likelihood of (value - center) / scale"
     assert f"numeric (amount): {said}, and of its normal score; units: as given" in lines
@@ -245,12 +248,12 @@ def test_info_does_not_import_tensorflow(workspace):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_column_options_override_what_is_inferred(workspace, tmp_path):
+def test_column_options_override_what_is_inferred(trainings, workspace, tmp_path):
     train, model = tmp_path / "train.csv", tmp_path / "m"
     mixed_table().assign(code=np.arange(120) % 3, note="x").to_csv(train, index=False)
     result = run(
         *("fit", train, "--model", model, "--categorical", "code", "--numeric", "count"),
-        *("--drop", "note", "--drop", "customer", *SMALL),
+        *("--drop", "note", "--drop", "customer", *SMALLER),
     )
     assert result.exit_code == 0, result.output
     kinds = {column["name"]: column["kind"] for column in artifact.read(model)["schema"]}
@@ -261,12 +264,12 @@ def test_column_options_override_what_is_inferred(workspace, tmp_path):
     assert "note" not in pd.read_csv(output).columns
 
 
-def test_fit_shows_the_kinds_before_it_trains(workspace, tmp_path):
+def test_fit_shows_the_kinds_before_it_trains(trainings, workspace, tmp_path):
     train = mixed_table().assign(note="x", **{f"n{index}": 1.0 for index in range(20)})
     train.to_csv(tmp_path / "train.csv", index=False)
     result = run(
         *("fit", tmp_path / "train.csv", "--model", tmp_path / "m", "--id", "customer"),
-        *("--drop", "note", *SMALL[:-1]),
+        *("--drop", "note", *SMALLER[:-1]),
     )
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[:6] == [
@@ -282,8 +285,8 @@ def test_fit_shows_the_kinds_before_it_trains(workspace, tmp_path):
     assert result.stdout == ""
 
 
-def test_quiet_fit_says_only_what_it_wrote(workspace, tmp_path):
-    result = run("fit", workspace / "train.csv", "--model", tmp_path / "m", *SMALL)
+def test_quiet_fit_says_only_what_it_wrote(trainings, workspace, tmp_path):
+    result = run("fit", workspace / "train.csv", "--model", tmp_path / "m", *SMALLER)
     assert result.stderr.count("\n") == 1
     assert "fitted on 120 rows" in result.stderr
 
@@ -399,13 +402,13 @@ def test_the_options_of_score_reach_the_output(workspace, tmp_path):
     assert pd.read_csv(tmp_path / "o.csv")["is_anomaly"].all()
 
 
-def test_other_delimiters_and_encodings_can_be_fitted_and_scored(workspace, tmp_path):
+def test_other_delimiters_and_encodings_can_be_fitted_and_scored(trainings, workspace, tmp_path):
     mixed_table().replace("Oslo", "Tromsø").to_csv(
         tmp_path / "t.csv", sep=";", encoding="utf-16", index=False
     )
     text = ("--delimiter", ";", "--encoding", "utf-16")
     model = tmp_path / "m"
-    result = run("fit", tmp_path / "t.csv", "--model", model, "--id", "customer", *text, *SMALL)
+    result = run("fit", tmp_path / "t.csv", "--model", model, "--id", "customer", *text, *SMALLER)
     assert result.exit_code == 0, result.output
     assert "Tromsø" in artifact.read(model)["schema"][2]["levels"]
     output = tmp_path / "o.csv"

@@ -54,7 +54,8 @@ def workspace(tmp_path_factory):
     fitted = run("fit", folder / "train", "--model", folder / "m", *SMALL)
     assert fitted.exit_code == 0, fitted.output
     pd.DataFrame({"a": np.arange(20.0)}).to_csv(folder / "t.csv", index=False)
-    assert run("fit", folder / "t.csv", "--model", folder / "t", *SMALL).exit_code == 0
+    elbo = ("--score-type", "elbo")
+    assert run("fit", folder / "t.csv", "--model", folder / "t", *elbo, *SMALL).exit_code == 0
     scored = score_new(folder, "--output", folder / "scored.csv", "--maps", folder / "maps")
     assert scored.exit_code == 0, scored.output
     return folder
