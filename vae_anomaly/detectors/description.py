@@ -12,6 +12,8 @@ from typing import Any
 
 import jsonschema
 
+from vae_anomaly.images.form import RESIZES
+
 MAX_COLUMNS = 10_000
 MAX_CATEGORICAL_COLUMNS = 1_000  #: each has a lookup table
 MAX_LEVELS = 250_000  #: of all columns together
@@ -141,15 +143,21 @@ _PARTS = {
             {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}},
         ),
         "preprocessor": _object(
-            {"image_shape": _SHAPE, "value_range": _RANGE, "image_dtype": _TEXT}
+            {
+                "image_shape": _SHAPE,
+                "value_range": _RANGE,
+                "image_dtype": _TEXT,
+                "resize": {"enum": list(RESIZES)},
+            }
         ),
         "schema": {
             "type": "object",
-            "required": ["height", "width", "channels", "value_range", "dtype"],
+            "required": ["height", "width", "channels", "value_range", "dtype", "resize"],
             "properties": {
                 **dict.fromkeys(("height", "width", "channels"), _int(1, MAX_IMAGE_SIDE)),
                 "value_range": _RANGE,
                 "dtype": _TEXT,
+                "resize": {"enum": list(RESIZES)},
             },
         },
     },
