@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.scoring.forks import check_process, note_computation
 from vae_anomaly.scoring.views import EncodedRows, ScoreType, float64, noise_bank
 
 OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob", "latent")
@@ -91,6 +92,8 @@ class AnomalyScorer(keras.Model):
             )
         if not n_draws >= 1:
             raise ValueError(f"Expected `n_draws` >= 1. Received: n_draws={n_draws!r}")
+        check_process()
+        note_computation()
         # Raw columns must not be cast before they are centred.
         super().__init__(autocast=False, **kwargs)
         self.preprocessor = preprocessor
@@ -225,6 +228,7 @@ class AnomalyScorer(keras.Model):
         Preprocessing, measuring and putting together are functions apart, so that calibration
         needs no others than scoring does.
         """
+        check_process()
         name = method.__name__
         if name not in self._functions:
             # Concrete, since TensorFlow takes several detectors for one that is traced again
