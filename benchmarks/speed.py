@@ -126,7 +126,7 @@ def measure_time(name, n_rows, n_steps, repeats):
         if contender.module == "vae_anomaly":
             from vae_anomaly.detectors.table_input import TableInput
 
-            defaults = {**defaults, **TableInput().training_defaults()}
+            defaults = {**defaults, **TableInput().training_defaults(n_rows)}
         batch_size = min(defaults["batch_size"], n_rows)
         # PyOD drops the last, smaller batch of an epoch.
         is_epochs = contender.budget == "epoch_num"

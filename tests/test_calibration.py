@@ -210,7 +210,7 @@ def test_the_report_is_a_sentence():
         -989.0, -np.arange(999.0), chosen_by="contamination='auto'", calibrated_on="held-out rows"
     )
     assert str(report) == (
-        "threshold -989 (contamination='auto'): flags 1.0% of new normal rows, between 0.54% and "
+        "threshold -989: contamination='auto' flags 1.0% of new normal rows, between 0.54% and "
         "1.6% with 90% confidence, by 999 held-out rows"
     )
 

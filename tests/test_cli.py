@@ -4,9 +4,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -28,7 +30,7 @@ SMALLER = ("--score-type", "elbo", *SMALL)
 
 def run_process(*arguments, cwd=None):
     """Run the command line as a process of its own, as a user does: without the tests' settings."""
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore,default::UserWarning"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.run(
         [sys.executable, "-m", "vae_anomaly", *map(str, arguments)],
@@ -187,6 +189,72 @@ def test_a_model_of_a_frame_scores_its_files_alike(trainings, tmp_path, suffix):
     result = run("score", table, "--model", tmp_path / "m", "--output", output)
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(pd.read_parquet(output)["score"], detector.score_samples(frame))
+
+
+def test_a_fit_says_what_its_threshold_gives_and_info_repeats_it(workspace, tmp_path):
+    table = workspace / "train.csv"
+    result = run("fit", table, "--model", tmp_path / "m", "--id", "customer", *SMALL)
+    said = str(load_detector(tmp_path / "m").threshold_report())
+    assert result.stderr.splitlines()[-1] == (
+        f"{tmp_path / 'm'}: fitted on 120 rows of 5 columns; {said}"
+    )
+    assert said.split(": ")[1] in run("info", tmp_path / "m").output
+
+
+@pytest.fixture
+def calibrated(workspace, tmp_path):
+    shutil.copytree(workspace / "m", tmp_path / "m")
+    return tmp_path / "m"
+
+
+def test_a_model_is_calibrated_by_new_rows_without_training(calibrated, workspace):
+    before = load_detector(calibrated)
+    damaged = calibrated.parent / "damaged.csv"
+    text = (workspace / "new.csv").read_text()
+    damaged.write_text(text.replace("\n", "\nc,oops,1,Oslo,true,\n", 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = run("calibrate", calibrated, damaged, workspace / "new.csv")
+    assert result.exit_code == 0, result.output
+    assert "warning: rows that could not be read and are left out: 1" in result.stderr
+    after = load_detector(calibrated)
+    assert after.scorer_.n_calibration == 120
+    assert f"{after.threshold_report()}" in result.stderr
+    frame = pd.read_csv(workspace / "new.csv", parse_dates=["day"])
+    np.testing.assert_array_equal(after.score_samples(frame), before.score_samples(frame))
+
+
+def test_a_threshold_is_moved_by_a_wish(calibrated):
+    result = run("calibrate", calibrated, "--alerts", 10, "--per", 200)
+    assert result.exit_code == 0, result.output
+    report = load_detector(calibrated).threshold_report()
+    assert report.rate_asked == 0.05
+    assert "alerts=10, per=200 flags 5.0% of new normal rows" in result.stderr
+    run("calibrate", calibrated, "--threshold", -3.5)
+    assert load_detector(calibrated).offset_ == -3.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Expected INPUT, or an option"),
+        (("--alerts", 10), "Received: alerts"),
+        (("--false-alarm-rate", 1e-6), "tail='gpd'"),
+        (("none.csv",), "none.csv"),
+    ],
+)
+def test_what_cannot_be_calibrated_leaves_the_model(calibrated, arguments, message):
+    before = (calibrated / "detector.json").read_bytes()
+    result = run("calibrate", calibrated, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert (calibrated / "detector.json").read_bytes() == before
+
+
+def test_warnings_are_lines_on_stderr(workspace, tmp_path):
+    result = run_process("calibrate", workspace / "m", workspace / "new.csv")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("warning: few calibration rows: 60. ")
 
 
 def test_info_shows_the_schema_and_the_threshold(workspace):

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from vae_anomaly import DataWarning
 from vae_anomaly.scoring.calibration import offset_from_false_alarm_rate
-from vae_anomaly.scoring.thresholds import Threshold, choose_threshold, threshold_from_labels
+from vae_anomaly.scoring.thresholds import (
+    Threshold,
+    choose_threshold,
+    threshold_from_contamination,
+    threshold_from_labels,
+)
 
 SCORES = np.random.default_rng(0).normal(size=999)
 
@@ -22,7 +27,7 @@ def test_alerts_are_a_rate():
 
 
 def test_a_score_is_taken_as_it_is():
-    assert choose_threshold(SCORES, score=-1.25) == Threshold(-1.25, "score=-1.25")
+    assert choose_threshold(SCORES, score=-1.25) == Threshold(-1.25, {"score": -1.25})
 
 
 @given(st.integers(0, 99), st.integers(1, 300))
@@ -131,3 +136,27 @@ def test_the_share_of_anomalies_in_use_weighs_the_costs():
 def test_labels_and_costs_that_say_nothing_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         threshold_from_labels(**{"scores": [0.0, 1.0], "labels": [1, 0], **wrong})
+
+
+def test_the_same_wish_can_be_met_by_other_scores():
+    other = SCORES[:99] - 5
+    for wish in ({"false_alarm_rate": 0.02}, {"alerts": 2, "per": 100}, {"quantile": 0.1}):
+        again = choose_threshold(SCORES, **wish).again(other)
+        assert again == choose_threshold(other, **wish)
+    auto = threshold_from_contamination("auto", [], SCORES)
+    assert auto.again(other[:10]).offset == other[:10].min()
+    for fixed in (
+        choose_threshold(SCORES, score=-2.0),
+        threshold_from_contamination(0.1, SCORES, []),
+        threshold_from_labels(SCORES, SCORES < 0),
+    ):
+        assert fixed.again(other) == fixed
+    with pytest.raises(ValueError, match="from 0\\.01"):
+        choose_threshold(SCORES, false_alarm_rate=0.002).again(other)
+
+
+def test_a_threshold_says_how_it_was_chosen():
+    assert threshold_from_contamination("auto", [], SCORES).chosen_by == "contamination='auto'"
+    assert choose_threshold(SCORES, false_alarm_rate=0.02).chosen_by == "false_alarm_rate=0.02"
+    labelled = threshold_from_labels(SCORES, SCORES < 0, cost_miss=10)
+    assert labelled.chosen_by == "labelled_rows=999, cost_false_alarm=1, cost_miss=10"

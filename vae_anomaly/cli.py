@@ -16,7 +16,7 @@ from vae_anomaly.batch.progress import shown_progress
 from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.detectors import artifact
 from vae_anomaly.exits import reported, terminated_as_interrupted
-from vae_anomaly.fit_files import FIT, FIT_OPTIONS
+from vae_anomaly.fit_files import FIT, FIT_OPTIONS, fit_params
 from vae_anomaly.model_info import print_model
 from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
@@ -121,10 +121,10 @@ def fit(context, source, model, quiet, **options):
         artifact.check_target(model)
         own = {option: options.pop(option) for option in FIT_OPTIONS[name]}
         _refuse_foreign(context, name)
-        params = _fit_params(quiet, options)
+        params = fit_params(quiet, options)
         detector, what = FIT[name](source, params, **own)
         detector.save(model)
-    click.echo(f"{model}: fitted on {what}, threshold {detector.offset_:.6g}", err=True)
+    click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
 
 
 def _refuse_foreign(context, name):
@@ -139,21 +139,6 @@ def _refuse_foreign(context, name):
                 f"Expected {option} for {titles[kind]} only. Received: {option} for "
                 f"{titles[name]}. Leave it out."
             )
-
-
-def _fit_params(quiet, options):
-    """Return the parameters of the detector that do not depend on the kind of input."""
-    params = {name: options[name] for name in ("score_type", "latent_dim", "max_steps")}
-    contamination, units = options["contamination"], options["hidden_units"].split(",")
-    if contamination != "auto":
-        contamination = _number(contamination, "--contamination", float)
-    return {
-        **params,
-        "contamination": contamination,
-        "hidden_units": [_number(text, "--hidden-units", int) for text in units if text],
-        "random_state": options["random_state"],
-        "verbose": int(not quiet),
-    }
 
 
 @main.command()
@@ -332,6 +317,48 @@ def export(model, output, version):
 
 @main.command()
 @click.argument("model", type=_FOLDER)
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option("--false-alarm-rate", type=float, help="Flag this share of new normal rows.")
+@click.option(
+    "--alerts", type=float, metavar="N", help="Flag N of as many new normal rows as --per."
+)
+@click.option("--per", type=float, metavar="M", help="Number of rows that --alerts is meant for.")
+@click.option("--quantile", type=float, help="Flag this share of the calibration rows.")
+@click.option("--threshold", type=float, help="Flag scores below this.")
+@click.option(
+    "--tail",
+    type=click.Choice(["gpd"]),
+    help="Extrapolate a rate finer than the calibration rows can tell, by a generalised Pareto "
+    "distribution of the lowest scores.",
+)
+@click.option("--delimiter", help="Separator of the fields of CSV.  [default: comma; tab in .tsv]")
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV.")
+def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
+    """Calibrate a fitted MODEL by INPUT, move its threshold, or both; without training.
+
+    INPUT is files of normal rows, or images, that the model was not fitted on: as 'score' takes
+    them. p-values and false-alarm rates are then by these. Without INPUT the calibration rows
+    stay. No score changes.
+    """
+    wishes = {"score": threshold, **wishes}
+    is_moved = any(wish is not None for wish in wishes.values())
+    if not (inputs or is_moved):
+        raise click.UsageError("Expected INPUT, or an option that moves the threshold.")
+    with reported(), terminated_as_interrupted():
+        artifact.read(model)
+        import_tensorflow()
+        detector = vae_anomaly.load_detector(model)
+        if inputs:
+            scores = batch.scores_of(inputs, detector, delimiter=delimiter, encoding=encoding)
+            detector.calibrate_by(scores)
+        if is_moved:
+            detector.set_threshold(**wishes)
+        detector.save(model)
+    click.echo(f"{model}: {detector.threshold_report()}", err=True)
+
+
+@main.command()
+@click.argument("model", type=_FOLDER)
 def info(model):
     """Describe a fitted MODEL: its columns or images, network and threshold."""
     with reported():
@@ -377,10 +404,3 @@ def _server():
             f"Expected the packages of a web server. Received no {error.name}: "
             "in this project's folder, pip install '.[serve]'"
         ) from error
-
-
-def _number(text, option, kind):
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None

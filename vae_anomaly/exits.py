@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -21,7 +22,9 @@ _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOMEM)
 
 @contextlib.contextmanager
 def reported(output: str | None = None) -> Iterator[None]:
-    """Turn errors and Ctrl-C into one line on stderr and an exit code; see ``vae-anomaly score``.
+    """Turn warnings, errors and Ctrl-C into lines on stderr, the latter two into an exit code.
+
+    The codes are those that ``vae-anomaly score`` explains.
 
     Parameters
     ----------
@@ -29,7 +32,9 @@ def reported(output: str | None = None) -> Iterator[None]:
         Output of a batch that can be resumed.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     except Exception as error:
         cause = next((e for e in (error, error.__cause__) if isinstance(e, OSError)), None)
         number = cause.errno if cause else None
@@ -65,6 +70,10 @@ def terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _show_warning(message, *args, **kwargs):
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _exit(code: int, message: str) -> NoReturn:

@@ -29,6 +29,21 @@ FIT_OPTIONS = {
 }
 
 
+def fit_params(quiet: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the detector that do not depend on the kind of input."""
+    params = {name: options[name] for name in ("score_type", "latent_dim", "max_steps")}
+    contamination, units = options["contamination"], options["hidden_units"].split(",")
+    if contamination != "auto":
+        contamination = _number(contamination, "--contamination", float)
+    return {
+        **params,
+        "contamination": contamination,
+        "hidden_units": [_number(text, "--hidden-units", int) for text in units if text],
+        "random_state": options["random_state"],
+        "verbose": int(not quiet),
+    }
+
+
 def fit_table(
     table: pathlib.Path,
     params: Mapping[str, Any],
@@ -109,6 +124,13 @@ def fit_images(
     how = {"stretch": "", "pad": ", padded", "crop": ", cropped"}[resize]
     what = f"{len(images)} images of {height} x {width} pixels{how}, {image_shape[2]} channel(s)"
     return detector, what
+
+
+def _number(text, option, kind):
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
 
 
 def _image_size(text):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from vae_anomaly.scoring.calibration import ThresholdReport
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS
 
@@ -54,6 +55,7 @@ def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) 
     facts = {
         "score": description["scorer"]["score_type"],
         "threshold": f"{threshold} (mean training score: {baseline})",
+        "false alarms": ThresholdReport(**description["threshold_report"]).sentence,
         "network": _network(network),
         "training steps": description["history"]["step"][-1],
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),

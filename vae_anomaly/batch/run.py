@@ -11,8 +11,11 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
@@ -28,6 +31,7 @@ from vae_anomaly.batch.places import (
 )
 from vae_anomaly.batch.tables import TableChunkScorer
 from vae_anomaly.batch.work_folder import WorkFolder
+from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.files import STANDARD, reported
 from vae_anomaly.tables.reader import CHUNK_ROWS
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
     Detector: TypeAlias = BaseDetector | str | os.PathLike[str]
 
-__all__ = ["TooManyBadRowsError", "iter_scored", "score_files"]
+__all__ = ["TooManyBadRowsError", "iter_scored", "score_files", "scores_of"]
 
 _CHUNK_SCORERS: dict[str, type[ChunkScorer]] = {
     "table": TableChunkScorer,
@@ -101,6 +105,39 @@ def iter_scored(
         with scoring.reader(path) as reader:
             for chunk, data in scoring.chunks(path, reader):
                 yield scoring.scored(path, chunk, data)
+
+
+def scores_of(
+    inputs: Path | Sequence[Path],
+    detector: Detector,
+    *,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> np.ndarray:
+    """Return the scores of all rows of files, (n,) float64; arguments as of ``score_files``.
+
+    Raises
+    ------
+    ValueError
+        As ``score_files``; no row can be read.
+
+    Warns
+    -----
+    DataWarning
+        Some rows cannot be read.
+    """
+    scores, n_bad = [], 0
+    for chunk in iter_scored(inputs, detector, delimiter=delimiter, encoding=encoding):
+        scores.append(chunk.outputs["score"])
+        n_bad += len(chunk.bad)
+    found = np.concatenate(scores) if scores else np.zeros(0)
+    if not found.size:
+        raise ValueError(f"Expected rows to score. Received: none in {inputs}, {n_bad} damaged.")
+    if n_bad:
+        warnings.warn(
+            f"rows that could not be read and are left out: {n_bad}", DataWarning, stacklevel=2
+        )
+    return found
 
 
 def score_files(

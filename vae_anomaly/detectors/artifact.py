@@ -32,7 +32,7 @@ from vae_anomaly.detectors.description import check_description, check_weights
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAX_JSON_BYTES = 16 * 2**20  #: of each of the two
 _FORMAT = "vae_anomaly detector"
 _DETECTOR, _WEIGHTS, _MANIFEST = "detector.json", "weights.npz", "manifest.json"

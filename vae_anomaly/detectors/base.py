@@ -16,11 +16,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.detectors import artifact, packing
+from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores
+from vae_anomaly.detectors.decisions import CROSS_FITTED, HELD_OUT, TRAINING, DecisionMixin
 from vae_anomaly.detectors.inputs import chosen_input
 from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions, validated
-from vae_anomaly.scoring.calibration import offset_from_contamination
+from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
-from vae_anomaly.vae.training import train
+from vae_anomaly.vae.training import best_step, train
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +43,13 @@ _Detector = TypeVar("_Detector", bound="BaseDetector")
 _TRAINING = {"max_steps": int, "batch_size": int, "learning_rate": float, "patience": int}
 
 
-class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseDetector(
+    DecisionMixin,
+    OutlierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """Base of the detectors, which differ in their model and in how it is scored.
 
     They give ``_auto_latent_dim``, ``_own_model_args`` and ``_scorer_args``. What differs between
@@ -113,30 +121,50 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         random = check_random_state(self.random_state)
         seeds = [int(seed) for seed in random.randint(2**31 - 1, size=4)]
         data = chosen.learn(self, X, seeds[2])
-        is_validation, is_calibration = self._held_out(chosen.n_rows(data), seeds[0])
+        is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
         model_args = {
             **chosen.model_args(self),
             **self._network_args(chosen),
             **self._own_model_args(chosen),
         }
+        model = chosen.build_model(model_args, seed=seeds[1])
+        self._start_from_given_networks(model)
+        initial_weights = model.get_weights()
+        crosses = chosen.subset is not None and can_cross_fit(is_validation)
         scorer = chosen.build_scorer(
-            chosen.build_model(model_args, seed=seeds[1]),
+            model,
             **self._scorer_args(),
-            n_calibration=int(is_calibration.sum()),
+            n_calibration=len(is_held_out) if crosses else int(is_held_out.sum()),
             seed=seeds[2],
         )
+        training = self._training(chosen.training_defaults(len(is_held_out)))
         with chosen.reading(data):
             inputs_of = chosen.batches(scorer, data)
-            history = self._train(
-                scorer.model, inputs_of, is_validation, seeds[3], **chosen.training_defaults()
-            )
-            scores = scorer.calibrate(data, is_calibration)
+            history = train(model, inputs_of, is_validation, seed=seeds[3], **training)
+            scores = scorer.learn(data, is_held_out)
+            calibration_scores = scores[is_held_out]
+            if crosses:
+                calibration_scores = cross_fitted_scores(
+                    scorer,
+                    data,
+                    chosen.subset,
+                    inputs_of,
+                    is_held_out,
+                    initial_weights=initial_weights,
+                    best_step=best_step(history),
+                    batch_size=training["batch_size"],
+                    seed=seeds[3],
+                )
+        scorer.calibration_scores.assign(np.sort(calibration_scores))
         self._input, self._model_args = chosen, model_args
         self.scorer_, self.history_ = scorer, history
-        self.offset_ = offset_from_contamination(self.contamination, scores, scores[is_calibration])
+        held_out = HELD_OUT if is_validation.any() else TRAINING
+        self._calibrated_on = CROSS_FITTED if crosses else held_out
+        self._set(threshold_from_contamination(self.contamination, scores, calibration_scores))
+        self._warn_of_calibration(stacklevel=4)
 
     def _held_out(self, n_rows, seed):
-        """Choose rows to stop early by, and rows to calibrate by: all where none are held out."""
+        """Choose rows to stop early by, and rows held out: all where none stop early."""
         size = int(np.ceil(self.validation_fraction * n_rows))
         is_validation = np.zeros(n_rows, dtype=bool)
         order = np.random.default_rng(seed).permutation(n_rows)
@@ -168,15 +196,19 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             **networks,
         }
 
-    def _train(self, model, inputs_of, is_validation, seed, **defaults):
-        """Train by the parameters of the detector, or by defaults where they are None."""
+    def _start_from_given_networks(self, model):
         for network, given in ((model.encoder, self.encoder), (model.decoder, self.decoder)):
             if given is not None:
                 network.set_weights(given.get_weights())
-        for name, number in _TRAINING.items():
-            if getattr(self, name) is not None:
-                defaults[name] = number(getattr(self, name))
-        return train(model, inputs_of, is_validation, seed=seed, verbose=self.verbose, **defaults)
+
+    def _training(self, defaults):
+        """Return the arguments of ``train``: the detector's parameters where they are not None."""
+        own = {
+            name: number(getattr(self, name))
+            for name, number in _TRAINING.items()
+            if getattr(self, name) is not None
+        }
+        return {**defaults, **own, "verbose": self.verbose}
 
     def score_samples(self, X: Rows) -> Floats:
         """Score rows; higher is more normal.
@@ -204,7 +236,7 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
     def p_values(self, X: Rows) -> Floats:
         """Return how rare so low a score is among normal rows, (n,) float64 in (0, 1].
 
-        Conformal p-values against the held-out rows of ``fit``; see ``calibration.p_values``.
+        Conformal p-values against the calibration rows; see ``calibration.p_values``.
         """
         return self._run(X, "p_value")
 
@@ -309,17 +341,6 @@ class BaseDetector(OutlierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         check_is_fitted(self, "scorer_")
         return export.export(self._input.served(self), folder, version)
-
-    @property
-    def offset_(self) -> float:
-        """Scores under it are anomalies. Assign to it to move the threshold without refitting."""
-        if "scorer_" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} is not fitted yet: no offset_.")
-        return float(self.scorer_.offset.numpy())
-
-    @offset_.setter
-    def offset_(self, value: float) -> None:
-        self.scorer_.offset.assign(value)
 
     @property
     def _n_features_out(self):

@@ -91,6 +91,15 @@ _SHAPE = {
 }
 _RANGE = _list(_FINITE, 2, 2)
 
+_RATE_OR_NULL = {"anyOf": [_NULL, {**_FINITE, "exclusiveMinimum": 0, "exclusiveMaximum": 1}]}
+_TAIL = _object(
+    {
+        **dict.fromkeys(("start", "shape", "fit_p_value"), _FINITE),
+        **dict.fromkeys(("n_tail", "n_calibration"), _int(1, MAX_CALIBRATION_SCORES)),
+        "scale": {**_FINITE, "exclusiveMinimum": 0},
+    }
+)
+
 # By the name of the input: the parts that differ.
 _PARTS = {
     "table": {
@@ -182,6 +191,28 @@ _CONTENT = _object(
             }
         ),
         "offset": _FINITE,
+        "threshold": _object(
+            {
+                "offset": _FINITE,
+                "intent": {
+                    "type": "object",
+                    "maxProperties": 10,
+                    "additionalProperties": {"anyOf": [_FINITE, _TEXT]},
+                },
+                "rate_asked": _RATE_OR_NULL,
+                "tail": {"anyOf": [_NULL, _TAIL]},
+            }
+        ),
+        "threshold_report": _object(
+            {
+                **dict.fromkeys(("chosen_by", "calibrated_on"), _TEXT),
+                **dict.fromkeys(("rate_expected", "rate_low", "rate_high", "level"), _FINITE),
+                **dict.fromkeys(("rank", "n_calibration"), _int(0, MAX_CALIBRATION_SCORES)),
+                "offset": _FINITE,
+                "rate_asked": _RATE_OR_NULL,
+            }
+        ),
+        "calibrated_on": _TEXT,
         "baseline": _FINITE,
         "schema": {},
         "history": {

@@ -41,6 +41,7 @@ class ImageInput:
     title = "images"
     parameters = frozenset({"pixel_likelihood", "filters", "image_shape", "value_range"})
     largest_latent_dim = 32
+    subset: Any = None  # networks of images take too long to be trained again for each fold
 
     def __init__(self, preprocessor: ImagePreprocessor | None = None) -> None:
         self.preprocessor: Any = preprocessor
@@ -156,7 +157,7 @@ class ImageInput:
     def build_scorer(self, model: Any, **kwargs: Any) -> ImageScorer:
         return ImageScorer(self.preprocessor, model, **kwargs)
 
-    def training_defaults(self) -> dict[str, Any]:
+    def training_defaults(self, n_rows: int) -> dict[str, Any]:
         is_large_image = is_large(self.preprocessor.image_shape)
         steps = _LARGE_IMAGE_STEPS if is_large_image else _SMALL_IMAGE_STEPS
         at_once = n_images_at_once(self.n_features)

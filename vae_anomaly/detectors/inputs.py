@@ -36,6 +36,8 @@ class Input(Protocol):
         Where ``latent_dim`` is None.
     preprocessor : keras.Layer or None
         None until ``learn``.
+    subset : callable or None
+        (data, bool array (n,)) -> those rows, for cross-fitting; None: too costly to train again.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Input(Protocol):
     parameters: frozenset[str]
     largest_latent_dim: int
     preprocessor: Any
+    subset: Any
 
     @staticmethod
     def takes(X: Any) -> bool:
@@ -81,7 +84,7 @@ class Input(Protocol):
     def build_scorer(self, model: Any, **kwargs: Any) -> Any:
         """Put preprocessor and model together."""
 
-    def training_defaults(self) -> dict[str, Any]:
+    def training_defaults(self, n_rows: int) -> dict[str, Any]:
         """Return what ``training.train`` takes where a parameter of the detector is None."""
 
     def batches(self, scorer: Any, data: Any) -> Any:

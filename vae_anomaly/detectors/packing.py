@@ -6,6 +6,7 @@ by Keras' counters, which depend on what a process built before.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 
 from vae_anomaly.detectors.inputs import INPUTS
 from vae_anomaly.detectors.sklearn_compat import check_params
+from vae_anomaly.scoring.thresholds import Threshold
 from vae_anomaly.vae.network_json import network_from_json
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ def pack(detector: BaseDetector) -> tuple[dict[str, Any], Arrays]:
         "model": detector._model_args,
         "scorer": scorer_config,
         "offset": detector.offset_,
+        "threshold": detector._threshold.to_dict(),
+        "threshold_report": dataclasses.asdict(detector.threshold_report()),
+        "calibrated_on": detector._calibrated_on,
         "baseline": detector.scorer_.baseline,
         "schema": detector.scorer_.preprocessor.schema(),
         "history": detector.history_,
@@ -81,6 +86,8 @@ def unpack(detector: BaseDetector, content: dict[str, Any], weights: Arrays) -> 
     if content["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)
     detector.history_ = content["history"]
+    detector._threshold = Threshold.from_dict(content["threshold"])
+    detector._calibrated_on = content["calibrated_on"]
     for name in ("encoder", "decoder"):
         if model_args[name] is not None:
             network = network_from_json(model_args[name])

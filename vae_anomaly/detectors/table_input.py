@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # A standard deviation of about three of the steps in which marginals are tabulated.
 _SMALLEST_COMPOSITE_VARIANCE = 1e-3
+_FEW_ROWS = 1000
 
 
 class TableInput:
@@ -38,6 +39,7 @@ class TableInput:
     title = "tables"
     parameters = frozenset({"kinds", "max_levels", "normal_scores"})
     largest_latent_dim = 16
+    subset: Any = staticmethod(lambda data, rows: {name: a[rows] for name, a in data.items()})
 
     def __init__(self, preprocessor: TablePreprocessor | None = None) -> None:
         self.preprocessor: Any = preprocessor
@@ -116,8 +118,14 @@ class TableInput:
     def build_scorer(self, model: Any, **kwargs: Any) -> TableScorer:
         return TableScorer(self.preprocessor, model, **kwargs)
 
-    def training_defaults(self) -> dict[str, Any]:
-        return {"max_steps": 6000, "batch_size": 256, "learning_rate": 1.5e-3, "patience": 3000}
+    def training_defaults(self, n_rows: int) -> dict[str, Any]:
+        return {
+            "max_steps": 6000,
+            "batch_size": 256,
+            "learning_rate": 1.5e-3,
+            # Few rows are soon known by heart.
+            "patience": 3000 if n_rows > _FEW_ROWS else 1000,
+        }
 
     def batches(self, scorer: TableScorer, data: Arrays) -> Any:
         x, observed = map(tf.constant, scorer.preprocess(data))

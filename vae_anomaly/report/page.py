@@ -115,7 +115,9 @@ def _number(value: float, digits: int = 4) -> str:
 def _percent(share: float) -> str:
     if share == 0 or share >= 0.0995:
         return f"{share:.0%}"
-    return f"{share:.{max(0, 1 - int(np.floor(np.log10(share * 100))))}%}"
+    return (
+        np.format_float_positional(100 * share, precision=2, unique=False, fractional=False) + "%"
+    )
 
 
 def _data_uri(png: bytes) -> str:

@@ -185,12 +185,17 @@ class ThresholdReport:
     n_calibration: int
     calibrated_on: str
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """What the threshold gives, in words."""
         return (
-            f"threshold {self.offset:.6g} ({self.chosen_by}): flags {percent(self.rate_expected)} "
-            f"of new normal rows, between {percent(self.rate_low)} and {percent(self.rate_high)} "
-            f"with {self.level:.0%} confidence, by {self.n_calibration:,} {self.calibrated_on}"
+            f"{self.chosen_by} flags {percent(self.rate_expected)} of new normal rows, between "
+            f"{percent(self.rate_low)} and {percent(self.rate_high)} with {self.level:.0%} "
+            f"confidence, by {self.n_calibration:,} {self.calibrated_on}"
         )
+
+    def __str__(self) -> str:
+        return f"threshold {self.offset:.6g}: {self.sentence}"
 
 
 def report_threshold(
@@ -239,7 +244,7 @@ def report_threshold(
     # Under the offset are as many new scores as under the k-th smallest of m, of which k is known
     # where the offset is one calibration score, and else is one of two.
     lowest = rank if n_equal == 1 else n_under
-    share = _POOLED_SHARE if pooled else 1.0
+    share = effective_rows(m, pooled) / m
     tail = (1 - level) / 2
     return ThresholdReport(
         offset=float(offset),
@@ -253,6 +258,18 @@ def report_threshold(
         n_calibration=m,
         calibrated_on=calibrated_on,
     )
+
+
+def effective_rows(n_calibration: int, pooled: bool) -> float:
+    """Return as how many independent scores of one model calibration scores count.
+
+    Parameters
+    ----------
+    n_calibration : int
+    pooled : bool
+        The scores are those of several folds, as in ``report_threshold``.
+    """
+    return n_calibration * (_POOLED_SHARE if pooled else 1.0)
 
 
 def _beta_quantile(probability, a, b):
@@ -269,5 +286,8 @@ def percent(share: float) -> str:
     >>> percent(0.5), percent(0.01234), percent(0.00012), percent(0)
     ('50%', '1.2%', '0.012%', '0%')
     """
-    digits = 0 if share == 0 or share >= 0.0995 else 1 - int(np.floor(np.log10(share * 100)))
-    return f"{share:.{max(digits, 0)}%}"
+    if share == 0 or share >= 0.0995:
+        return f"{share:.0%}"
+    return (
+        np.format_float_positional(100 * share, precision=2, unique=False, fractional=False) + "%"
+    )

@@ -161,22 +161,22 @@ class ImageScorer(AnomalyScorer):
         values = tf.reshape(outputs["feature_log_prob"], (-1, *self.preprocessor.image_shape))
         return {**outputs, "feature_log_prob": tf.reduce_sum(values, axis=-1)}
 
-    def calibrate(self, images: Any, is_calibration: np.ndarray) -> np.ndarray:
-        """Learn usual values, the pixels' means, and the calibration scores.
+    def learn(self, images: Any, is_held_out: np.ndarray) -> np.ndarray:
+        """Learn usual values and the pixels' means.
 
         Parameters
         ----------
         images : array-like (n, height, width, channels), read a chunk at a time
             All training images; means and usual values are those of at most 2,000 of them.
-        is_calibration : bool array, (n,)
-            The ``n_calibration`` images that the model was not trained on.
+        is_held_out : bool array, (n,)
+            Images that the model was not trained on: nothing is learned of them in particular.
 
         Returns
         -------
         (n,) float64 array
             Scores of all images.
         """
-        chosen = some_images(len(is_calibration), self._n_columns, self.seed)
+        chosen = some_images(len(is_held_out), self._n_columns, self.seed)
         x = preprocessed(self.preprocessor, images, chosen)
         for view in self.score.views:
             view.learn(self.model, (x,), self.seed)
@@ -185,9 +185,7 @@ class ImageScorer(AnomalyScorer):
         features, latent = self.score.combined(terms)
         self.feature_mean.assign(features.numpy().mean(axis=0))
         self.latent_mean.assign(latent.numpy().mean())
-        scores = self.run(images, ("score",))["score"]
-        self.calibration_scores.assign(np.sort(scores[is_calibration]))
-        return scores
+        return self.run(images, ("score",))["score"]
 
     def bits_per_dimension(self, images: Any) -> np.ndarray:
         """Return -log2 p(x) per value of x, from the importance-weighted estimate, float64 (n,)."""

@@ -28,7 +28,7 @@ class AnomalyScorer(keras.Model):
     The base of ``TableScorer`` and ``ImageScorer``. A score is a pure function of one row: the
     noise of shape (n_draws, latent_dim) is a weight, drawn once, the same for all rows.
 
-    Subclasses define ``score_types``, ``chunk_rows``, ``calibrate``, ``preprocess``, and how raw
+    Subclasses define ``score_types``, ``chunk_rows``, ``learn``, ``preprocess``, and how raw
     input becomes chunks of preprocessed tensors (``_chunk_maker``, ``_input_specs``).
 
     Parameters
@@ -139,9 +139,48 @@ class AnomalyScorer(keras.Model):
         """Rows in each call of the graph."""
         raise NotImplementedError
 
-    def calibrate(self, data: Any, is_calibration: np.ndarray) -> np.ndarray:
-        """Learn what is usual, and the calibration scores; return the scores of all rows."""
+    def learn(self, data: Any, is_held_out: np.ndarray) -> np.ndarray:
+        """Learn what is usual of training rows; return their scores."""
         raise NotImplementedError
+
+    def calibrate(self, data: Any, is_calibration: np.ndarray) -> np.ndarray:
+        """Learn what is usual of training rows, and keep the scores of those held out.
+
+        Parameters
+        ----------
+        data : as in ``learn``
+        is_calibration : bool array, (n,)
+            The ``n_calibration`` rows that the model was not trained on.
+
+        Returns
+        -------
+        (n,) float64 array
+            Scores of all rows.
+        """
+        scores = self.learn(data, is_calibration)
+        self.calibration_scores.assign(np.sort(scores[is_calibration]))
+        return scores
+
+    def recalibrated(self, scores: np.ndarray) -> "AnomalyScorer":
+        """Return a scorer that differs in its calibration scores alone: it scores alike.
+
+        Parameters
+        ----------
+        scores : (m,) array
+            Scores of normal rows that the model was not trained on, m >= 1.
+        """
+        scorer = type(self)(
+            self.preprocessor,
+            self.model,
+            score_type=self.score_type,
+            n_draws=self.n_draws,
+            n_calibration=len(scores),
+            seed=self.seed,
+        )
+        for name, variable in scorer.own_weights.items():
+            kept = name != "calibration_scores"
+            variable.assign(self.own_weights[name] if kept else np.sort(scores))
+        return scorer
 
     def preprocess(self, data: Any) -> Any:
         """Return raw input as the model takes it, as NumPy arrays."""

@@ -125,19 +125,19 @@ class TableScorer(AnomalyScorer):
             "part_log_prob": ordered,
         }
 
-    def calibrate(self, arrays: Mapping[str, np.ndarray], is_calibration: np.ndarray) -> np.ndarray:
-        """Learn the views, usual values, the cost of missing cells and the calibration scores.
+    def learn(self, arrays: Mapping[str, np.ndarray], is_held_out: np.ndarray) -> np.ndarray:
+        """Learn the views, usual values, and the cost of missing cells.
 
         A row that lacks cells is reconstructed worse, or has less of a prior term, for that
-        alone. What this costs is measured by hiding cells of the calibration rows, and made up
-        for: such rows are then neither flagged nor excused for it.
+        alone. What this costs is measured by hiding cells of rows held out, and made up for:
+        such rows are then neither flagged nor excused for it.
 
         Parameters
         ----------
         arrays : dict of column name to array (n,)
             All training rows.
-        is_calibration : bool array, (n,)
-            The ``n_calibration`` rows that the model was not trained on.
+        is_held_out : bool array, (n,)
+            Rows that the model was not trained on, one at least.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class TableScorer(AnomalyScorer):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
             view.learn(self.model, (x, observed), self.seed)
-        hidden = self._measured_with_hidden_cells(x, observed, is_calibration)
+        hidden = self._measured_with_hidden_cells(x, observed, is_held_out)
         self.score.learn_usual(_by_knot(*hidden))
 
         terms = self._measured(x, observed)
@@ -162,13 +162,12 @@ class TableScorer(AnomalyScorer):
             (latent,) = self._scored(terms, observed, names=("latent",))
             self.latent_mean.assign_add(latent.mean())
         (scores,) = self._scored(terms, observed)
-        self.calibration_scores.assign(np.sort(scores[is_calibration]))
         return scores
 
-    def _measured_with_hidden_cells(self, x, observed, is_calibration):
-        """What the views say of calibration rows with cells hidden, and which are left: by knot."""
+    def _measured_with_hidden_cells(self, x, observed, is_held_out):
+        """What the views say of rows held out with cells hidden, and which are left: by knot."""
         rng = np.random.default_rng(self.seed)
-        rows = rng.permutation(np.flatnonzero(is_calibration))[:_SHORTFALL_ROWS]
+        rows = rng.permutation(np.flatnonzero(is_held_out))[:_SHORTFALL_ROWS]
         # Few rows are hidden in many ways, many rows in one.
         rows = np.tile(rows, -(-_SHORTFALL_ROWS // len(rows)))
         widths = self.preprocessor.column_widths
@@ -176,7 +175,7 @@ class TableScorer(AnomalyScorer):
         return self._measured(x, observed), observed
 
     def _measured_shortfall(self, terms, observed):
-        """Mean score of calibration rows, less the mean with a share of cells hidden, by knot."""
+        """Mean score of rows held out, less the mean with a share of cells hidden, by knot."""
         (scores,) = self._scored(terms, observed)
         shares = [1 - part.mean() for part in np.split(observed, len(KNOTS))]
         means = [part.mean() for part in np.split(scores, len(KNOTS))]

@@ -3,16 +3,21 @@
 NumPy and SciPy only; higher scores are more normal.
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.scoring.calibration import (
+    AUTO_FALSE_ALARM_RATE,
     LEVEL,
     ThresholdReport,
+    offset_from_contamination,
     offset_from_false_alarm_rate,
     report_threshold,
 )
@@ -31,8 +36,8 @@ class Threshold:
     ----------
     offset : float
         Scores under it are anomalies, nats.
-    chosen_by : str
-        Such as "false_alarm_rate=0.01".
+    intent : dict
+        What was asked for, such as ``{"false_alarm_rate": 0.01}``.
     rate_asked : float or None
         The false-alarm rate that was asked for; None where something else was.
     tail : TailFit or None
@@ -40,19 +45,43 @@ class Threshold:
     """
 
     offset: float
-    chosen_by: str
+    intent: dict[str, Any]
     rate_asked: float | None = None
     tail: TailFit | None = None
 
-    def to_dict(self) -> dict:
+    @property
+    def chosen_by(self) -> str:
+        """What was asked for, as text."""
+        return ", ".join(
+            f"{name}={value:.10g}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in self.intent.items()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
         """Return the threshold as plain data, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict) -> "Threshold":
+    def from_dict(cls, data: dict[str, Any]) -> Threshold:
         """Return the threshold that ``to_dict`` describes."""
         tail = data["tail"]
         return cls(**{**data, "tail": None if tail is None else TailFit(**tail)})
+
+    def again(self, calibration_scores: ArrayLike) -> Threshold:
+        """Return the threshold for the same wish by other calibration scores.
+
+        One that was not chosen by calibration scores stays.
+
+        Raises
+        ------
+        ValueError
+            The rate asked for is finer than the other scores can tell.
+        """
+        if self.intent == {"contamination": "auto"}:
+            return threshold_from_contamination("auto", [], calibration_scores)
+        if {"false_alarm_rate", "alerts", "quantile"} & set(self.intent):
+            return choose_threshold(calibration_scores, **self.intent)
+        return self
 
     def report(
         self,
@@ -123,8 +152,9 @@ def choose_threshold(
     Examples
     --------
     >>> scores = -np.arange(999.0)
-    >>> choose_threshold(scores, alerts=10, per=1000)
-    Threshold(offset=-989.0, chosen_by='alerts=10, per=1000', rate_asked=0.01, tail=None)
+    >>> threshold = choose_threshold(scores, alerts=10, per=1000)
+    >>> threshold.offset, threshold.chosen_by, threshold.rate_asked
+    (-989.0, 'alerts=10, per=1000', 0.01)
     >>> choose_threshold(scores, quantile=0.0).offset
     -998.0
     """
@@ -142,30 +172,44 @@ def choose_threshold(
             f"Received: tail={tail!r}, {next(iter(given))}."
         )
     if score is not None:
-        return Threshold(_finite(score), f"score={score:.6g}")
+        return Threshold(_finite(score), {"score": float(score)})
     if quantile is not None:
-        return Threshold(_quantile(calibration_scores, quantile), f"quantile={quantile:.6g}")
+        return Threshold(_quantile(calibration_scores, quantile), {"quantile": float(quantile)})
+    intent: dict[str, Any]
     if false_alarm_rate is not None:
-        rate, chosen_by = float(false_alarm_rate), f"false_alarm_rate={false_alarm_rate:.6g}"
+        rate, intent = float(false_alarm_rate), {"false_alarm_rate": float(false_alarm_rate)}
     else:
-        rate, chosen_by = _ratio(alerts, per), f"alerts={alerts:.10g}, per={per:.10g}"
+        rate, intent = _ratio(alerts, per), {"alerts": alerts, "per": per}
     if tail is None:
-        return Threshold(offset_from_false_alarm_rate(rate, calibration_scores), chosen_by, rate)
-    return _extrapolated(rate, calibration_scores, f"{chosen_by}, tail='gpd'")
+        return Threshold(offset_from_false_alarm_rate(rate, calibration_scores), intent, rate)
+    return _extrapolated(rate, calibration_scores, {**intent, "tail": tail})
 
 
-def _extrapolated(rate, calibration_scores, chosen_by):
+def threshold_from_contamination(
+    contamination: float | str, training_scores: ArrayLike, calibration_scores: ArrayLike
+) -> Threshold:
+    """Return the threshold that the parameter ``contamination`` stands for.
+
+    Arguments and errors as in ``calibration.offset_from_contamination``.
+    """
+    offset = offset_from_contamination(contamination, training_scores, calibration_scores)
+    if contamination == "auto":
+        return Threshold(offset, {"contamination": "auto"}, AUTO_FALSE_ALARM_RATE)
+    return Threshold(offset, {"contamination": float(contamination)})
+
+
+def _extrapolated(rate, calibration_scores, intent):
     fit = fit_tail(calibration_scores)
-    offset = offset_from_tail(rate, fit)
+    threshold = Threshold(offset_from_tail(rate, fit), intent, rate, fit)
     low, high = fit.interval(rate)
     if high > _LARGEST_SPREAD * low:
         warnings.warn(
-            f"the threshold for {chosen_by} is an extrapolation: the false-alarm rate may be "
-            f"{low:.2g} as well as {high:.2g}. Calibrate with more normal rows.",
+            f"the threshold for {threshold.chosen_by} is an extrapolation: the false-alarm rate "
+            f"may be {low:.2g} as well as {high:.2g}. Calibrate with more normal rows.",
             DataWarning,
             stacklevel=4,
         )
-    return Threshold(offset, chosen_by, rate, fit)
+    return threshold
 
 
 def _finite(score):
@@ -247,11 +291,12 @@ def threshold_from_labels(
     costs = (1 - share) * cost_false_alarm * false_alarms + share * cost_miss * (1 - caught)
     gaps = np.concatenate([[0.0], np.diff(values), [0.0]])
     cheapest = np.flatnonzero(np.isclose(costs, costs.min(), rtol=1e-12, atol=0))
-    return Threshold(
-        float(edges[cheapest[gaps[cheapest].argmax()]]),
-        f"{len(scores):,} labelled rows, cost_false_alarm={cost_false_alarm:.6g}, "
-        f"cost_miss={cost_miss:.6g}",
-    )
+    intent = {
+        "labelled_rows": len(scores),
+        "cost_false_alarm": float(cost_false_alarm),
+        "cost_miss": float(cost_miss),
+    }
+    return Threshold(float(edges[cheapest[gaps[cheapest].argmax()]]), intent)
 
 
 def _is_anomaly(labels, shape):

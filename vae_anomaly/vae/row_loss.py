@@ -9,6 +9,7 @@ from keras import ops
 
 from vae_anomaly.vae.layers import Tensor
 from vae_anomaly.vae.likelihoods import Likelihood
+from vae_anomaly.vae.schedules import PacedCosineDecay
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -73,7 +74,8 @@ class RowLossModel(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras skips this on loading for models that override compile().
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        schedules = {PacedCosineDecay.__name__: PacedCosineDecay}
+        self.compile(**keras.saving.deserialize_keras_object(config, schedules))
         self.optimizer.build(self.trainable_variables)
 
     def fit(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.vae.models import VAE, Autoencoder
+from vae_anomaly.vae.schedules import PacedCosineDecay
 
 # The validation loss is looked at this often, at most; the best weights seen are kept.
 _N_EVALUATIONS = 40
@@ -71,22 +72,16 @@ def train(
     epochs = max_steps // steps_per_epoch
     max_steps = epochs * steps_per_epoch
     batches = _batches(rows, max_steps, batch_size, np.random.default_rng(seed))
-
-    def batch(indices):
-        return (inputs_of(indices),)
-
-    data = tf.data.Dataset.from_tensor_slices(batches).map(batch).prefetch(2)
+    data = _dataset(inputs_of, batches)
     callbacks: list[keras.callbacks.Callback] = []
     validation = None
     if len(watched):
         repeated = np.resize(watched, len(watched) * -(-validation_draws // len(watched)))
-        validation = tf.data.Dataset.from_tensor_slices(repeated)
-        validation = validation.batch(16 * batch_size).map(batch).cache()
+        validation = tf.data.Dataset.from_tensor_slices(repeated).batch(16 * batch_size)
+        validation = validation.map(lambda indices: (inputs_of(indices),)).cache()
         callbacks.append(_early_stopping(max(1, patience // steps_per_epoch)))
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)),
-        steps_per_execution=steps_per_epoch,
-    )
+    schedule = PacedCosineDecay(learning_rate, max_steps)
+    model.compile(keras.optimizers.Adam(schedule), steps_per_execution=steps_per_epoch)
     # Built in the first trace, its variables would make Keras trace the step twice.
     model.optimizer.build(model.trainable_variables)
     with _progress(max_steps) if verbose else contextlib.nullcontext() as show:
@@ -117,6 +112,59 @@ def _by_step(history: dict[str, list[Any]], steps_per_epoch: int) -> dict[str, l
         )
     steps = [(index + 1) * steps_per_epoch for index in range(len(history["loss"]))]
     return {"step": steps, **{name: [float(v) for v in values] for name, values in history.items()}}
+
+
+def best_step(history: dict[str, list[Any]]) -> int:
+    """Return the step whose weights ``train`` kept, given what it returned."""
+    losses = history.get("val_loss", [])
+    return int(history["step"][np.argmin(losses) if losses else -1])
+
+
+def retrain(
+    model: keras.Model,
+    inputs_of: Callable[[tf.Tensor], Any],
+    rows: np.ndarray,
+    *,
+    n_steps: int,
+    through_step: int,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """Train a model that ``train`` has trained once more, from the weights that it has now.
+
+    Nothing is compiled again, so that a short training takes a short time.
+
+    Parameters
+    ----------
+    model : vae_anomaly.vae.models.VAE or vae_anomaly.vae.models.Autoencoder
+    inputs_of : callable
+        As in ``train``.
+    rows : int array
+        Rows to train on.
+    n_steps : int
+        Gradient steps, rounded up to a multiple of those between two looks of ``train``.
+    through_step : int
+        The learning rate passes through what it was in ``train`` up to this step.
+    batch_size : int
+        Rows in each step: those of ``train``, also where ``rows`` are fewer.
+    seed : int
+        Seed of the order of rows.
+    """
+    at_once = model.steps_per_execution
+    epochs = max(1, -(-n_steps // at_once))
+    for variable in model.optimizer.variables:
+        variable.assign(tf.zeros(variable.shape, variable.dtype))
+    model.optimizer._learning_rate.pace.assign(through_step / (epochs * at_once))
+    # Other batches than in ``train`` would be another graph.
+    rows = np.tile(rows, -(-batch_size // len(rows)))
+    batches = _batches(rows, epochs * at_once, batch_size, np.random.default_rng(seed))
+    data = _dataset(inputs_of, batches)
+    model.fit(data, epochs=epochs, steps_per_epoch=at_once, shuffle=False, verbose=0)
+
+
+def _dataset(inputs_of: Callable[[tf.Tensor], Any], batches: np.ndarray) -> tf.data.Dataset:
+    data = tf.data.Dataset.from_tensor_slices(batches)
+    return data.map(lambda indices: (inputs_of(indices),)).prefetch(2)
 
 
 def _batches(

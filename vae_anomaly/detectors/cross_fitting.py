@@ -1,0 +1,104 @@
+"""Calibration scores of all training rows, each from a model that did not see the row.
+
+Few training rows make few held-out rows, whose scores tell little of a false-alarm rate. So the
+model is trained again without a fold of the rows, which are then scored, for each of five folds.
+The scores of all folds calibrate the model that was trained on all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_anomaly.detectors.packing import named_weights
+from vae_anomaly.vae.training import retrain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vae_anomaly.scoring.scorer import AnomalyScorer
+
+N_FOLDS = 5
+# More training rows than this have enough rows held out; fewer than this make no folds.
+_MOST_ROWS, _FEWEST_ROWS = 1000, 10
+# The most steps of a training without a fold: five of them take about as long as the first one.
+_MOST_STEPS = 900
+
+
+def can_cross_fit(is_validation: np.ndarray) -> bool:
+    """Whether training rows, some of which stopped it early, are to be cross-fitted."""
+    return bool(is_validation.any()) and _FEWEST_ROWS <= len(is_validation) <= _MOST_ROWS
+
+
+def cross_fitted_scores(
+    scorer: AnomalyScorer,
+    data: Any,
+    subset: Callable[[Any, np.ndarray], Any],
+    inputs_of: Callable[[Any], Any],
+    is_held_out: np.ndarray,
+    *,
+    initial_weights: list[np.ndarray],
+    best_step: int,
+    batch_size: int,
+    seed: int,
+) -> np.ndarray:
+    """Score each training row with a model trained without it, and leave the scorer as it was.
+
+    Parameters
+    ----------
+    scorer : AnomalyScorer
+        Its model was trained by ``training.train``.
+    data : all training rows
+    subset : callable
+        (data, bool array (n,)) -> those rows.
+    inputs_of : callable
+        As in ``training.train``.
+    is_held_out : bool array, (n,)
+        Rows that did not train, and by which the scorer learned what is usual.
+    initial_weights : list of arrays
+        Of the model, before it was trained.
+    best_step : int
+        Whose weights training kept.
+    batch_size : int
+        Of ``training.train``.
+    seed : int
+        Of the folds and of the order of rows.
+
+    Returns
+    -------
+    (n,) float64 array
+    """
+    batch_size = min(batch_size, int(np.sum(~is_held_out)))
+    kept = [(variable, variable.numpy()) for variable in named_weights(scorer).values()]
+    folds = _folds(is_held_out, seed)
+    scores = np.empty(len(folds))
+    for fold in range(N_FOLDS):
+        is_out = folds == fold
+        rows = np.flatnonzero(~is_out & ~is_held_out)
+        scorer.model.set_weights(initial_weights)
+        retrain(
+            scorer.model,
+            inputs_of,
+            rows,
+            n_steps=min(best_step, _MOST_STEPS),
+            through_step=best_step,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        left = is_held_out[~is_out]
+        scorer.learn(subset(data, ~is_out), left if left.any() else ~left)
+        scores[is_out] = scorer.run(subset(data, is_out), ("score",))["score"]
+    for variable, value in kept:
+        variable.assign(value)
+    return scores
+
+
+def _folds(is_held_out: np.ndarray, seed: int) -> np.ndarray:
+    """Number the folds of rows at random; each has its share of the rows held out."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(is_held_out))
+    order = order[np.argsort(~is_held_out[order], kind="stable")]
+    folds = np.empty(len(order), dtype=int)
+    folds[order] = np.arange(len(order)) % N_FOLDS
+    return folds
