@@ -186,6 +186,7 @@ def test_a_damaged_folder_is_refused_before_tensorflow_is_imported(copied, fresh
     assert fresh_python(code, copied).split() == ["True", "False"]
 
 
+@pytest.mark.slow
 def test_another_process_scores_bit_for_bit_the_same(table_detector, saved, table, fresh_python):
     code = (
         "import sys, vae_anomaly\n"

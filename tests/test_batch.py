@@ -598,13 +598,10 @@ def test_without_resume_the_work_starts_again(detector, folder, whole, tmp_path)
     assert (tmp_path / "out.csv").read_bytes() == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [
-        "--points --doors csv",
-        pytest.param("--points --doors parquet", marks=pytest.mark.slow),
-        pytest.param("--kills 12 --doors csv csv.gz parquet folder top", marks=pytest.mark.slow),
-    ],
+    ["--points --doors csv parquet", "--kills 12 --doors csv csv.gz parquet folder top"],
 )
 def test_killed_anywhere_and_resumed_all_files_are_those_of_an_uninterrupted_run(arguments):
     process = subprocess.run(

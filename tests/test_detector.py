@@ -178,6 +178,7 @@ def test_the_score_falls_along_rays_that_leave_the_data(detectors, rows, score_t
     assert (scores[-1] < detectors[score_type].score_samples(rows).min()).all()
 
 
+@pytest.mark.slow
 def test_a_far_cluster_of_training_rows_does_not_make_what_is_beyond_it_normal(rows):
     # 2% of the rows have a number that stands for "unknown" in one column.
     marked = rows.copy()
@@ -366,6 +367,7 @@ def test_without_rows_held_out_all_rows_calibrate(rows):
     assert detector.offset_ == np.sort(scores)[3]  # 4 / 401 <= 1% < 5 / 401
 
 
+@pytest.mark.slow
 def test_small_values_of_a_very_skewed_column_that_do_not_fit_the_others_are_found():
     rng = np.random.default_rng(0)
     size = rng.lognormal(sigma=2, size=1000)

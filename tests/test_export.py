@@ -67,8 +67,14 @@ def quick():
 
 @pytest.fixture(scope="module")
 def served(mixed, tmp_path_factory):
-    """The folder of a version."""
-    return mixed.export(tmp_path_factory.mktemp("served") / "fraud").folder
+    """The folder of a version, written and checked by the command."""
+    folder = tmp_path_factory.mktemp("served")
+    mixed.save(folder / "m")
+    arguments = ["export", str(folder / "m"), "--output", str(folder / "fraud")]
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"fraud/1: answers as .* largest difference of 5 scores: \S+\n", result.stderr)
+    return folder / "fraud" / "1"
 
 
 @pytest.fixture(scope="module")
@@ -599,14 +605,10 @@ def test_a_c_program_that_loads_it_as_a_server_does_gets_the_expected_answer(ser
         assert_close(array, flat, size)
 
 
-def test_the_command_exports_and_prints_the_largest_difference(mixed, tmp_path):
-    mixed.save(tmp_path / "m")
-    arguments = ["export", str(tmp_path / "m"), "--output", str(tmp_path / "served" / "fraud")]
+def test_the_command_refuses_a_version_that_exists_with_one_line(served):
+    model, output = served.parents[1] / "m", served.parent
+    arguments = ["export", str(model), "--output", str(output), "--version", "1"]
     result = CliRunner().invoke(cli.main, arguments)
-    assert result.exit_code == 0, result.output
-    assert re.search(r"fraud/1: answers as .* largest difference of 5 scores: \S+\n", result.stderr)
-    assert_answers_its_sample(tmp_path / "served" / "fraud" / "1")
-    result = CliRunner().invoke(cli.main, [*arguments, "--version", "1"])
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "Choose another" in result.stderr

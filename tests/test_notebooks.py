@@ -5,13 +5,11 @@ import nbclient
 import nbformat
 import pytest
 
-NOTEBOOKS = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem[:2] == "01" else pytest.mark.slow)
-    for path in sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-]
+NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs_and_says_what_its_text_says(path):
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()

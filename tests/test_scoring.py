@@ -74,7 +74,7 @@ def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, size):
     assert_same(taken(together, slice(0, n_rows)), taken(scorer.run(arrays), slice(0, n_rows)))
 
 
-@pytest.mark.parametrize("n_draws", [1, 8])
+@pytest.mark.parametrize("n_draws", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize(
     ("n_columns", "hidden_units", "latent_dim"),
     [(4, (128, 128), 2), (30, (16,), 16), (101, (128, 128), 7), (300, (250, 33), 3)],
