@@ -50,6 +50,7 @@ from vae_anomaly.detectors import artifact
 
 ROWS = {"points": 9, "moments": 30}
 CHUNK_ROWS = 3
+COMMAND = [sys.executable, "-m", "vae_anomaly"]
 OPERATIONS = ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir")
 # The longest that a child may take before it counts as hanging, in seconds.
 PATIENCE = 60.0
@@ -262,45 +263,43 @@ def kill_batch(folder, door, most, rng):
     return at_random_moments(folder / "killed", door, expected, most, rng)
 
 
-def save_forever(folder):
+def fit(folder):
+    """Fit a small detector in a process of its own; return its folder."""
+    (folder / "t.csv").write_text("a\n" + "\n".join(map(str, range(60))))
+    command = [*COMMAND, "fit", "t.csv", "--model", "m", "--max-steps", "5", "--hidden-units", "4"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "m"
+
+
+def save_forever(folder, content, weights):
     for number in itertools.count():
-        weights = {"a": np.full(50_000, float(number))}
-        artifact.write(
-            folder, {"class": "VAEDetector", "input": "table", "number": number}, weights
-        )
+        artifact.write(folder, {**content, "offset": float(number)}, weights)
 
 
 def kill_save(folder, most, rng):
     """Kill what writes a detector's folder; at every moment it must be a whole one."""
-    model, differences = folder / "model", 0
-    artifact.check_description = lambda content: None  # this is about files
-    artifact.write(
-        model, {"class": "VAEDetector", "input": "table", "number": -1}, {"a": np.zeros(3)}
-    )
+    model, differences = fit(folder), 0
+    content = artifact.read(model)
+    weights = artifact.read_weights(model, content)
+    del content["versions"]
     for _ in range(most):
-        pid = in_child(save_forever, model)
-        time.sleep(rng.uniform(0, 0.15))
+        pid = in_child(save_forever, model, content, weights)
+        time.sleep(rng.uniform(0, 0.3))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         try:
-            artifact.read(model)
+            artifact.read_weights(model, artifact.read(model))
         except artifact.ArtifactError as error:
             print(f"save: {error}", file=sys.stderr)
             differences += 1
-    artifact.write(
-        model, {"class": "VAEDetector", "input": "table", "number": -1}, {"a": np.zeros(3)}
-    )
-    differences += sorted(os.listdir(folder)) != ["model"]
+    artifact.write(model, content, weights)
+    differences += sorted(os.listdir(folder)) != ["m", "t.csv"]
     return Found(most, 0, differences, 0, 0)
 
 
 def kill_export(folder, most, rng):
     """Kill ``vae-anomaly export``; every version must be whole, and nothing else be left."""
-    run = [sys.executable, "-m", "vae_anomaly"]
-    pathlib.Path(folder / "t.csv").write_text("a\n" + "\n".join(map(str, range(60))))
-    fit = [*run, "fit", "t.csv", "--model", "m", "--max-steps", "5", "--hidden-units", "4"]
-    subprocess.run(fit, cwd=folder, check=True, capture_output=True)
-    command = [*run, "export", "m", "--output", "served"]
+    command = [*COMMAND, "export", fit(folder), "--output", "served"]
     started = time.monotonic()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     seconds, kills, tracebacks = time.monotonic() - started, 0, 0
