@@ -130,26 +130,36 @@ def image_autoencoder(digits):
     return AutoencoderDetector(hidden_units=(16,), max_steps=30, random_state=0).fit(digits)
 
 
+@pytest.fixture(scope="session")
+def leave_out_training():
+    """Return a function that patches ``fit`` not to train; it returns what will be asked for."""
+
+    def leave_out(patch):
+        calls = []
+
+        def train(model, inputs_of, is_validation, **kwargs):
+            calls.append(
+                {"model": model, "inputs_of": inputs_of, "is_validation": is_validation, **kwargs}
+            )
+            return {"step": [0]}
+
+        def cross_fitted_scores(scorer, data, subset, inputs_of, is_held_out, **kwargs):
+            return np.zeros(len(is_held_out))
+
+        patch.setattr("vae_anomaly.detectors.base.train", train)
+        patch.setattr("vae_anomaly.detectors.base.cross_fitted_scores", cross_fitted_scores)
+        return calls
+
+    return leave_out
+
+
 @pytest.fixture
-def trainings(monkeypatch):
+def trainings(monkeypatch, leave_out_training):
     """Skip training; the arguments it was called with, one dict per fit.
 
     For tests of what ``fit`` makes of its input, whatever the weights.
     """
-    calls = []
-
-    def train(model, inputs_of, is_validation, **kwargs):
-        calls.append(
-            {"model": model, "inputs_of": inputs_of, "is_validation": is_validation, **kwargs}
-        )
-        return {"step": [0]}
-
-    def cross_fitted_scores(scorer, data, subset, inputs_of, is_held_out, **kwargs):
-        return np.zeros(len(is_held_out))
-
-    monkeypatch.setattr("vae_anomaly.detectors.base.train", train)
-    monkeypatch.setattr("vae_anomaly.detectors.base.cross_fitted_scores", cross_fitted_scores)
-    return calls
+    return leave_out_training(monkeypatch)
 
 
 @pytest.fixture(scope="session")
