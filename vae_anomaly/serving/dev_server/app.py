@@ -40,6 +40,7 @@ _METHOD_PATH = re.compile(
 )
 _STATUS_PATH = re.compile(rf"/v1/models(?:/([^/:?]+))?{_VERSION}(/metadata)?", re.IGNORECASE)
 _DEFAULT_SIGNATURE = "serving_default"
+_HTTP_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
 
 
 def create_app(
@@ -74,24 +75,27 @@ def create_app(
     queue = RequestQueue(max_requests, _LARGEST_BODIES * max_request_bytes)
     metrics = Metrics(models, queue)
 
-    async def predict(request, *names):
+    async def predict(request, names):
         with queue.place() as hold:
             body = await _body(request, max_request_bytes, read_seconds, hold)
-            # Not in the event loop, which goes on taking requests meanwhile.
-            args = models, metrics, body, max_request_values, *names
-            content = await queue.run(_predicted, *args)
+            content = await queue.run(_predicted, models, metrics, body, max_request_values, names)
         return Response(content, media_type="application/json")
 
     async def answer(request):
         path = _path(request)
         match = request.method == "POST" and _METHOD_PATH.fullmatch(path)
         if match:
-            with _counted(metrics, match[1]) as count_status:
-                response = await _refusable(predict(request, *match.groups()))
-                count_status(response.status_code)
-            return response
+            return await _counted(metrics, match[1], predict(request, match.groups()))
         return await _refusable(_asked(request, path, models, metrics))
 
+    return Starlette(
+        routes=[Route("/{path:path}", answer, methods=_HTTP_METHODS)],
+        exception_handlers={Exception: _on_bug, HTTPException: _on_refused},
+        lifespan=_lifespan(models, poll_seconds, queue),
+    )
+
+
+def _lifespan(models, poll_seconds, queue):
     @contextlib.asynccontextmanager
     async def lifespan(app):
         stop = threading.Event()
@@ -101,12 +105,7 @@ def create_app(
         stop.set()
         queue.close()
 
-    methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
-    return Starlette(
-        routes=[Route("/{path:path}", answer, methods=methods)],
-        exception_handlers={Exception: _on_bug, HTTPException: _on_refused},
-        lifespan=lifespan,
-    )
+    return lifespan
 
 
 def _on_bug(request, error):
@@ -127,17 +126,13 @@ async def _refusable(answering):
         return Response(status_code=499)  # nobody reads it
 
 
-@contextlib.contextmanager
-def _counted(metrics, name):
-    """Count a predict request; yields a function that takes its status. A bug is 500."""
+async def _counted(metrics, name, answering):
+    """The answer to a predict request, or the refusal, counted; a bug counts as 500."""
     started, status = time.perf_counter(), 500
-
-    def count_status(answered):
-        nonlocal status
-        status = answered
-
     try:
-        yield count_status
+        response = await _refusable(answering)
+        status = response.status_code
+        return response
     finally:
         metrics.count_request(name, status, time.perf_counter() - started)
 
@@ -165,7 +160,8 @@ def _poll(models, seconds, stop):
             said = line
 
 
-def _predicted(models, metrics, body, most_values, name, version, label, method):
+def _predicted(models, metrics, body, most_values, names):
+    name, version, label, method = names
     # In the order of the original: a body that is not JSON is 400 for a model there is not.
     document = rest.parse(body, most_values=most_values)
     if method.lower() != "predict":
