@@ -93,9 +93,6 @@ def test_every_format_gives_every_row_its_score_in_order(detector, new, folder, 
     np.testing.assert_array_equal(scored["decision"], detector.decision_function(new))
     np.testing.assert_array_equal(scored["is_anomaly"], detector.predict(new) == -1)
     np.testing.assert_array_equal(scored["p_value"], detector.p_values(new))
-    np.testing.assert_array_equal(
-        scored["feature_log_prob:city"], detector.explain(new)["contribution"]["city"]
-    )
     assert report["rows_read"] == report["rows_scored"] == len(new)
 
 
@@ -456,20 +453,44 @@ def test_explain_names_the_columns_that_weigh_most_with_what_was_expected(
 ):
     score_files(folder / "new.csv", detector, tmp_path / "o.parquet", explain=6)
     scored = pd.read_parquet(tmp_path / "o.parquet")
-    explained = detector.explain(new)
-    contribution = explained["contribution"][list(new)]
-    np.testing.assert_array_equal(scored["reason_1"], contribution.idxmin(axis=1))
-    np.testing.assert_array_equal(scored["reason_1_contribution"], contribution.min(axis=1))
-    np.testing.assert_array_equal(scored["reason_6_contribution"], contribution.max(axis=1))
+    flagged = scored["is_anomaly"]
+    assert 1 < flagged.sum() < 200
+    assert (scored["reason_1"][~flagged] == "").all()
+    assert scored["reason_1_gain"][~flagged].isna().all()
+    explained = detector.explain(new[flagged])
+    np.testing.assert_array_equal(scored["reason_1"][flagged], explained["gain"].idxmax(axis=1))
+    np.testing.assert_array_equal(scored["reason_1_gain"][flagged], explained["gain"].max(axis=1))
     assert scored["reason_1"][30] == "amount"
-    expected = explained["expected"]
-    assert scored["reason_1_expected"][30] == f"{expected['amount'][30]:.6g}"
-    by_city = scored["reason_1"] == "city"
-    assert scored["reason_1_expected"][by_city].tolist() == expected["city"][by_city].tolist()
-    by_day = scored["reason_1"] == "day"
-    days = expected["day"][by_day].dt.floor("s")
-    assert pd.to_datetime(scored["reason_1_expected"][by_day]).tolist() == days.tolist()
+    expected, low, high = (explained[group]["amount"][30] for group in ("expected", "low", "high"))
+    assert scored["reason_1_expected"][30] == f"{expected:.6g} ({low:.6g} to {high:.6g})"
+    # Only what lowered the score is a reason.
+    gains = scored.loc[flagged, [f"reason_{rank}_gain" for rank in range(1, 7)]]
+    assert gains.min(axis=None) > 0 and gains.isna().any(axis=None)
     assert not any(name.startswith("feature_log_prob") for name in scored)
+
+
+def test_listed_rows_have_reasons_whether_they_are_anomalies_or_not(detector, folder, tmp_path):
+    score_files(folder / "new.csv", detector, tmp_path / "o.csv", explain=1, top=5, threshold=-1e9)
+    scored = pd.read_csv(tmp_path / "o.csv")
+    assert not scored["is_anomaly"].any()
+    assert scored["reason_1"].notna().all()
+
+
+def test_chunks_have_the_reasons_of_their_anomalies(detector, folder, tmp_path):
+    score_files(folder / "new.csv", detector, tmp_path / "o.parquet", explain=2)
+    scored = pd.read_parquet(tmp_path / "o.parquet")
+    for name in ("reason_1", "reason_2_gain", "reason_2_expected"):
+        chunks = iter_scored(folder / "new.csv", detector, explain=2, chunk_rows=70)
+        found = np.concatenate([chunk.outputs[name] for chunk in chunks])
+        np.testing.assert_array_equal(found, scored[name])
+
+
+def test_contributions_are_written_where_they_are_asked_for(detector, new, folder, tmp_path):
+    score_files(folder / "new.csv", detector, tmp_path / "o.parquet", contributions=True)
+    scored = pd.read_parquet(tmp_path / "o.parquet")
+    contribution = detector.explain(new)["contribution"]
+    for name in new:
+        np.testing.assert_array_equal(scored[f"feature_log_prob:{name}"], contribution[name])
 
 
 def test_the_threshold_can_be_another(detector, new, folder, tmp_path):

@@ -72,7 +72,7 @@ def test_a_column_that_scoring_adds_is_explained():
     from vae_anomaly.batch.tables import OUTPUTS
 
     page = PAGES[DOCS / "scoring-files.md"]
-    for name in [*OUTPUTS, "feature_log_prob:<column>", "reason_1_contribution"]:
+    for name in [*OUTPUTS, "feature_log_prob:<column>", "reason_1_gain"]:
         assert f"`{name}`" in page, name
 
 

@@ -167,8 +167,9 @@ def _refuse_foreign(context, name):
     "--explain",
     type=click.IntRange(1),
     metavar="N",
-    help="Name the N columns that lowered the score most, instead of what each column adds.",
+    help="Name the N columns that lowered the score of an anomaly most, and what was expected.",
 )
+@click.option("--contributions", is_flag=True, help="Write what each column adds to the score.")
 @click.option("--threshold", type=float, help="Scores below this are anomalies.")
 @click.option("--false-alarm-rate", type=float, help="Share of new normal rows to flag.")
 @click.option(
@@ -208,8 +209,8 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
     """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
     The output has the columns of the input, then score (higher is more normal), decision
-    (score - threshold), is_anomaly, p_value and, for each modelled column, feature_log_prob:
-    what it adds to the score relative to what is usual.
+    (score - threshold), is_anomaly and p_value; with --explain, reasons; with --contributions,
+    feature_log_prob for each modelled column.
 
     If MODEL is of images: score each image file, also of the sub-folders of folders. The output
     has the columns path, score, decision, is_anomaly and p_value.

@@ -50,6 +50,13 @@ class Maps(Protocol):
         """Draw rows of the output, for which their files are read once more."""
 
 
+class ChunkReasons(Protocol):
+    """Columns that say why rows have their scores."""
+
+    def add(self, scored: Any, rows: np.ndarray) -> None:
+        """Write the reasons of rows of a scored chunk, given by number, into its outputs."""
+
+
 class ChunkScorer(Protocol):
     """Reads inputs chunk by chunk and scores them; checks all it can before it loads the model."""
 
@@ -82,6 +89,10 @@ class ChunkScorer(Protocol):
     @property
     def maps(self) -> Maps | None:
         """What draws a picture of each row of the output; None where none are drawn."""
+
+    @property
+    def reasons(self) -> ChunkReasons | None:
+        """What says why rows are anomalies; None where nobody asked."""
 
     def check_output(self, output: Path, format: str | None) -> None:
         """Raise ValueError if the inputs cannot be written to such an output."""

@@ -77,6 +77,7 @@ class ImageChunkScorer:
     title: ClassVar[str] = "images"
     OPTIONS: ClassVar[Mapping[str, Any]] = {"maps": None}
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "reason")
+    reasons = None
 
     def __init__(
         self,

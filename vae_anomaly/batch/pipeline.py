@@ -83,6 +83,10 @@ def score_chunks(
             tally.update(scored.arrays, scored.outputs, len(scored.bad))
             _check_bad_rows(tally, max_bad_rows, scoring, scored)
             rows = _chosen(scored, only_anomalies, top)
+            if scoring.reasons:
+                # Listed rows have reasons, whether they are anomalies or not.
+                flagged = scored.outputs["is_anomaly"][rows]
+                scoring.reasons.add(scored, rows if top else rows[flagged])
             if scoring.maps and not top:
                 scoring.maps.draw(scored, rows)
             bad = csv_lines(scoring.quarantine_row(scored, bad) for bad in scored.bad)

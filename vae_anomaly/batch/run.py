@@ -56,6 +56,7 @@ def iter_scored(
     *,
     columns: Sequence[str] | None = None,
     explain: int | None = None,
+    contributions: bool = False,
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
     delimiter: str | None = None,
@@ -66,7 +67,8 @@ def iter_scored(
 
     Parameters
     ----------
-    inputs, detector, columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows
+    inputs, detector, columns, explain, contributions, threshold, false_alarm_rate, delimiter, \
+encoding, chunk_rows
         As of ``score_files``.
 
     Yields
@@ -95,6 +97,7 @@ def iter_scored(
     options = {
         "columns": columns,
         "explain": explain,
+        "contributions": contributions,
         "delimiter": delimiter,
         "encoding": encoding,
         "chunk_rows": chunk_rows,
@@ -104,7 +107,10 @@ def iter_scored(
     for path in scoring.paths:
         with scoring.reader(path) as reader:
             for chunk, data in scoring.chunks(path, reader):
-                yield scoring.scored(path, chunk, data)
+                scored = scoring.scored(path, chunk, data)
+                if scoring.reasons:
+                    scoring.reasons.add(scored, np.flatnonzero(scored.outputs["is_anomaly"]))
+                yield scored
 
 
 def scores_of(
@@ -157,6 +163,7 @@ def score_files(
     progress: Callable[[int, int, float | None], object] | None = None,
     columns: Sequence[str] | None = None,
     explain: int | None = None,
+    contributions: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
     chunk_rows: int = CHUNK_ROWS,
@@ -179,8 +186,7 @@ def score_files(
     output : path
         A file of any of these table formats; "-" for standard output. A folder (one that exists,
         or a name that ends in "/") gets a file for each table. The columns are those of the input
-        (path, for images), then ``score``, ``decision``, ``is_anomaly``, ``p_value`` and, for
-        tables, ``feature_log_prob:<column>``.
+        (path, for images), then ``score``, ``decision``, ``is_anomaly`` and ``p_value``.
     format : {"csv", "tsv", "parquet"} or None
         Of the output. None: by its suffix; in a folder, that of the input.
     only_anomalies : bool
@@ -207,8 +213,11 @@ def score_files(
     columns : sequence of str or None
         Tables: which columns of the inputs to write. None: all but those dropped in ``fit``.
     explain : int or None
-        Tables: instead of a ``feature_log_prob`` of each column, name this number of columns that
-        lowered the score most, with the values expected there.
+        Tables: name this number of columns that lowered the score most, by how much it would rise
+        if the cell were unknown, with what is expected there given the rest of the row. For
+        anomalies, and for the rows that ``top`` lists: it costs a scoring for each column.
+    contributions : bool
+        Tables: write what each column adds to the score, as ``feature_log_prob:<column>``.
     delimiter : str or None
         Tables: separates the fields of CSV and TSV inputs. None: a comma; a tab in .tsv files.
     encoding : str
@@ -239,6 +248,7 @@ def score_files(
     options = {
         "columns": columns,
         "explain": explain,
+        "contributions": contributions,
         "delimiter": delimiter,
         "encoding": encoding,
         "chunk_rows": chunk_rows,

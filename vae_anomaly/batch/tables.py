@@ -16,13 +16,13 @@ from vae_anomaly.batch.chunks import (
     loaded,
 )
 from vae_anomaly.batch.places import find_inputs, identity, is_folder
+from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
-from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.tables.csv_rows import text_schema
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
-from vae_anomaly.tables.rules import DATE_KINDS, KINDS
+from vae_anomaly.tables.rules import KINDS
 
 
 class TableChunkScorer:
@@ -30,7 +30,8 @@ class TableChunkScorer:
 
     Parameters
     ----------
-    inputs, detector, columns, explain, threshold, false_alarm_rate, delimiter, encoding, chunk_rows
+    inputs, detector, columns, explain, contributions, threshold, false_alarm_rate, delimiter, \
+encoding, chunk_rows
         As of ``run.score_files``.
     exclude : collection of path
         As of ``places.find_inputs``.
@@ -52,12 +53,14 @@ class TableChunkScorer:
     OPTIONS: ClassVar[Mapping[str, Any]] = {
         "columns": None,
         "explain": None,
+        "contributions": False,
         "delimiter": None,
         "encoding": "utf-8",
         "chunk_rows": CHUNK_ROWS,
     }
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "line", "column", "reason", "text")
     maps = None
+    reasons: ReasonColumns | None = None
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class TableChunkScorer:
         exclude,
         columns,
         explain,
+        contributions,
         threshold,
         false_alarm_rate,
         delimiter,
@@ -82,6 +86,7 @@ class TableChunkScorer:
         self.options = {
             "columns": columns,
             "explain": explain,
+            "contributions": contributions,
             "threshold": threshold,
             "false_alarm_rate": false_alarm_rate,
             "delimiter": delimiter,
@@ -89,12 +94,10 @@ class TableChunkScorer:
             "chunk_rows": chunk_rows,
         }
         _check_options(self.options, self.kinds)
-        self._explain, self._chunk_rows = explain, chunk_rows
-        if explain is None:
-            self.output_names = [*OUTPUTS, *(f"feature_log_prob:{name}" for name in self.kinds)]
-        else:
-            reasons = [_reason_names(rank) for rank in range(1, explain + 1)]
-            self.output_names = [*OUTPUTS, *(name for names in reasons for name in names)]
+        self._chunk_rows = chunk_rows
+        self.output_names = [*OUTPUTS, *reason_names(explain or 0)]
+        if contributions:
+            self.output_names += [f"feature_log_prob:{name}" for name in self.kinds]
         self._format = {"delimiter": delimiter, "encoding": encoding, "blank_ok": True}
         self._stdin = TableReader(STANDARD, **self._format) if STANDARD in self.paths else None
         ignored = [name for name, kind in overrides.items() if kind not in KINDS]
@@ -136,6 +139,8 @@ class TableChunkScorer:
             raise ValueError(
                 f"{self._detector}: the model was replaced while it was read. Run again."
             )
+        if self.options["explain"]:
+            self.reasons = ReasonColumns(self._scorer, self.options["explain"])
         self._offset = chosen_offset(
             fitted, self.options["threshold"], self.options["false_alarm_rate"]
         )
@@ -201,32 +206,17 @@ class TableChunkScorer:
 
     def scored(self, path, chunk, arrays):
         """Score one of the ``chunks`` of an input."""
-        found = self._scorer.run(arrays, ("score", "p_value", "feature_log_prob"))
+        wanted = ("feature_log_prob",) if self.options["contributions"] else ()
+        found = self._scorer.run(arrays, ("score", "p_value", *wanted))
         outputs = decided(found, self._offset)
-        contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
-        if self._explain is None:
+        if self.reasons:
+            outputs |= self.reasons.blank(len(found["score"]))
+        if wanted:
+            contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
             for index, name in enumerate(self.kinds):
                 outputs[f"feature_log_prob:{name}"] = contributions[:, index]
-        else:
-            outputs.update(self._reasons(arrays, contributions))
         raw = chunk.raw.select(self.kept[path])
         return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
-
-    def _reasons(self, arrays, contributions):
-        """Name the columns that lowered each score most, with the values expected there."""
-        expected = self._scorer.preprocessor.inverse(self._scorer.reconstruct(arrays), arrays)
-        order = np.argsort(contributions, axis=1, kind="stable")[:, : self._explain]
-        reasons = {}
-        for rank, columns in enumerate(order.T, 1):
-            column, contribution, expectation = _reason_names(rank)
-            texts = np.empty(len(columns), dtype=object)
-            for index, (name, kind) in enumerate(self.kinds.items()):
-                rows = columns == index
-                texts[rows] = _texts(expected[name][rows], kind)
-            reasons[column] = np.array(list(self.kinds), dtype=object)[columns]
-            reasons[contribution] = np.take_along_axis(contributions, columns[:, None], 1)[:, 0]
-            reasons[expectation] = texts
-        return reasons
 
 
 def _kinds(detector):
@@ -248,16 +238,3 @@ def _check_options(options, kinds):
     check_threshold(options["threshold"], options["false_alarm_rate"])
     if chunk_rows < 1:
         raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
-
-
-def _reason_names(rank):
-    return f"reason_{rank}", f"reason_{rank}_contribution", f"reason_{rank}_expected"
-
-
-def _texts(values, kind):
-    if kind == "categorical":
-        return [text or "(any other)" for text in values]
-    if kind in DATE_KINDS:
-        moments = arrays_frame({"": values}, {"": kind})[""].to_numpy()
-        return np.datetime_as_string(moments, unit="s").tolist()
-    return [f"{value:.6g}" for value in values]

@@ -284,11 +284,14 @@ class BaseDetector(
 
         Returns
         -------
-        pandas.DataFrame, n rows, columns in three groups
+        pandas.DataFrame, n rows, columns in groups
             ``contribution``: one per column of X, in the score's unit: 0 is usual, very
-            negative is the reason; then ``latent`` (what no column owns) and ``baseline``
+            negative is unusual; then ``latent`` (what no column owns) and ``baseline``
             (the mean training score). They add up to ``score_samples(X)``.
-            ``value``: the cells of X. ``expected``: ``reconstruct(X)``.
+            ``value``: the cells of X. ``gain``: how much the score would rise if the cell were
+            unknown, the largest names the reason best. ``expected``, ``low``, ``high``: what the
+            rest of the row suggests for the cell, and for numbers the range from the 10% to the
+            90% quantile.
             For images a dict of arrays with the keys ``contribution`` (n, height, width),
             ``latent`` (n,), ``baseline`` (a float), ``value`` and ``expected``.
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.validation import validate_data
 
+from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
 from vae_anomaly.tables.columns import (
@@ -144,20 +145,23 @@ class TableInput:
         arrays = self.check(detector, X)
         scorer, kinds = detector.scorer_, self.preprocessor.kinds
         outputs = scorer.run(arrays, ("feature_log_prob", "latent"))
+        hidden = hide_each_cell(scorer, arrays)
         index = X.index if _is_frame(X) else None
         columns = pd.DataFrame(outputs["feature_log_prob"], columns=list(arrays), index=index)
         # Appended by position: a column of the table may have one of these names too.
         rest = pd.DataFrame({"latent": outputs["latent"], "baseline": scorer.baseline})
         contribution = pd.concat([columns, rest.set_axis(columns.index)], axis=1)
+        groups = {
+            "contribution": contribution,
+            "value": arrays_frame(arrays, kinds, contribution.index),
+            "gain": pd.DataFrame(hidden.gain, columns=list(arrays), index=contribution.index),
+        }
+        for group in ("expected", "low", "high"):
+            found = getattr(hidden, group)
+            own = {name: kinds[name] for name in found}
+            groups[group] = arrays_frame(found, own, contribution.index)
         explanation = pd.concat(
-            {
-                "contribution": contribution,
-                "value": arrays_frame(arrays, kinds, contribution.index),
-                "expected": arrays_frame(
-                    self._expected(detector, arrays), kinds, contribution.index
-                ),
-            },
-            axis=1,
+            {name: group for name, group in groups.items() if group.size}, axis=1
         )
         return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
 

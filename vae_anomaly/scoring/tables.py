@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from vae_anomaly.scoring.marginals import Marginals
 from vae_anomaly.scoring.missing import KNOTS, at_share, with_hidden_cells
+from vae_anomaly.scoring.occlusion import likely_values
 from vae_anomaly.scoring.scorer import OUTPUTS, AnomalyScorer
-from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo
+from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo, EncodedRows
 from vae_anomaly.vae.layers import sum_of_columns
 
 # Rows in each call of the graph, always the same number: a matrix product takes another way, with
@@ -180,6 +181,33 @@ class TableScorer(AnomalyScorer):
         shares = [1 - part.mean() for part in np.split(observed, len(KNOTS))]
         means = [part.mean() for part in np.split(scores, len(KNOTS))]
         return np.interp(KNOTS, shares, np.subtract(means, means[0]))
+
+    def scores_of(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Return the scores of rows that are preprocessed, (n,) float64."""
+        return self._scored(self._measured(x, observed), observed)[0]
+
+    def likely_values(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Return likely values of preprocessed rows, (n, values, features), see ``occlusion``.
+
+        Of a model without a latent distribution its reconstruction, as the one likely value.
+        """
+        chunks = self._chunks_of(x, observed)
+        if not hasattr(self.model, "feature_log_prob"):
+            return self._chunked(self._traced(self._reconstruct, *self._specs), *chunks)[0][:, None]
+        return self._chunked(self._traced(self._likely_values, *self._specs), *chunks)[0]
+
+    @property
+    def is_spread(self) -> np.ndarray:
+        """Which features of x are a number by themselves, bool (features,)."""
+        numeric = self.preprocessor.columns.numeric
+        is_value = [part == "value" for _, part in numeric]
+        widths = self.preprocessor.column_widths
+        spread = np.repeat(is_value, widths[: len(numeric)]).astype(bool)
+        return np.pad(spread, (0, sum(widths) - len(spread)))
+
+    def _likely_values(self, x, observed):
+        rows = EncodedRows(self.model, (x, observed), self.noise)
+        return [likely_values(self.model, rows.z, self.is_spread)]
 
     def preprocess(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(x, observed)`` of NumPy columns, float32 (n, features) and (n, columns)."""

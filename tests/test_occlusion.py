@@ -1,0 +1,123 @@
+"""Cells hidden one by one: what the score gains, and what the others suggest for them."""
+
+import numpy as np
+import pytest
+
+from vae_anomaly import VAEDetector
+from vae_anomaly.detectors.reasons import Reasons, cell_text
+from vae_anomaly.scoring.occlusion import hide_each_cell, usual_values
+
+
+@pytest.fixture(scope="module")
+def hidden(table_detector, table):
+    arrays = table_detector._input.check(table_detector, table[:60])
+    return arrays, hide_each_cell(table_detector.scorer_, arrays)
+
+
+def test_the_gain_is_that_of_a_row_whose_cell_is_missing(table_detector, table, hidden):
+    _, found = hidden
+    rows = table[:60]
+    scores = table_detector.score_samples(rows)
+    for index, name in enumerate(table):
+        without = table_detector.score_samples(
+            rows.assign(**{name: rows[name].mask(rows[name].notna())})
+        )
+        np.testing.assert_array_equal(found.gain[:, index], without - scores)
+    assert (found.gain[rows.isna().to_numpy()] == 0).all()
+
+
+def test_what_is_told_of_a_row_does_not_depend_on_the_others(table_detector, hidden):
+    arrays, found = hidden
+    chosen = [7, 3, 7]
+    some = hide_each_cell(table_detector.scorer_, {n: a[chosen] for n, a in arrays.items()})
+    np.testing.assert_array_equal(some.gain, found.gain[chosen])
+    for group in ("expected", "low", "high"):
+        for name, values in getattr(found, group).items():
+            np.testing.assert_array_equal(getattr(some, group)[name], values[chosen])
+
+
+def test_blocks_of_rows_are_put_together(detector, rows):
+    arrays = {f"x{i}": column for i, column in enumerate(np.tile(rows, (2, 1)).T)}
+    found = hide_each_cell(detector.scorer_, arrays)
+    assert found.gain.shape == (800, 4)
+    np.testing.assert_array_equal(found.gain[:400], found.gain[400:])
+    np.testing.assert_array_equal(found.low["x1"][:400], found.low["x1"][400:])
+
+
+def test_expected_values_lie_in_their_range_and_are_the_columns_own(table, hidden):
+    _, found = hidden
+    assert set(found.low) == set(found.high) == {"amount", "count"}
+    for name in found.low:
+        assert (found.low[name] <= found.expected[name]).all()
+        assert (found.expected[name] <= found.high[name]).all()
+        assert (found.low[name] < found.high[name]).any()
+    assert (found.low["count"] % 1 == 0).all()
+    assert set(found.expected["city"]) <= set(table["city"].dropna())
+
+
+@pytest.mark.slow
+def test_the_others_tell_the_hidden_cell(rows):
+    detector = VAEDetector(hidden_units=(64,), max_steps=2000, random_state=0).fit(rows)
+    # The regression on the other columns is the best that there is for a Gaussian.
+    arrays = {f"x{i}": column for i, column in enumerate(rows.T)}
+    found = hide_each_cell(detector.scorer_, arrays)
+    for index, name in enumerate(arrays):
+        others = np.column_stack([np.delete(rows, index, axis=1), np.ones(len(rows))])
+        best = others @ np.linalg.lstsq(others, rows[:, index], rcond=None)[0]
+        if np.var(best) > 0.3 * np.var(rows[:, index]):
+            assert np.corrcoef(found.expected[name], best)[0, 1] > 0.7
+        inside = (found.low[name] <= rows[:, index]) & (rows[:, index] <= found.high[name])
+        assert 0.6 < inside.mean() < 0.98  # 80% if the model were true
+
+
+def test_a_shifted_cell_is_named_by_its_gain(detector, rows):
+    rng = np.random.default_rng(0)
+    X, columns = rows[:100].copy(), rng.integers(0, 4, size=100)
+    X[np.arange(100), columns] += 6 * rows.std(axis=0)[columns] * rng.choice([-1, 1], size=100)
+    explanation = detector.explain(X)
+    named = explanation["gain"].to_numpy().argmax(axis=1) == columns
+    blamed = explanation["contribution"].iloc[:, :4].to_numpy().argmin(axis=1) == columns
+    assert named.mean() > 0.9
+    assert named.mean() >= blamed.mean()
+
+
+def test_an_autoencoder_has_gains_and_expected_values_but_no_range(table_autoencoder, table):
+    explanation = table_autoencoder.explain(table[:10])
+    assert set(explanation.columns.get_level_values(0)) == {
+        *("contribution", "value", "gain", "expected", "low", "high"),
+    }
+    np.testing.assert_array_equal(explanation["low"], explanation["high"])
+
+
+def test_usual_values_are_those_of_the_training_rows(table_detector, table):
+    usual = usual_values(table_detector.scorer_)
+    assert usual["city"][0] == "Oslo"
+    low, high = table["count"].quantile([0.1, 0.9])
+    assert abs(usual["count"][0] - low) <= 1 and abs(usual["count"][1] - high) <= 1
+    assert usual["day"] == []
+
+
+def test_reasons_are_the_cells_that_lowered_the_score_heaviest_first(table_detector, hidden):
+    arrays, found = hidden
+    reasons = Reasons(table_detector.scorer_).of(arrays, most=3)
+    names = list(arrays)
+    for row, of_row in enumerate(reasons):
+        gains = [reason.gain for reason in of_row]
+        assert gains == sorted(found.gain[row][found.gain[row] > 0], reverse=True)[:3]
+        for reason in of_row:
+            assert reason.gain == found.gain[row, names.index(reason.column)]
+            assert "None" not in reason.sentences and "nan" not in reason.sentences
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (np.nan, "numeric", ""),
+        (1234567.0, "numeric", "1.23457e+06"),
+        (0.2, "boolean", "false"),
+        ("Oslo", "categorical", "Oslo"),
+        (0.4, "datetime", "1970-01-01T00:00:00"),
+    ],
+)
+def test_a_cell_is_written_as_text(value, kind, text):
+    assert cell_text(value, kind) == text
