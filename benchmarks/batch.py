@@ -33,12 +33,12 @@ def write_table(path, n_rows):
 
 
 def fit(folder, n_draws):
-    import vae_anomaly
-    from vae_anomaly.tables.reader import read_frame
+    import pandas as pd
 
-    kinds = {f"c{index}": "numeric" for index in range(N_COLUMNS)}
+    import vae_anomaly
+
     detector = vae_anomaly.VAEDetector(n_draws=n_draws, max_steps=200, random_state=0)
-    detector.fit(read_frame(folder / "train.csv", kinds)).save(model_path(folder, n_draws))
+    detector.fit(pd.read_csv(folder / "train.csv")).save(model_path(folder, n_draws))
 
 
 def model_path(folder, n_draws):

@@ -28,6 +28,7 @@ from vae_anomaly.serving.served import SERVED_OUTPUTS
 from vae_anomaly.serving.tables import MISSING_NUMBER, ServedTable, input_names, raw_columns
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.rules import category_text
+from vae_anomaly.tables.schema import Schema
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
@@ -99,7 +100,7 @@ def unchecked(monkeypatch):
 
 def tensors(detector, frame):
     """The columns of a frame as the inputs of an export."""
-    arrays = frame_arrays(frame, detector.scorer_.preprocessor.kinds)
+    arrays = frame_arrays(frame, Schema.of_kinds(detector.scorer_.preprocessor.kinds))
     names = input_names(list(arrays))
     return {names[name]: tf.constant(array) for name, array in arrays.items()}
 

@@ -30,6 +30,7 @@ ROOMS = {
     "batch": {"detectors", "scoring", "tables", "images", "report"},
     "demo": {"datasets", "detectors", "displays"},
     "exits": {"batch"},
+    "table_options": set(),
     "fit_files": {"detectors", "images", "model_info", "tables"},
 }
 TOP = {"cli", "__main__"}  # may import all

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vae_anomaly.tables.columns import frame_arrays, frame_kinds
+from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.inspecting import frame_schema
 from vae_anomaly.tables.number_features import SOFT_CLIP
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 
@@ -360,8 +361,9 @@ def test_columns_are_grouped_by_kind_and_given_back_in_their_own_order():
 
 
 def test_the_inverse_gives_back_what_was_put_in(table):
-    kinds = frame_kinds(table)
-    arrays = frame_arrays(table, kinds)
+    schema = frame_schema(table)
+    kinds = schema.kinds
+    arrays = frame_arrays(table, schema)
     layer = TablePreprocessor(kinds)
     layer.adapt(arrays)
     x, _ = layer({name: tf.constant(array) for name, array in arrays.items()})
@@ -412,8 +414,9 @@ def test_it_works_in_a_graph_with_named_inputs_of_any_number_type():
 
 
 def test_the_layer_survives_its_config_and_weights(table):
-    kinds = frame_kinds(table)
-    arrays = frame_arrays(table, kinds)
+    schema = frame_schema(table)
+    kinds = schema.kinds
+    arrays = frame_arrays(table, schema)
     layer = TablePreprocessor(kinds, max_levels=2, name="prepare")
     layer.adapt(arrays)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
@@ -449,9 +452,10 @@ def test_an_impossible_number_of_levels_is_refused():
 
 
 def test_the_schema_tells_people_what_each_column_is(table):
-    kinds = frame_kinds(table)
+    decided = frame_schema(table)
+    kinds = decided.kinds
     layer = TablePreprocessor(kinds)
-    layer.adapt(frame_arrays(table, kinds))
+    layer.adapt(frame_arrays(table, decided))
     schema = {column["name"]: column for column in layer.schema()}
     assert list(schema) == list(table.columns)
     assert {name: column["kind"] for name, column in schema.items()} == kinds

@@ -19,6 +19,7 @@ from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
 from vae_anomaly.scoring.views import Composite, View
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
 
 
@@ -30,7 +31,9 @@ def scorer_and_arrays(request, detectors, rows, table, table_detector, table_aut
         return detectors[request.param].scorer_, {f"x{i}": c for i, c in enumerate(columns)}
     detector = table_detector if request.param == "table" else table_autoencoder
     frame = table.iloc[np.resize(np.arange(len(table)), 1000)]
-    return detector.scorer_, frame_arrays(frame, detector.scorer_.preprocessor.kinds)
+    return detector.scorer_, frame_arrays(
+        frame, Schema.of_kinds(detector.scorer_.preprocessor.kinds)
+    )
 
 
 def taken(arrays, indices):
@@ -373,7 +376,7 @@ def test_a_row_is_neither_flagged_nor_excused_for_its_missing_cells(
 
 def test_a_hidden_cell_is_preprocessed_as_a_missing_one(table, table_detector):
     scorer = table_detector.scorer_
-    arrays = frame_arrays(table, scorer.preprocessor.kinds)
+    arrays = frame_arrays(table, Schema.of_kinds(scorer.preprocessor.kinds))
     columns = scorer.preprocessor.column_names
     order = [columns.index(name) for name in arrays]
     prepared = scorer.preprocess(arrays)

@@ -40,6 +40,7 @@ from vae_anomaly.serving.dev_server.refusals import RequestError
 from vae_anomaly.serving.dev_server.request_queue import RequestQueue
 from vae_anomaly.serving.tables import MISSING_NUMBER, input_names
 from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.schema import Schema
 
 TABLE = "/v1/models/table:predict"
 HALF = "/v1/models/half:predict"
@@ -165,7 +166,7 @@ def test_an_export_answers_over_http_as_python_does(table_detector, table, tmp_p
     rows.loc[2, "amount"] = np.inf
     rows.loc[3, "amount"] = -np.inf
     rows = rows.astype(table.astype({"count": float}).dtypes)
-    arrays = frame_arrays(rows, table_detector.scorer_.preprocessor.kinds)
+    arrays = frame_arrays(rows, Schema.of_kinds(table_detector.scorer_.preprocessor.kinds))
     inputs = {
         input_names(list(arrays))[name]: [MISSING_NUMBER if x != x else x for x in array.tolist()]
         for name, array in arrays.items()

@@ -14,6 +14,7 @@ from contextlib import closing
 from csv import writer as csv_writer
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -23,18 +24,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.tables.arrow_cells import bad_cells, converts
-from vae_anomaly.tables.columns import frame_arrays, frame_kinds
+from vae_anomaly.tables import columns, inspecting, reader
+from vae_anomaly.tables.arrow_cells import array_of
+from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import TableError, file_format
-from vae_anomaly.tables.reader import (
-    CHUNK_ROWS,
-    TableReader,
-    check_columns,
-    infer_kinds,
-    read_arrays,
-    read_frame,
-)
+from vae_anomaly.tables.reader import CHUNK_ROWS, TableReader, check_columns
 from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.writer import TableWriter, _rows, csv_lines, finish
 
 ROOT = Path(__file__).parents[1]
@@ -71,14 +68,41 @@ def error_of(function, *args, **options):
     return message
 
 
-def read_header(path, **options):
-    with TableReader(path, **options) as reader:
-        return reader.names
+def read_header(path, blank_ok=False, **dialect):
+    with TableReader(path, dialect=dialect, blank_ok=blank_ok) as rows:
+        return rows.names
 
 
-def iter_chunks(path, kinds, **options):
-    with TableReader(path) as reader:
-        yield from reader.chunks(kinds, **options)
+def iter_chunks(path, kinds, dialect=MappingProxyType({}), **options):
+    with TableReader(path, dialect=dialect) as rows:
+        yield from rows.chunks(Schema.of_kinds(kinds), **options)
+
+
+def infer_kinds(path, kinds=None, **dialect):
+    schema = inspecting.file_schema(path, kinds=kinds, dialect=dialect)
+    return {name: column.kind for name, column in schema.columns.items()}
+
+
+def frame_kinds(frame):
+    return inspecting.frame_schema(frame).kinds
+
+
+def frame_arrays(frame, kinds):
+    return columns.frame_arrays(frame, Schema.of_kinds(kinds))
+
+
+def read_arrays(path, kinds, **dialect):
+    return reader.read_arrays(path, Schema.of_kinds(kinds), dialect=dialect)
+
+
+def bad_cells(column, kind):
+    """The rows of a column whose cells are not of a kind."""
+    schema = Schema.of_kinds({"c": kind}).columns["c"]
+    return np.flatnonzero(array_of(column, schema)[1]).tolist()
+
+
+def read_frame(path, kinds, **dialect):
+    return arrays_frame(read_arrays(path, kinds, **dialect), kinds)
 
 
 def column(path, kind, name="a"):
@@ -93,7 +117,7 @@ def writer(target, table_format=None, **options):
 def copy(source, target, kinds=None, chunk_rows=8192, **outputs):
     first = 0
     with closing(writer(target)) as rows:
-        for chunk in iter_chunks(source, kinds or {}, chunk_rows=chunk_rows):
+        for chunk in iter_chunks(source, kinds or {}, Dialect(), chunk_rows=chunk_rows):
             last = first + chunk.raw.num_rows
             rows.write(chunk.raw, {name: values[first:last] for name, values in outputs.items()})
             first = last
@@ -159,9 +183,9 @@ def test_repeated_column_names_are_refused_in_parquet_too(tmp_path):
     assert "'a'" in error_of(read_header, path)
 
 
-def test_an_empty_column_name_is_refused_with_the_likely_cause(csv):
-    message = error_of(read_header, csv("a,\n1,2\n"))
-    assert "column 2" in message and "index=False" in message
+def test_a_column_without_a_name_has_the_one_that_pandas_gives_it(csv):
+    path = csv(",a\n1,2\n")
+    assert read_header(path) == ["Unnamed: 0", "a"] == list(pd.read_csv(path))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
@@ -254,8 +278,8 @@ def test_text_in_parquet_that_is_not_utf8_is_put_aside(tmp_path):
     path = tmp_path / "t.parquet"
     texts = pa.array([b"x", b"caf\xe9", None, b"y"], "binary").view("string")
     pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, None], "b": texts}), path)
-    with TableReader(path) as reader:
-        (chunk,) = reader.chunks({"a": "numeric", "b": "categorical"}, keep_bad=True)
+    with TableReader(path) as rows:
+        (chunk,) = rows.chunks(Schema.of_kinds({"a": "numeric", "b": "categorical"}), keep_bad=True)
     np.testing.assert_equal(chunk.arrays["a"], [1.0, 3.0, math.nan])
     assert chunk.arrays["b"].tolist() == ["x", "", "y"]
     (bad,) = chunk.bad
@@ -358,8 +382,8 @@ BAD = [
 def test_bad_rows_can_be_kept_apart_as_they_were(csv, text, line, column, reason, quoted):
     good = b'"5",z' if quoted else b"5,z"
     path = csv(b"a,b\n1,z\n" + text + b"\n3,z\n" + good)
-    with TableReader(path) as reader:
-        chunks = list(reader.chunks({"a": "numeric"}, chunk_rows=1, keep_bad=True))
+    with TableReader(path, dialect={"encoding": "utf-8"}) as rows:
+        chunks = list(rows.chunks(Schema.of_kinds({"a": "numeric"}), chunk_rows=1, keep_bad=True))
     assert [value for chunk in chunks for value in chunk.arrays["a"]] == [1, 3, 5]
     (bad,) = [bad for chunk in chunks for bad in chunk.bad]
     assert (bad.line, bad.column) == (line, column)
@@ -369,8 +393,8 @@ def test_bad_rows_can_be_kept_apart_as_they_were(csv, text, line, column, reason
 
 def test_bad_cells_of_a_parquet_file_can_be_kept_apart(parquet):
     path = parquet({"a": ["1", "x", "3", "y"], "b": [1, 2, 3, 4]})
-    with TableReader(path) as reader:
-        (chunk,) = reader.chunks({"a": "numeric"}, keep_bad=True)
+    with TableReader(path) as rows:
+        (chunk,) = rows.chunks(Schema.of_kinds({"a": "numeric"}), keep_bad=True)
     assert chunk.raw["b"].to_pylist() == [1, 3]
     assert [(bad.line, bad.column, bad.text) for bad in chunk.bad] == [
         (1, "a", "x,2"),
@@ -392,11 +416,11 @@ def test_reading_goes_on_after_any_chunk_as_if_it_had_not_stopped(tmp_path, suff
             file.writelines(lines)
 
     def chunks(start=()):
-        with TableReader(path) as reader:
+        with TableReader(path) as rows:
             options = {"chunk_rows": 4, "keep_bad": True, "start": start}
             return [
                 (chunk.raw.to_pydict(), chunk.bad, chunk.end)
-                for chunk in reader.chunks({"a": "numeric"}, **options)
+                for chunk in rows.chunks(Schema.of_kinds({"a": "numeric"}), **options)
             ]
 
     whole = chunks()
@@ -412,8 +436,10 @@ pieces = st.sampled_from(
 
 
 def read_chunks(path, start=(), **options):
-    with TableReader(path) as reader:
-        chunks = reader.chunks({"a": "numeric"}, keep_bad=True, start=start, **options)
+    with TableReader(path, dialect=Dialect()) as rows:
+        chunks = rows.chunks(
+            Schema.of_kinds({"a": "numeric"}), keep_bad=True, start=start, **options
+        )
         return [(chunk.raw.to_pydict(), chunk.bad, chunk.end) for chunk in chunks]
 
 
@@ -476,7 +502,7 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
 )
 def test_bad_cells_are_those_that_cannot_be_converted_alone(kind, cells):
     column = pa.chunked_array([pa.array(cells, "string")])
-    expected = [i for i in range(len(cells)) if not converts(column[i : i + 1], kind)]
+    expected = [i for i in range(len(cells)) if bad_cells(column[i : i + 1], kind)]
     assert bad_cells(column, kind) == expected
 
 
@@ -491,7 +517,7 @@ def test_bad_cells_are_found_in_columns_that_are_no_text():
     ]
     for array, kind, expected in columns:
         column = pa.chunked_array([array])
-        alone = [i for i in range(len(array)) if not converts(column[i : i + 1], kind)]
+        alone = [i for i in range(len(array)) if bad_cells(column[i : i + 1], kind)]
         assert bad_cells(column, kind) == alone == expected
 
 
@@ -525,8 +551,8 @@ def test_blank_lines_do_not_slow_reading_down_nor_move_line_numbers(csv, monkeyp
     for end in ("\n", "\r\n"):
         rows = ["a,b", "", "1,x", *[""] * 5000, '"2",y', "bad,z", ""]
         path = csv(end.join(rows))
-        with TableReader(path) as reader:
-            (chunk,) = reader.chunks({"a": "numeric"}, keep_bad=True)
+        with TableReader(path) as rows:
+            (chunk,) = rows.chunks(Schema.of_kinds({"a": "numeric"}), keep_bad=True)
         assert chunk.arrays["a"].tolist() == [1, 2]
         (bad,) = chunk.bad
         assert (bad.line, bad.text) == (5005, "bad,z")
@@ -545,8 +571,9 @@ def test_bytes_which_are_not_utf8_are_reported_with_their_line(csv, end):
     assert "line 5002: expected UTF-8" in message
 
 
-def test_utf16_is_reported_as_not_utf8(csv):
-    assert "UTF-8" in error_of(read_header, csv("a,b\n1,2\n".encode("utf-16")))
+def test_utf16_is_read_by_its_mark_and_reported_without_one(csv):
+    assert read_header(csv("a,b\n1,2\n".encode("utf-16"))) == ["a", "b"]
+    assert "most likely utf-16-le" in error_of(read_header, csv("a,b\n1,2\n".encode("utf-16-le")))
 
 
 # Columns
@@ -598,9 +625,8 @@ def test_reading_lists_the_columns_the_file_lacks(csv):
         ("yes no", "categorical"),
         ("2024-01-31", "datetime"),
         ("2024-01-31T10:00 '2024-01-31 10:00:00.123456789' 2024-01-31", "datetime"),
-        ("2024-01-31T10:00:00Z 2024-01-31T10:00:00+02:00 2024-01-31T10-0130", "datetime"),
-        ("2024-02-30", "categorical"),
-        ("31/01/2024", "categorical"),
+        ("2024-01-31T10:00:00Z 2024-01-31T10:00:00+02:00 2024-01-31T10:00-0130", "datetime"),
+        ("31/01/2024", "datetime"),
         ("2024-01-31 5", "categorical"),
     ],
 )
@@ -609,9 +635,14 @@ def test_the_kind_of_a_csv_column_follows_from_all_its_fields(csv, values, kind)
     assert infer_kinds(csv("a,b\n" + rows)) == {"a": kind, "b": "categorical"}
 
 
-def test_one_late_field_decides_the_kind(csv):
+def test_one_late_field_does_not_decide_the_kind(csv):
     path = csv("a,b\n" + "1,2024-01-01\n" * 20_000 + "x,5\n")
-    assert infer_kinds(path) == {"a": "categorical", "b": "categorical"}
+    schema = inspecting.file_schema(path)
+    assert schema.kinds == {"a": "numeric", "b": "datetime"}
+    assert [(note.code, note.column) for note in schema.notes] == [
+        ("bad_cells", "a"),
+        ("bad_cells", "b"),
+    ]
 
 
 def test_a_column_of_numbers_then_dates_in_another_chunk_is_categorical(csv):
@@ -630,12 +661,13 @@ def test_overrides_win(csv, parquet):
 
 
 def test_an_override_of_an_unknown_column_is_refused(csv):
-    assert "'c'" in error_of(infer_kinds, csv("a,b\n1,2\n"), {"c": "numeric"})
+    with pytest.raises(ValueError, match="Received: 'c'"):
+        infer_kinds(csv("a,b\n1,2\n"), {"c": "numeric"})
 
 
 def test_an_override_by_an_unknown_kind_is_refused(csv):
-    message = error_of(infer_kinds, csv("a,b\n1,2\n"), {"a": "number"})
-    assert "column 'a'" in message and "boolean, datetime, timestamp, categorical" in message
+    with pytest.raises(ValueError, match="Column 'a': expected a kind among .*'categorical'"):
+        infer_kinds(csv("a,b\n1,2\n"), {"a": "number"})
 
 
 def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):
@@ -649,15 +681,16 @@ def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):
             "bool": [True],
             "date": [day],
             "time": pa.array([dt.datetime(2024, 1, 31)], pa.timestamp("ns", "Europe/Paris")),
-            "text": ["1"],
-            "large": pa.array(["1"], pa.large_string()),
+            "text": ["x"],
+            "large": pa.array(["x"], pa.large_string()),
             "category": pa.array(["1"]).dictionary_encode(),
             "clock": [dt.time(1)],
             "bytes": [b"1"],
             "duration": [dt.timedelta(1)],
         }
     )
-    kinds = ["numeric"] * 4 + ["boolean"] + ["datetime"] * 2 + ["categorical"] * 5 + ["numeric"]
+    kinds = ["numeric"] * 4 + ["boolean"] + ["datetime"] * 2 + ["categorical"] * 3
+    kinds += ["datetime", "categorical", "numeric"]
     assert list(infer_kinds(path).values()) == kinds
 
 
@@ -684,7 +717,7 @@ def test_containers_are_no_categories_in_parquet_either(tmp_path, cells):
 
 def test_a_parquet_column_of_another_type_than_its_kind_is_refused_by_name(parquet):
     message = error_of(read_frame, parquet({"a": [True]}), {"a": "datetime"})
-    assert "column 'a': expected an ISO 8601 date or date-time, received bool;" in message
+    assert "column 'a': expected a date or date-time, received bool;" in message
 
 
 # Values
@@ -718,10 +751,12 @@ def test_dates_become_utc_without_a_zone(csv):
     np.testing.assert_array_equal(frame["a"].to_numpy(), np.array(expected, "datetime64[us]"))
 
 
-def test_text_is_kept_as_it_is_and_only_the_empty_field_is_missing(csv):
-    frame = read_frame(csv('a,b\n" x ",1\n007,1\nNA,1\n"",1\n,1\n'), {"a": "categorical"})
+def test_text_is_kept_as_it_is_but_for_what_pandas_reads_as_missing(csv):
+    path = csv('a,b\n" x ",1\n007,1\n?,1\nNA,1\n"",1\n,1\n')
+    frame = read_frame(path, {"a": "categorical"})
     assert frame["a"].dtype == object
-    assert frame["a"].tolist() == [" x ", "007", "NA", None, None]
+    assert frame["a"].tolist() == [" x ", "007", "?", None, None, None]
+    assert pd.read_csv(path, dtype=str)["a"].isna().tolist() == [False] * 3 + [True] * 3
 
 
 def test_a_header_alone_gives_no_rows_but_the_types(csv):
@@ -811,7 +846,7 @@ def test_a_number_in_parquet_which_is_not_a_boolean_is_reported_with_its_row(par
 
 def test_a_value_which_is_not_a_date_is_reported(csv):
     message = error_of(read_frame, csv("a,b\n2024-13-01,1\n"), {"a": "datetime"})
-    assert "line 2, column 'a': expected an ISO 8601 date or date-time, received" in message
+    assert "line 2, column 'a': expected a date or date-time like %Y-%m-%d, received" in message
 
 
 def test_a_bad_text_in_parquet_is_reported_with_its_row(parquet):
@@ -869,12 +904,13 @@ def objects(*cells):
 def arrays_by_door(series, kind=None):
     """Arrays of one column from the DataFrame, from CSV, and from Parquet."""
     frame = pd.DataFrame({"c": series})
-    kinds = {"c": kind} if kind else frame_kinds(frame)
+    schema = Schema.of_kinds({"c": kind}) if kind else inspecting.frame_schema(frame)
     with tempfile.TemporaryDirectory() as folder:
         csv, parquet = Path(folder) / "t.csv", Path(folder) / "t.parquet"
         frame.to_csv(csv, index=False)
         frame.to_parquet(parquet, index=False)
-        doors = [frame_arrays(frame, kinds), read_arrays(csv, kinds), read_arrays(parquet, kinds)]
+        files = [reader.read_arrays(p, schema, dialect=Dialect()) for p in (csv, parquet)]
+        doors = [columns.frame_arrays(frame, schema), *files]
     return [arrays["c"].tolist() for arrays in doors]
 
 
@@ -934,7 +970,7 @@ def test_a_category_has_the_same_text_by_every_door(series):
     texts, from_csv, from_parquet = arrays_by_door(series, "categorical")
     assert from_csv == texts
     assert from_parquet == texts
-    assert len(set(texts)) == len(set(series.dropna())) + series.hasnans
+    assert len(set(texts)) == len({*series.dropna()} - {"NA"}) + series.hasnans
 
 
 @pytest.mark.parametrize("series", DOORS.values(), ids=DOORS)
@@ -1080,7 +1116,7 @@ def test_parquet_written_as_csv_reads_back_as_the_same_frame(parquet, tmp_path):
             "int": [1, 2**62 + 1, None],
             "decimal": pa.array([Decimal("0.10"), Decimal("-2.50"), None]),
             "bool": [True, False, None],
-            "date": [dt.date(2024, 1, 31), dt.date(1, 1, 1), None],
+            "date": [dt.date(2024, 1, 31), dt.date(1700, 1, 1), None],
             "ns": pa.array([-1, 10**18 + 1, None], pa.timestamp("ns")),
             "zone": pa.array([-1, 10**15, None], pa.timestamp("us", "Asia/Kolkata")),
             "duration": pa.array([-1, 10**12 + 1, None], pa.duration("ns")),
@@ -1091,12 +1127,12 @@ def test_parquet_written_as_csv_reads_back_as_the_same_frame(parquet, tmp_path):
             "list": [[1, 2], [], None],
         }
     )
-    kinds = infer_kinds(path, {"list": "id"})
+    schema = inspecting.file_schema(path, kinds={"list": "id"})
     target = copy(path, tmp_path / "out.csv")
-    assert infer_kinds(target, {"list": "id"}) == kinds
+    assert inspecting.file_schema(target, kinds={"list": "id"}).kinds == schema.kinds
     assert pd.read_csv(target)["list"].tolist()[:2] == ["[1, 2]", "[]"]
-    del kinds["list"]
-    pd.testing.assert_frame_equal(read_frame(target, kinds), read_frame(path, kinds))
+    for name, array in reader.read_arrays(path, schema).items():
+        np.testing.assert_array_equal(reader.read_arrays(target, schema)[name], array)
 
 
 def test_a_file_without_rows_is_written_with_its_header(csv, tmp_path):
@@ -1208,9 +1244,10 @@ def test_any_text_survives_csv_and_parquet(table, chunk_rows):
         pq.write_table(pa.table(columns), first)
         copy(first, second, chunk_rows=chunk_rows)
         copy(second, third, chunk_rows=chunk_rows)
-        assert read_header(second) == names
+        assert read_header(second, **vars(Dialect())) == names
         assert pq.read_table(third).to_pylist() == pq.read_table(first).to_pylist()
-        pd.testing.assert_frame_equal(read_frame(second, kinds), read_frame(first, kinds))
+        again = read_frame(second, kinds, **vars(Dialect()))
+        pd.testing.assert_frame_equal(again, read_frame(first, kinds))
 
 
 @settings(max_examples=60, deadline=None)
@@ -1234,8 +1271,10 @@ def test_the_arrays_do_not_depend_on_the_chunk_size(rows, chunk_rows):
         path = Path(folder) / "t.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv_writer(file).writerows([["a", "b"], *rows])
-        chunks = [chunk.arrays for chunk in iter_chunks(path, kinds, chunk_rows=chunk_rows)]
-        for name, whole in read_arrays(path, kinds).items():
+        chunks = [
+            chunk.arrays for chunk in iter_chunks(path, kinds, Dialect(), chunk_rows=chunk_rows)
+        ]
+        for name, whole in read_arrays(path, kinds, **vars(Dialect())).items():
             np.testing.assert_array_equal(np.concatenate([part[name] for part in chunks]), whole)
 
 

@@ -10,16 +10,19 @@ import pathlib
 import click
 
 import vae_anomaly
+from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch import places
 from vae_anomaly.batch import run as batch
 from vae_anomaly.batch.progress import shown_progress
 from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.detectors import artifact
 from vae_anomaly.exits import reported, terminated_as_interrupted
-from vae_anomaly.fit_files import FIT, FIT_OPTIONS, fit_params
+from vae_anomaly.fit_files import FIT, FIT_OPTIONS, SCHEMA_OPTIONS, fit_params, table_schema
 from vae_anomaly.model_info import print_model
+from vae_anomaly.table_options import table_options
 from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
+from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tensorflow_import import import_tensorflow
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -73,18 +76,21 @@ def main():
     help="Maximum number of training steps.  [default: 6000; 1500 for images, 4000 for small ones]",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
-@click.option("--numeric", multiple=True, metavar="COLUMN", help="Model the column as numbers.")
+@table_options
 @click.option(
-    "--categorical", multiple=True, metavar="COLUMN", help="Model the column as categories."
+    "--on-bad-row",
+    type=click.Choice(["quarantine", "fail"]),
+    default="quarantine",
+    show_default=True,
+    help="What to do with a row of the table that cannot be read.",
 )
+@click.option("--max-bad-rows", type=click.IntRange(0), help="Stop if more rows cannot be read.")
 @click.option(
-    "--id", "ids", multiple=True, metavar="COLUMN", help="Keep the column, but do not model it."
+    "--quarantine",
+    type=_TABLE,
+    help="CSV file for the rows that cannot be read.  [default: MODEL.quarantine.csv]",
 )
-@click.option(
-    "--drop", multiple=True, metavar="COLUMN", help="Neither model the column nor write it back."
-)
-@click.option("--delimiter", help="Separator of the fields of CSV.  [default: comma; tab in .tsv]")
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV.")
+@click.option("--dry-run", is_flag=True, help="Show what the table is taken for; do not train.")
 @click.option(
     "--image-size",
     metavar="HxW",
@@ -107,11 +113,12 @@ def main():
 )
 @click.option("--quiet", is_flag=True, help="Show no column kinds and no progress.")
 @click.pass_context
-def fit(context, source, model, quiet, **options):
+def fit(context, source, model, quiet, dry_run, **options):
     """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows, or a FOLDER of images.
 
-    Column kinds are inferred once from the whole file; the options that name a COLUMN
-    override them and can be repeated. They are shown before training starts.
+    How the table is written and what its columns are is decided once from the whole file, and
+    shown before training starts; 'inspect' shows the same. The options that name a COLUMN
+    override what was found and can be repeated.
 
     Images are the PNG, JPEG, BMP, GIF, TIFF and WebP files in FOLDER and its sub-folders. Files
     that cannot be read are named and left out.
@@ -121,10 +128,40 @@ def fit(context, source, model, quiet, **options):
         artifact.check_target(model)
         own = {option: options.pop(option) for option in FIT_OPTIONS[name]}
         _refuse_foreign(context, name)
+        if dry_run:
+            _show_schema(source, {name: own[name] for name in SCHEMA_OPTIONS})
+            return
+        if name == "table" and own["quarantine"] is None:
+            own["quarantine"] = model.with_name(f"{model.name}.quarantine.csv")
         params = fit_params(quiet, options)
         detector, what = FIT[name](source, params, **own)
         detector.save(model)
     click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
+
+
+@main.command()
+@click.argument("table", type=_TABLE)
+@table_options
+@click.option("--output", type=_TABLE, help="JSON file for what was found; fit --schema takes it.")
+def inspect(table, output, **options):
+    """Show what 'fit' would take a CSV, TSV or Parquet TABLE for, without training.
+
+    For each column its kind and format, examples, how many values differ, how many cells are
+    missing and what is done with it; and what is odd, with the way out.
+    """
+    with reported():
+        schema = _show_schema(table, options)
+        if output is not None:
+            with atomic_file(output) as file:
+                file.write(schema.to_json().encode())
+
+
+def _show_schema(table, options):
+    from rich.console import Console
+
+    schema = table_schema(table, **options)
+    print_schema(schema, Console(width=max(Console().width, 100)))
+    return schema
 
 
 def _refuse_foreign(context, name):
@@ -188,8 +225,15 @@ def _refuse_foreign(context, name):
 )
 @click.option("--summary", type=_TABLE, help="JSON file to write the summary to.")
 @click.option("--resume", is_flag=True, help="Continue a run that did not finish.")
-@click.option("--delimiter", help="Separator of the fields of CSV.  [default: comma; tab in .tsv]")
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV.")
+@click.option("--delimiter", help="Separator of CSV.  [default: as in training, or as found]")
+@click.option("--encoding", help="Encoding of CSV.  [default: as in training, or as found]")
+@click.option("--strict", is_flag=True, help="Refuse columns that the model does not know.")
+@click.option(
+    "--allow-missing",
+    multiple=True,
+    metavar="COLUMN",
+    help="Count the column's cells as missing where the table lacks it.",
+)
 @click.option(
     "--chunk-rows",
     type=click.IntRange(1),
@@ -205,7 +249,9 @@ def _refuse_foreign(context, name):
     "or more probable (blue).",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
-def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **options):
+def score(
+    inputs, model, output, on_bad_row, max_bad_rows, columns, allow_missing, quiet, **options
+):
     """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
     The output has the columns of the input, then score (higher is more normal), decision
@@ -230,6 +276,7 @@ def score(inputs, model, output, on_bad_row, max_bad_rows, columns, quiet, **opt
             model,
             output,
             columns=columns or None,
+            allow_missing=allow_missing or None,
             max_bad_rows=0 if on_bad_row == "fail" else max_bad_rows,
             progress=None if quiet else stack.enter_context(shown_progress()),
             **options,

@@ -9,22 +9,46 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 import vae_anomaly
+from vae_anomaly.atomic import atomic_file
 from vae_anomaly.image_size import SMALLEST_SIDE
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.files import skipped_text
-from vae_anomaly.model_info import print_kinds
 from vae_anomaly.tables import reader
-from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.tables.dates import DateFormat
+from vae_anomaly.tables.inspecting import file_schema
+from vae_anomaly.tables.pieces import BadRow
+from vae_anomaly.tables.schema import Schema
+from vae_anomaly.tables.schema_text import print_schema
+from vae_anomaly.tables.writer import csv_lines
 from vae_anomaly.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
 
+#: Options that say how a table is written and what its columns are.
+SCHEMA_OPTIONS = (
+    "schema",
+    "numeric",
+    "categorical",
+    "ids",
+    "drop",
+    "datetimes",
+    "delimiter",
+    "encoding",
+    "decimal",
+    "thousands",
+    "na_values",
+    "no_header",
+    "skip_lines",
+    "comment",
+)
 #: Options that only a table, or only a folder of images, takes.
 FIT_OPTIONS = {
-    "table": ("numeric", "categorical", "ids", "drop", "delimiter", "encoding"),
+    "table": (*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
     "images": ("image_size", "color", "resize"),
 }
 
@@ -44,13 +68,79 @@ def fit_params(quiet: bool, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def table_schema(
+    table: pathlib.Path,
+    *,
+    schema: pathlib.Path | None,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    ids: Sequence[str],
+    drop: Sequence[str],
+    datetimes: Sequence[str],
+    delimiter: str | None,
+    encoding: str | None,
+    decimal: str | None,
+    thousands: str | None,
+    na_values: Sequence[str],
+    no_header: bool,
+    skip_lines: int | None,
+    comment: str | None,
+) -> Schema:
+    """Return what the columns of a table file are: as a schema file says, or as its cells show.
+
+    Parameters
+    ----------
+    table : path
+    schema : path or None
+        Of a schema, as ``inspect`` writes it; the other options must not be given then.
+    numeric, categorical, ids, drop, datetimes : sequence of str
+        Columns whose kind is known; ``COLUMN=FORMAT`` of dates.
+    delimiter, encoding, skip_lines, comment, no_header
+        Of the dialect; None: as found.
+    decimal, thousands : str or None
+        The mark of numbers that could be read in two ways.
+    na_values : sequence of str
+        Markers of missing cells besides the usual ones.
+
+    Raises
+    ------
+    ValueError
+        A column is unknown, named twice or not of the kind given; the file is no table.
+    """
+    dialect = {
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "skip_lines": skip_lines,
+        "comment": comment,
+        "header": "none" if no_header else None,
+    }
+    dialect = {name: value for name, value in dialect.items() if value is not None}
+    kinds, formats = _chosen_kinds(numeric, categorical, ids, drop, datetimes)
+    if schema is not None:
+        if dialect or kinds or formats or decimal or thousands or na_values:
+            raise ValueError(
+                "Expected --schema or other options that say what the table is. Received both. "
+                f"Edit {schema}."
+            )
+        return Schema.from_file(schema)
+    return file_schema(
+        table,
+        kinds=kinds,
+        date_formats=formats,
+        decimal=_decimal(decimal, thousands),
+        missing=na_values,
+        dialect=dialect,
+    )
+
+
 def fit_table(
     table: pathlib.Path,
     params: Mapping[str, Any],
     *,
-    delimiter: str | None,
-    encoding: str,
-    **columns: Sequence[str],
+    on_bad_row: str,
+    max_bad_rows: int | None,
+    quarantine: pathlib.Path,
+    **options: Any,
 ) -> tuple[BaseDetector, str]:
     """Return a detector fitted to a table file, and what this was.
 
@@ -59,25 +149,51 @@ def fit_table(
     table : path
     params : dict
         Of ``VAEDetector``.
-    delimiter, encoding
-        Of the file.
-    **columns : sequence of str
-        ``numeric``, ``categorical``, ``ids`` and ``drop``: columns whose kind is not inferred.
+    on_bad_row : {"quarantine", "fail"}
+        What to do with a row that can't be read.
+    max_bad_rows : int or None
+        More are an error.
+    quarantine : path
+        CSV file for the rows that can't be read.
+    **options
+        Of ``table_schema``.
 
     Raises
     ------
     ValueError
-        A column is unknown, named twice or not of the kind given; the file is no table.
+        As of ``table_schema``; there are too many bad rows.
     """
-    text = {"delimiter": delimiter, "encoding": encoding}
-    kinds = _chosen_kinds(table, **columns, **text)
-    modelled = {name: kind for name, kind in kinds.items() if kind in KINDS}
-    frame = reader.read_frame(table, modelled, **text)
+    schema = table_schema(table, **options)
     if params["verbose"]:
-        print_kinds(kinds)
+        print_schema(schema, Console(stderr=True, width=max(Console().width, 100)))
+    bad: list[BadRow] | None = None if on_bad_row == "fail" else []
+    arrays = reader.read_arrays(table, schema, bad=bad, dialect=schema.dialect or {})
+    if bad:
+        _put_aside(table, bad, max_bad_rows, quarantine)
+    frame = arrays_frame(arrays, schema.kinds)
     import_tensorflow()
-    detector = vae_anomaly.VAEDetector(kinds=kinds, **params).fit(frame)
+    detector = vae_anomaly.VAEDetector(schema=schema, **params).fit(frame)
     return detector, f"{len(frame)} rows of {frame.shape[1]} columns"
+
+
+def _put_aside(
+    table: pathlib.Path, bad: Sequence[BadRow], most: int | None, quarantine: pathlib.Path
+) -> None:
+    """Write rows that could not be read to the quarantine file, and say so."""
+    first = bad[0]
+    where = f"{table}, line {first.line}" + (f", column {first.column!r}" if first.column else "")
+    if most is not None and len(bad) > most:
+        raise ValueError(
+            f"{where}: {first.reason}; expected at most {most} bad rows, received {len(bad)}"
+        )
+    rows = [(str(table), row.line, row.column or "", row.reason, row.text) for row in bad]
+    header = ("file", "line", "column", "reason", "text")
+    with atomic_file(quarantine) as file:
+        file.write(csv_lines([header, *rows]))
+    click.echo(
+        f"left out {len(bad)} rows, now in {quarantine}; the first: {where}: {first.reason}",
+        err=True,
+    )
 
 
 def fit_images(
@@ -143,19 +259,28 @@ def _image_size(text):
     return tuple(map(int, match.groups()))
 
 
-def _chosen_kinds(table, numeric, categorical, ids, drop, **text):
-    """Kinds of all columns of a file: inferred, then overridden by the options."""
-    options = {
-        **dict.fromkeys(numeric, "numeric"),
-        **dict.fromkeys(categorical, "categorical"),
-    }
-    unmodelled = {**dict.fromkeys(ids, "id"), **dict.fromkeys(drop, "dropped")}
-    twice = sorted(set(options) & set(unmodelled) | set(numeric) & set(categorical))
-    if twice or set(ids) & set(drop):
-        raise ValueError(
-            f"Expected one option for a column. Received several: {twice or sorted(ids)}."
-        )
-    return reader.infer_kinds(table, {**options, **unmodelled}, **text)
+def _chosen_kinds(numeric, categorical, ids, drop, datetimes):
+    """Return the kinds and the formats of dates that the options give."""
+    formats = dict(text.split("=", 1) for text in datetimes if "=" in text)
+    named = [
+        *((name, "numeric") for name in numeric),
+        *((name, "categorical") for name in categorical),
+        *((name, "id") for name in ids),
+        *((name, "dropped") for name in drop),
+        *((text.split("=", 1)[0], "datetime") for text in datetimes),
+    ]
+    names = [name for name, _ in named]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Expected one option for a column. Received several: {twice}.")
+    kinds = {name: kind for name, kind in named if name not in formats}
+    return kinds, {name: DateFormat(pattern) for name, pattern in formats.items()}
+
+
+def _decimal(decimal, thousands):
+    """Return the decimal mark that two options say."""
+    if decimal and decimal == thousands:
+        raise ValueError(f"Expected --decimal unlike --thousands. Received: {decimal!r} for both.")
+    return decimal or {",": ".", ".": ","}.get(thousands)
 
 
 #: What fits a detector to each kind of input.

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
 import numpy as np
 
 from vae_anomaly.scoring.calibration import ThresholdReport
@@ -26,14 +25,6 @@ _TREATMENTS = {
     "id": "kept, not modelled",
     "dropped": "neither modelled nor written back",
 }
-
-
-def print_kinds(kinds: Mapping[str, str]) -> None:
-    """Say on stderr of which kind each column is, and what that means."""
-    for kind, treatment in _TREATMENTS.items():
-        names = [name for name in kinds if kinds[name] == kind]
-        if names:
-            click.echo(f"{kind} ({treatment}): {listed(names, 20)}", err=True)
 
 
 def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) -> None:

@@ -47,6 +47,7 @@ from vae_anomaly.batch import pipeline, tables
 from vae_anomaly.batch.places import work_folder
 from vae_anomaly.batch.run import score_files
 from vae_anomaly.detectors import artifact
+from vae_anomaly.tables.schema import Schema
 
 ROWS = {"points": 9, "moments": 30}
 CHUNK_ROWS = 3
@@ -110,8 +111,9 @@ def score(folder, door, resume, seconds=0.0):
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     detector = SimpleNamespace(
         scorer_=Scorer(log, seconds),
-        _input=SimpleNamespace(name="table"),
-        kinds={"note": "id"},
+        _input=SimpleNamespace(
+            name="table", schema=Schema.of_kinds({"a": "numeric", "note": "id"})
+        ),
         offset_=-7.5,
     )
     score_files(

@@ -105,8 +105,9 @@ def attack_csv(rng, folder):
 def accounted(path, content):
     """Faults: text of rows read and put aside that is not, in its order, that of the file."""
     from vae_anomaly.tables.csv_rows import CsvRows
+    from vae_anomaly.tables.dialect import Dialect
 
-    rows, found = CsvRows(path), []
+    rows, found = CsvRows(path, Dialect()), []
     for piece in rows.pieces(100):
         for index in range(piece.table.num_rows):
             text = piece.text(index)
@@ -137,12 +138,14 @@ def filled(text):
 
 def converted(path):
     """Faults: rows that are lost where cells are converted; the numbers of rows as they are."""
+    from vae_anomaly.tables.dialect import Dialect
     from vae_anomaly.tables.reader import TableReader
+    from vae_anomaly.tables.schema import Schema
 
-    with TableReader(path) as reader:
-        chunks = list(reader.chunks(KINDS, chunk_rows=100, keep_bad=True))
-    with TableReader(path) as reader:
-        chunks_of_text = list(reader.chunks({}, chunk_rows=100, keep_bad=True))
+    with TableReader(path, dialect=Dialect()) as reader:
+        chunks = list(reader.chunks(Schema.of_kinds(KINDS), chunk_rows=100, keep_bad=True))
+    with TableReader(path, dialect=Dialect()) as reader:
+        chunks_of_text = list(reader.chunks(Schema({}), chunk_rows=100, keep_bad=True))
     totals = [
         sum(chunk.raw.num_rows + len(chunk.bad) for chunk in some)
         for some in (chunks, chunks_of_text)

@@ -70,7 +70,7 @@ class ChunkScorer(Protocol):
     paths: list[str]
     #: The files that are read, none of which may be written.
     files: list[str]
-    #: Sentences for the summary.
+    #: What is odd about the inputs, for people; goes into the summary.
     warnings: list[str]
     #: What ``identity`` returned for each of ``paths`` before anything was read.
     identities: list[list]

@@ -60,7 +60,9 @@ def iter_scored(
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    strict: bool = False,
+    allow_missing: Sequence[str] | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Iterator[ScoredChunk]:
     r"""Score files, a chunk of rows at a time.
@@ -100,6 +102,8 @@ encoding, chunk_rows
         "contributions": contributions,
         "delimiter": delimiter,
         "encoding": encoding,
+        "strict": strict,
+        "allow_missing": allow_missing,
         "chunk_rows": chunk_rows,
     }
     scoring = _chunk_scorer(inputs, detector, (), threshold, false_alarm_rate, options)
@@ -165,7 +169,9 @@ def score_files(
     explain: int | None = None,
     contributions: bool = False,
     delimiter: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    strict: bool = False,
+    allow_missing: Sequence[str] | None = None,
     chunk_rows: int = CHUNK_ROWS,
     maps: Path | None = None,
 ) -> dict[str, Any]:
@@ -218,10 +224,13 @@ def score_files(
         anomalies, and for the rows that ``top`` lists: it costs a scoring for each column.
     contributions : bool
         Tables: write what each column adds to the score, as ``feature_log_prob:<column>``.
-    delimiter : str or None
-        Tables: separates the fields of CSV and TSV inputs. None: a comma; a tab in .tsv files.
-    encoding : str
-        Tables: of CSV and TSV inputs.
+    delimiter, encoding : str or None
+        Tables: of CSV and TSV inputs. None: as in the training file, if the columns are found so;
+        else as found, with a warning.
+    strict : bool
+        Tables: whether columns that the model does not know are an error; else they are a warning.
+    allow_missing : sequence of str or None
+        Tables: modelled columns that inputs may lack; their cells count as missing.
     chunk_rows : int
         Tables: rows to score at a time.
     maps : path or None
@@ -251,6 +260,8 @@ def score_files(
         "contributions": contributions,
         "delimiter": delimiter,
         "encoding": encoding,
+        "strict": strict,
+        "allow_missing": allow_missing,
         "chunk_rows": chunk_rows,
         "maps": maps,
     }
@@ -343,7 +354,7 @@ def _run(scoring: ChunkScorer, plan: _Plan, targets, quarantines) -> dict[str, A
                 )
                 work.commit(done=True)
             report = tally.report()
-            report["warnings"] += scoring.warnings
+            report["warnings"] = [*scoring.warnings, *report["warnings"]]
             _write(scoring, work, plan, targets, quarantines, report)
         except BaseException as error:
             if not (resumable and work.is_started()) or isinstance(error, InputChangedError):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +21,11 @@ from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.csv_rows import text_schema
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
+from vae_anomaly.tables.names import differences, listed
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
-from vae_anomaly.tables.rules import KINDS
+from vae_anomaly.tables.schema import Schema
 
 
 class TableChunkScorer:
@@ -55,7 +58,9 @@ encoding, chunk_rows
         "explain": None,
         "contributions": False,
         "delimiter": None,
-        "encoding": "utf-8",
+        "encoding": None,
+        "strict": False,
+        "allow_missing": None,
         "chunk_rows": CHUNK_ROWS,
     }
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "line", "column", "reason", "text")
@@ -75,13 +80,16 @@ encoding, chunk_rows
         false_alarm_rate,
         delimiter,
         encoding,
+        strict,
+        allow_missing,
         chunk_rows,
     ):
         self.paths = self.files = find_inputs(inputs, exclude)
         self.warnings: list[str] = []
         self.identities = [identity(path) for path in self.paths]
         self._detector = detector
-        self.kinds, overrides = _kinds(detector)
+        self._schema = _schema(detector)
+        self.kinds = self._schema.kinds
         columns = list(dict.fromkeys(columns or ()))
         self.options = {
             "columns": columns,
@@ -91,6 +99,8 @@ encoding, chunk_rows
             "false_alarm_rate": false_alarm_rate,
             "delimiter": delimiter,
             "encoding": encoding,
+            "strict": strict,
+            "allow_missing": sorted(allow_missing or ()),
             "chunk_rows": chunk_rows,
         }
         _check_options(self.options, self.kinds)
@@ -98,29 +108,90 @@ encoding, chunk_rows
         self.output_names = [*OUTPUTS, *reason_names(explain or 0)]
         if contributions:
             self.output_names += [f"feature_log_prob:{name}" for name in self.kinds]
-        self._format = {"delimiter": delimiter, "encoding": encoding, "blank_ok": True}
-        self._stdin = TableReader(STANDARD, **self._format) if STANDARD in self.paths else None
-        ignored = [name for name, kind in overrides.items() if kind not in KINDS]
-        self._read_schemas(columns, ignored)
+        self._dialect = self._training_dialect()
+        self._dialects: dict[Any, Dialect | dict[str, Any]] = {}
+        self._stdin = self._opened(STANDARD) if STANDARD in self.paths else None
+        self._read_schemas(columns)
+        known = self._schema.columns
+        dropped = {name for name, column in known.items() if column.kind == "dropped"}
         self.kept = {
-            path: columns or [name for name in schema.names if overrides.get(name) != "dropped"]
+            path: columns or [name for name in schema.names if name not in dropped]
             for path, schema in self._schemas.items()
         }
         self._check_names()
 
-    def _read_schemas(self, columns, ignored):
+    def _training_dialect(self):
+        """Return the dialect of the training file, as far as the options say no other."""
+        given = {name: self.options[name] for name in ("delimiter", "encoding")}
+        given = {name: value for name, value in given.items() if value is not None}
+        trained = self._schema.dialect
+        return replace(trained, **given) if trained else given
+
+    def _opened(self, path):
+        """Open an input by the dialect of the training file, or, if its columns do not fit, anew.
+
+        What is written in another dialect is told of once, with what differs.
+        """
+        if path not in self._dialects:
+            self._dialects[path] = self._dialect
+            if file_format(path) != "parquet" and isinstance(self._dialect, Dialect):
+                self._dialects[path] = self._fitting_dialect(path)
+        return TableReader(path, dialect=self._dialects[path], blank_ok=True)
+
+    def _fitting_dialect(self, path):
+        given = {name: self.options[name] for name in ("delimiter", "encoding")}
+        if path == STANDARD:  # it can be read once only
+            return given
+        try:
+            with TableReader(path, dialect=self._dialect, blank_ok=True) as trained:
+                if not trained.names or set(self.kinds) <= set(trained.names):
+                    return self._dialect
+        except TableError:
+            pass  # such as another encoding
+        with TableReader(path, dialect=given, blank_ok=True) as found:
+            dialect = found.dialect
+        assert dialect is not None  # of a text file
+        if differing := dialect.differences(self._dialect):
+            said = ", ".join(f"{name} {new!r} for {o!r}" for name, (new, o) in differing.items())
+            self.warnings.append(f"{path}: written in another way than the training file: {said}")
+        return dialect
+
+    def _read_schemas(self, columns):
         """Read the header of each input, and check that it has the columns asked for."""
         schemas = {}
+        allowed = set(self.options["allow_missing"])
+        check_columns("--allow-missing", list(self.kinds), allowed, ignore=self.kinds)
         for path in self.paths:
             with self.reader(path) as reader:
                 if reader.schema.names:
                     schemas[path] = reader.schema
-                    check_columns(path, reader.names, list(self.kinds), ignored)
+                    self._check_input(path, reader.names, allowed)
                     check_columns(path, reader.schema.names, columns, ignore=reader.schema.names)
         self._blank = set(self.paths) - set(schemas)
         # A file without even a header is a table like the first one, without rows.
         first = next(iter(schemas.values()), None) or text_schema(columns or self.kinds)
         self._schemas = {path: schemas.get(path, first) for path in self.paths}
+
+    def _check_input(self, path, names, allowed):
+        """Check that the modelled columns are there; others are ignored, or refused if strict."""
+        expected = [name for name in self.kinds if name in names or name not in allowed]
+        known = self._schema.columns
+        extra = [name for name in names if name not in known]
+        found = differences(names, expected, names)
+        if found or (extra and self.options["strict"]):
+            found = differences(names, expected, [*known])
+            problems = "; ".join(f"{what} columns: {names}" for what, names in found.items())
+            fix = "rename, add or remove columns to match"
+            if "missing" in found:
+                fix += ", or count a column's cells as missing with --allow-missing COLUMN"
+            raise TableError(f"{path}: {problems}; {fix}")
+        if extra:
+            self.warnings.append(
+                f"{path}: columns that the model does not know are ignored: {listed(extra)}; "
+                "--strict refuses them"
+            )
+        if absent := [name for name in self.kinds if name not in names]:
+            self.warnings.append(f"{path}: no column {listed(absent)}; counted as missing cells")
 
     def _check_names(self):
         for path, names in self.kept.items():
@@ -166,19 +237,26 @@ encoding, chunk_rows
 
     def reader(self, path):
         """Open an input."""
-        return self._stdin if path == STANDARD else TableReader(path, **self._format)
+        return self._stdin if path == STANDARD and self._stdin else self._opened(path)
 
     def chunks(self, path, reader, start=()):
         """Yield the chunks of an open input, bad rows apart, with what the scorer takes of each."""
         if path in self._blank:
-            dtypes = {"categorical": object}
-            arrays = {name: np.zeros(0, dtypes.get(k, "f8")) for name, k in self.kinds.items()}
+            arrays = self._missing_cells(self.kinds, 0)
             yield Chunk(self._schemas[path].empty_table(), arrays, [], ()), arrays
             return
+        absent = [name for name in self.kinds if name not in reader.names]
+        present = {n: c for n, c in self._schema.columns.items() if n not in absent}
+        schema = replace(self._schema, columns=present)
         for chunk in reader.chunks(
-            self.kinds, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
+            schema, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
         ):
-            yield chunk, chunk.arrays
+            arrays = {**chunk.arrays, **self._missing_cells(absent, chunk.raw.num_rows)}
+            yield chunk, {name: arrays[name] for name in self.kinds}
+
+    def _missing_cells(self, names, n_rows):
+        empty = {"categorical": np.full(n_rows, "", object)}
+        return {name: empty.get(self.kinds[name], np.full(n_rows, np.nan)) for name in names}
 
     def identity(self, path):
         """Return what tells whether an input has changed."""
@@ -219,13 +297,11 @@ encoding, chunk_rows
         return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
 
 
-def _kinds(detector):
-    """Return the kinds of the modelled columns, and those that the detector was given."""
+def _schema(detector):
+    """Return what the columns of the training table were."""
     if isinstance(detector, (str, os.PathLike)):
-        description = artifact.read(detector)
-        kinds = description["scorer"]["preprocessor"]["kinds"]
-        return kinds, description["params"].get("kinds") or {}
-    return detector.scorer_.preprocessor.kinds, detector.kinds or {}
+        return Schema.from_json(artifact.read(detector)["described"]["schema"])
+    return detector._input.schema
 
 
 def _check_options(options, kinds):

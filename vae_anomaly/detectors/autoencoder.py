@@ -14,7 +14,7 @@ class AutoencoderDetector(BaseDetector):
     ----------
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
 batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, \
-kinds, image_shape, value_range, random_state, verbose
+kinds, schema, image_shape, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
 
@@ -51,6 +51,7 @@ kinds, image_shape, value_range, random_state, verbose
         max_levels=50,
         normal_scores=True,
         kinds=None,
+        schema=None,
         image_shape=None,
         value_range=None,
         random_state=None,
@@ -71,6 +72,7 @@ kinds, image_shape, value_range, random_state, verbose
         self.max_levels = max_levels
         self.normal_scores = normal_scores
         self.kinds = kinds
+        self.schema = schema
         self.image_shape = image_shape
         self.value_range = value_range
         self.random_state = random_state

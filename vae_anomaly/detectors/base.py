@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -22,6 +23,7 @@ from vae_anomaly.detectors.inputs import chosen_input
 from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions, validated
 from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.training import best_step, train
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class BaseDetector(
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "normal_scores": ["boolean"],
         "kinds": [dict, None],
+        "schema": [Schema, str, PathLike, None],
         "image_shape": ["array-like", None],
         "value_range": ["array-like", None],
         "random_state": ["random_state"],
@@ -361,7 +364,7 @@ class BaseDetector(
     def __getstate__(self):
         state = dict(super().__getstate__())
         if "scorer_" in state:
-            state["_input"] = self._input.name
+            state["_input"] = self._input.name, self._input.described()
             state["scorer_"] = packing.pack_scorer(self.scorer_)
         return state
 

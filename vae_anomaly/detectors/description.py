@@ -25,6 +25,7 @@ MAX_CALIBRATION_SCORES = 100_000_000
 MAX_IMAGE_SIDE = 8_192
 MAX_IMAGE_VALUES = 2**24
 MAX_NETWORK_TEXT = 4 * 2**20  #: characters of the configuration of a network that was given
+MAX_SCHEMA_TEXT = 64 * 2**20  #: characters of what the columns of the training table were
 MAX_HISTORY = 100_000  #: evaluations
 
 ACTIVATIONS = (
@@ -141,6 +142,7 @@ _PARTS = {
             },
         },
         "schema": _list(_COLUMN, 1, MAX_COLUMNS),
+        "described": _object({"schema": {**_TEXT, "maxLength": MAX_SCHEMA_TEXT}}),
     },
     "images": {
         "model": _object(
@@ -169,6 +171,7 @@ _PARTS = {
                 "resize": {"enum": list(RESIZES)},
             },
         },
+        "described": _object({}),
     },
 }
 _CONTENT = _object(
@@ -177,7 +180,10 @@ _CONTENT = _object(
         "input": {"enum": list(_PARTS)},
         "params": {
             "type": "object",
-            "properties": {"kinds": {"type": ["object", "null"], "additionalProperties": _TEXT}},
+            "properties": {
+                "kinds": {"type": ["object", "null"], "additionalProperties": _TEXT},
+                "schema": {"type": ["string", "null"]},
+            },
         },
         "n_features_in": _int(1, 2**53),
         "feature_names_in": {"anyOf": [_NULL, _list(_TEXT, 1, 2 * MAX_COLUMNS)]},
@@ -215,6 +221,7 @@ _CONTENT = _object(
         "calibrated_on": _TEXT,
         "baseline": _FINITE,
         "schema": {},
+        "described": {"type": "object"},
         "history": {
             "type": "object",
             "required": ["step"],
@@ -240,6 +247,7 @@ def check_description(content: Any) -> None:
     _check(content["model"], parts["model"], "model")
     _check(preprocessor, parts["preprocessor"], "scorer.preprocessor")
     _check(content["schema"], parts["schema"], "schema")
+    _check(content["described"], parts["described"], "described")
     n_levels = sum(len(levels) for levels in preprocessor.get("levels", {}).values())
     if n_levels > MAX_LEVELS:
         raise ValueError(f"expected at most {MAX_LEVELS} levels. Received: {n_levels}")

@@ -55,8 +55,11 @@ class ImageInput:
         return shape is not None and len(shape) in (3, 4)
 
     @classmethod
-    def restored(cls, config: dict[str, Any]) -> ImageInput:
+    def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> ImageInput:
         return cls(ImagePreprocessor(**config))
+
+    def described(self) -> dict[str, Any]:
+        return {}
 
     def learn(self, detector: Any, X: Any, seed: int) -> Any:
         images = _with_channels(X)

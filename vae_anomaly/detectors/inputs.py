@@ -52,8 +52,14 @@ class Input(Protocol):
         """Whether training data are of this kind."""
 
     @classmethod
-    def restored(cls, config: dict[str, Any]) -> Input:
-        """Return the input of a saved detector, given the preprocessor's config."""
+    def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> Input:
+        """Return the input of a saved detector, given the preprocessor's config.
+
+        ``described`` is what an input that learned returned.
+        """
+
+    def described(self) -> dict[str, Any]:
+        """Return what the preprocessor's config does not hold, as JSON can hold it."""
 
     def learn(self, detector: Any, X: Any, seed: int) -> Any:
         """Validate training data, and learn from them how to preprocess."""

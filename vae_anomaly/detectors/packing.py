@@ -15,6 +15,7 @@ import numpy as np
 from vae_anomaly.detectors.inputs import INPUTS
 from vae_anomaly.detectors.sklearn_compat import check_params
 from vae_anomaly.scoring.thresholds import Threshold
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.network_json import network_from_json
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ def pack(detector: BaseDetector) -> tuple[dict[str, Any], Arrays]:
             f"activation={activation!r}, which a folder without code cannot hold."
         )
     scorer_config, weights = pack_scorer(detector.scorer_)
+    params = _plain(detector.get_params(deep=False))
+    described = detector._input.described()
+    if params["schema"] is not None:  # perhaps a file
+        params["schema"] = described["schema"]
     content = {
         "class": type(detector).__name__,
         "input": detector._input.name,
-        "params": _plain(detector.get_params(deep=False)),
+        "params": params,
         "n_features_in": detector.n_features_in_,
         "feature_names_in": _plain(getattr(detector, "feature_names_in_", None)),
         "model": detector._model_args,
@@ -58,6 +63,7 @@ def pack(detector: BaseDetector) -> tuple[dict[str, Any], Arrays]:
         "calibrated_on": detector._calibrated_on,
         "baseline": detector.scorer_.baseline,
         "schema": detector.scorer_.preprocessor.schema(),
+        "described": described,
         "history": detector.history_,
     }
     return content, weights
@@ -71,14 +77,17 @@ def unpack(detector: BaseDetector, content: dict[str, Any], weights: Arrays) -> 
     ValueError
         The parts do not fit each other. Found before a network is given memory.
     """
-    params = {
+    params: dict[str, Any] = {
         name: tuple(value) if name in _TUPLES and value is not None else value
         for name, value in content["params"].items()
     }
+    if params["schema"] is not None:
+        params["schema"] = Schema.from_json(params["schema"])
     detector.set_params(**params)
     check_params(detector)
     model_args, scorer_config = content["model"], dict(content["scorer"])
-    restored = INPUTS[content["input"]].restored(scorer_config.pop("preprocessor"))
+    described, preprocessor = content["described"], scorer_config.pop("preprocessor")
+    restored = INPUTS[content["input"]].restored(preprocessor, described)
     _check_sizes(restored, model_args, weights)
     detector._input, detector._model_args = restored, model_args
     detector.scorer_ = _rebuilt(restored, model_args, scorer_config, weights)
@@ -119,11 +128,14 @@ def pack_scorer(scorer: AnomalyScorer) -> tuple[dict[str, Any], Arrays]:
 
 
 def unpack_scorer(
-    input_name: str, model_args: dict[str, Any], config: dict[str, Any], weights: Arrays
+    described_input: tuple[str, dict[str, Any]],
+    model_args: dict[str, Any],
+    config: dict[str, Any],
+    weights: Arrays,
 ) -> tuple[Input, AnomalyScorer]:
-    """Rebuild the input and the scorer that ``pack_scorer`` took apart."""
-    config = dict(config)
-    restored = INPUTS[input_name].restored(config.pop("preprocessor"))
+    """Rebuild the input, of a name and as described, and what ``pack_scorer`` took apart."""
+    (input_name, described), config = described_input, dict(config)
+    restored = INPUTS[input_name].restored(config.pop("preprocessor"), described)
     return restored, _rebuilt(restored, model_args, config, weights)
 
 

@@ -10,17 +10,20 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.validation import validate_data
 
+from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
 from vae_anomaly.tables.columns import (
+    BadCell,
     arrays_frame,
     frame_arrays,
-    frame_kinds,
     n_infinite_rows,
 )
+from vae_anomaly.tables.inspecting import frame_schema
+from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.preprocessing import TablePreprocessor
-from vae_anomaly.tables.rules import UNMODELLED_KINDS
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
 
 if TYPE_CHECKING:
@@ -38,27 +41,39 @@ class TableInput:
 
     name = "table"
     title = "tables"
-    parameters = frozenset({"kinds", "max_levels", "normal_scores"})
+    parameters = frozenset({"kinds", "max_levels", "normal_scores", "schema"})
     largest_latent_dim = 16
     subset: Any = staticmethod(lambda data, rows: {name: a[rows] for name, a in data.items()})
 
-    def __init__(self, preprocessor: TablePreprocessor | None = None) -> None:
+    def __init__(
+        self, preprocessor: TablePreprocessor | None = None, schema: Schema | None = None
+    ) -> None:
         self.preprocessor: Any = preprocessor
+        self.schema: Any = schema
 
     @staticmethod
     def takes(X: Any) -> bool:
         return True  # what is no table is told so by ``learn``
 
     @classmethod
-    def restored(cls, config: dict[str, Any]) -> TableInput:
-        return cls(TablePreprocessor(**config))
+    def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> TableInput:
+        schema, preprocessor = Schema.from_json(described["schema"]), TablePreprocessor(**config)
+        if schema.kinds != preprocessor.kinds:
+            raise ValueError(
+                f"Expected a schema of the modelled columns {preprocessor.kinds}. Received: "
+                f"{schema.kinds}."
+            )
+        return cls(preprocessor, schema)
+
+    def described(self) -> dict[str, Any]:
+        return {"schema": self.schema.to_json()}
 
     def learn(self, detector: Any, X: Any, seed: int) -> Arrays:
-        kinds, arrays = _training_columns(detector, X)
+        self.schema, arrays = _training_columns(detector, X)
         # A network that was given knows how many features it takes.
         is_own = detector.encoder is not None or detector.decoder is not None
         self.preprocessor = TablePreprocessor(
-            kinds,
+            self.schema.kinds,
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
@@ -74,7 +89,7 @@ class TableInput:
         if _is_frame(X) and self._has_names(detector):
             if len(X) == 0:
                 raise ValueError("Expected rows to score. Received: 0 sample(s).")
-            return _infinities_reported(frame_arrays(X, kinds, _unmodelled(detector)))
+            return _infinities_reported(frame_arrays(X, self.schema))
         X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False, reset=False)
         if len(kinds) != X.shape[1] or "categorical" in kinds.values():
             raise ValueError(
@@ -198,25 +213,65 @@ class TableInput:
         return np.stack(list(arrays.values()), axis=1)
 
 
-def _training_columns(detector: Any, X: Any) -> tuple[dict[str, str], Arrays]:
-    """Validate training rows; return the kinds of their columns and the columns."""
+def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
+    """Validate training rows; return what their columns are, and the columns that are modelled."""
     if not _is_frame(X):
-        if detector.kinds:
-            raise ValueError(
-                "Expected a DataFrame where `kinds` is given. "
-                f"Received: X of type {type(X).__name__}. Wrap it in a pandas.DataFrame."
-            )
+        for name in ("kinds", "schema"):
+            if getattr(detector, name):
+                raise ValueError(
+                    f"Expected a DataFrame where `{name}` is given. "
+                    f"Received: X of type {type(X).__name__}. Wrap it in a pandas.DataFrame."
+                )
         X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False)
         names = _array_names(X.shape[1])
-        return dict.fromkeys(names, "numeric"), dict(zip(names, X.T, strict=True))
+        arrays = dict(zip(names, X.T, strict=True))
+        return Schema.of_kinds(dict.fromkeys(names, "numeric")), arrays
     if 0 in X.shape:
         raise ValueError(
             f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
             f"{X.shape[1]} feature(s) (shape={X.shape}) while a minimum of 1 is required."
         )
-    kinds = frame_kinds(X, detector.kinds)
+    schema = _chosen_schema(detector, X)
+    if not schema.kinds:
+        raise ValueError(
+            f"Expected at least one column to model. Received: {listed(schema.columns)}. Say "
+            "of which kind a column is, by `kinds`."
+        )
     validate_data(detector, X, skip_check_array=True)
-    return kinds, frame_arrays(X, kinds, _unmodelled(detector))
+    bad: list[BadCell] = []
+    arrays = frame_arrays(X, schema, bad=bad)
+    return schema, _without_rows(arrays, bad) if bad else arrays
+
+
+def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
+    """Return the schema that was given, or what the cells show; what is odd is warned of."""
+    given = detector.schema
+    if given is None:
+        schema = frame_schema(frame, kinds=detector.kinds)
+        for note in schema.notes:
+            if note.code != "bad_cells":  # told of when the rows are left out
+                warnings.warn(note.message, DataWarning, stacklevel=6)
+        return schema
+    if detector.kinds:
+        raise ValueError(
+            f"Expected `kinds` or `schema`. Received both: kinds={detector.kinds!r}. Edit the "
+            "schema."
+        )
+    return given if isinstance(given, Schema) else Schema.from_file(given)
+
+
+def _without_rows(arrays: Arrays, bad: list[BadCell]) -> Arrays:
+    """Leave out the rows that have bad cells, and say so."""
+    rows = sorted({cell.row for cell in bad})
+    first = bad[0]
+    warnings.warn(
+        f"Left out {len(rows)} rows whose cells are not of their column's kind, such as row "
+        f"{first.row}, column {first.column!r}: {first.value!r}. Correct them, or say by `kinds` "
+        "of which kind the column is.",
+        DataWarning,
+        stacklevel=6,
+    )
+    return {name: np.delete(array, rows) for name, array in arrays.items()}
 
 
 def _infinities_reported(arrays: Arrays) -> Arrays:
@@ -239,8 +294,3 @@ def _labels(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _array_names(n_columns: int) -> list[str]:
     return [f"x{index}" for index in range(n_columns)]
-
-
-def _unmodelled(detector: Any) -> list[str]:
-    kinds = detector.kinds or {}
-    return [str(name) for name, kind in kinds.items() if kind in UNMODELLED_KINDS]

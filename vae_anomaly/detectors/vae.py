@@ -90,8 +90,12 @@ class VAEDetector(BaseDetector):
         then. Expected values and samples of such columns are within the range of the training
         rows. Custom networks take each numeric column once.
     kinds : dict or None, default None
-        Column name to "numeric", "boolean", "datetime" or "categorical", where the dtype of a
-        DataFrame's column does not tell; to "id" or "dropped", where it is not to be modelled.
+        Column name to "numeric", "boolean", "datetime" or "categorical", where the cells of a
+        DataFrame's column do not tell; to "id", "text" or "dropped", where it is not to be
+        modelled.
+    schema : Schema, path or None, default None
+        What ``vae_anomaly.inspect`` found, perhaps edited: the kinds and formats of all columns
+        of a DataFrame. None: what their cells show.
     image_shape : (int, int, int) or None, default None
         For images only: height, width and channels to which all images are brought, in fit and
         afterwards. None: those of the training images; images of others are refused.
@@ -170,6 +174,7 @@ class VAEDetector(BaseDetector):
         max_levels=50,
         normal_scores=True,
         kinds=None,
+        schema=None,
         image_shape=None,
         value_range=None,
         random_state=None,
@@ -197,6 +202,7 @@ class VAEDetector(BaseDetector):
         self.max_levels = max_levels
         self.normal_scores = normal_scores
         self.kinds = kinds
+        self.schema = schema
         self.image_shape = image_shape
         self.value_range = value_range
         self.random_state = random_state

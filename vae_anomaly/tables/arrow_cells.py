@@ -2,62 +2,116 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.tables.rules import (
-    CELL_TEXT,
-    DATE_KINDS,
-    DURATION_TEXT,
-    EXPECTED,
-    MISSING_TEXT,
-    ZONED_TEXT,
-    category_text,
-    kind_of_type,
-)
+from vae_anomaly.tables.rules import DATE_KINDS, category_text, kind_of_type
+from vae_anomaly.tables.schema import ColumnSchema
+from vae_anomaly.tables.tallies import ColumnTally
 
 # pandas and pyarrow are imported inside functions: `vae-anomaly --help` needs neither.
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def array_of(column: pa.ChunkedArray, kind: str) -> np.ndarray:
+def array_of(
+    column: pa.ChunkedArray, schema: ColumnSchema, missing: Iterable[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a column as the array that carries its kind.
 
     Parameters
     ----------
     column : pyarrow.ChunkedArray
-    kind : str
-        One of ``rules.KINDS``; a column of text is parsed as that.
+        Text is parsed by the schema.
+    schema : ColumnSchema
+        Of a kind that is modelled.
+    missing : iterable of str
+        Markers of missing cells besides the usual ones.
 
     Returns
     -------
-    numpy.ndarray, (n,)
-        As ``columns.frame_arrays`` makes it.
-
-    Raises
-    ------
-    ValueError
-        A cell can't be converted; ``bad_cells`` tells which.
+    values : numpy.ndarray, (n,)
+        As ``columns.frame_arrays`` makes it; NaN where a cell is bad.
+    bad : numpy.ndarray, (n,), bool
+        Where a cell is neither missing nor of the kind.
     """
-    column = converted(column, kind)
-    if kind == "categorical":
-        return _categories(column)
-    if kind in DATE_KINDS:
-        micros = column.cast("int64")
-        return micros.cast("float64", safe=False).to_numpy() / 1e6
-    return column.to_numpy()
+    import pyarrow as pa
+
+    no_bad = np.zeros(len(column), dtype=bool)
+    if schema.kind == "categorical":
+        return _categories(text_of(column), missing), no_bad
+    if _is_text(column) or column.type == "null":
+        return schema.read(text_of(column).combine_chunks(), missing)
+    if schema.kind in DATE_KINDS and not pa.types.is_temporal(column.type):
+        return schema.read_numbers(_numbers(column))
+    if schema.kind in DATE_KINDS:
+        bad = _are_too_far(column)
+        if bad.any():
+            column = column.take(pa.array(np.arange(len(bad)), mask=bad))
+        return _seconds(column), bad
+    values = _numbers(column)
+    if schema.kind == "boolean":
+        bad = ~(np.isnan(values) | (values == 0) | (values == 1))
+        return np.where(bad, np.nan, values), bad
+    return values, no_bad
 
 
-def _categories(text: pa.ChunkedArray) -> np.ndarray:
+def tally_of(column: pa.ChunkedArray, missing: Iterable[str] = ()) -> ColumnTally:
+    """Return what the cells of a column show."""
+    import pyarrow as pa
+
+    tally = ColumnTally()
+    if _is_text(column):
+        tally.add_text(text_of(column).combine_chunks(), missing)
+    elif pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
+        tally.add_numbers(_seconds(column) if _is_moment(column) else np.full(len(column), np.nan))
+    else:
+        tally.add_numbers(_numbers(column))
+    return tally
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return kind_of_type(str(column.type)) == "categorical"
+
+
+def _is_moment(column: pa.ChunkedArray) -> bool:
+    return kind_of_type(str(column.type)) == "datetime"
+
+
+def _categories(text: pa.ChunkedArray, missing: Iterable[str]) -> np.ndarray:
+    none = set(missing)
     encoded = text.combine_chunks().dictionary_encode()
-    levels = [*map(category_text, encoded.dictionary.to_pylist()), ""]
+    texts = encoded.dictionary.to_pylist()
+    levels = [*("" if text in none else category_text(text) for text in texts), ""]
     indices = encoded.indices.fill_null(len(levels) - 1).to_numpy()
     return np.array(levels, dtype=object)[indices]
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of a type of numbers, booleans or durations as float64; seconds of these."""
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        column = column.cast("string")  # to get the same float64 as from CSV
+    elif pa.types.is_duration(column.type):
+        return column.to_pandas().dt.total_seconds().to_numpy()
+    return column.cast("float64", safe=False).to_numpy()
+
+
+def _seconds(column: pa.ChunkedArray) -> np.ndarray:
+    """Return dates or moments as seconds since 1970-01-01 UTC."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_timestamp(column.type):
+        # In UTC, without its zone. A cast alone would round towards 1970, unlike text.
+        column = column.cast(pa.timestamp(column.type.unit))
+        column = pc.floor_temporal(column, unit="microsecond")
+    micros = column.cast("timestamp[us]").cast("int64")
+    return micros.cast("float64", safe=False).to_numpy() / 1e6
 
 
 def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -76,25 +130,6 @@ def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
         values = column.to_pylist()
     texts = [None if value is None or value != value else str(value) for value in values]
     return pa.chunked_array([pa.array(texts, "string")])
-
-
-def converts(column: pa.ChunkedArray, kind: str, words: bool = True) -> bool:
-    """Whether ``converted`` can convert the column."""
-    try:
-        converted(column, kind, words)
-    except ValueError:
-        return False
-    return True
-
-
-def bad_cells(column: pa.ChunkedArray, kind: str) -> list[int]:
-    """Return where in a column the cells are that can't be converted to a kind but text."""
-    if kind_of_type(str(column.type)) != "categorical":
-        return np.flatnonzero(_bad_values(column, kind)).tolist()
-    encoded = text_of(column).combine_chunks().dictionary_encode()
-    is_bad = np.append(_bad_texts(encoded.dictionary, kind), False)
-    indices = encoded.indices.fill_null(len(is_bad) - 1).to_numpy()
-    return np.flatnonzero(is_bad[indices]).tolist()
 
 
 def undecodable_cells(column: pa.ChunkedArray) -> list[int]:
@@ -137,116 +172,11 @@ def _is_utf8(data: bytes | None) -> bool:
     return True
 
 
-def _bad_texts(text: pa.StringArray, kind: str) -> np.ndarray:
-    """Whether each text is none of a kind, (n,) bool."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(text)
-    is_bad = ~_mask(pc.match_substring_regex(text, CELL_TEXT[kind]))
-    if kind in DATE_KINDS:
-        is_leap_day = _mask(pc.match_substring_regex(text, r"^\d{4}-02-29")) & ~is_bad
-        days = text.filter(pa.array(is_leap_day)).to_pylist()
-        is_bad[is_leap_day] = [not calendar.isleap(int(day[:4])) for day in days]
-        return is_bad
-    is_duration = _mask(pc.match_substring_regex(text, f"^({DURATION_TEXT})$"))
-    durations = pd.to_timedelta(text.filter(pa.array(is_duration)).to_pandas(), errors="coerce")
-    is_bad[is_duration] = durations.isna()
-    if kind == "boolean":
-        numbers = converted(pa.chunked_array([text.filter(pa.array(~is_bad))]), "numeric")
-        is_bad[~is_bad] = ~_are_booleans(numbers.to_numpy())
-    return is_bad
-
-
-def _bad_values(column: pa.ChunkedArray, kind: str) -> np.ndarray:
-    """Whether each value of a column that is no text can't be of a kind, (n,) bool."""
-    if kind not in DATE_KINDS:
-        return ~_are_booleans(converted(column, "numeric").to_numpy())
-    # Microseconds since 1970 are 64-bit integers.
+def _are_too_far(column: pa.ChunkedArray) -> np.ndarray:
+    """Whether each moment is more than 64-bit integers of microseconds hold, (n,) bool."""
     units = {"timestamp[s": 10**6, "timestamp[m": 10**3, "date32": 86400 * 10**6, "date64": 10**3}
     micros = next((n for unit, n in units.items() if str(column.type).startswith(unit)), 1)
     values = column.cast("int32" if str(column.type).startswith("date32") else "int64")
     values = values.cast("int64").fill_null(0).to_numpy()
     most = (2**63 - 1) // micros
     return (values > most) | (values < -most)
-
-
-def _are_booleans(values: np.ndarray) -> np.ndarray:
-    return np.isnan(values) | (values == 0) | (values == 1)
-
-
-def _mask(flags: pa.BooleanArray) -> np.ndarray:
-    return flags.to_numpy(zero_copy_only=False)
-
-
-def converted(column: pa.ChunkedArray, kind: str, words: bool = True) -> pa.ChunkedArray:
-    """Return a column as float64, timestamp[us] or string; ValueError if a value can't be.
-
-    With ``words``, true and false in text are the numbers 1 and 0.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if kind == "categorical":
-        text = text_of(column)
-        return pc.if_else(pc.equal(text, ""), None, text)
-    if kind_of_type(str(column.type)) == "categorical" or column.type == "null":
-        text = text_of(column)
-        column = _moments(text) if kind in DATE_KINDS else _numbers(text, words)
-    elif pa.types.is_decimal(column.type):
-        column = column.cast("string")  # to get the same float64 as from CSV
-    elif pa.types.is_duration(column.type):
-        column = pa.chunked_array([column.to_pandas().dt.total_seconds()])
-    elif pa.types.is_timestamp(column.type):
-        # In UTC, without its zone. A cast alone would round towards 1970, unlike text.
-        column = column.cast(pa.timestamp(column.type.unit))
-        column = pc.floor_temporal(column, unit="microsecond")
-    if kind in DATE_KINDS:
-        return column.cast("timestamp[us]")
-    column = column.cast("float64", safe=False)
-    if kind == "boolean" and not _are_booleans(column.to_numpy()).all():
-        raise ValueError(f"expected {EXPECTED[kind]}")
-    return column
-
-
-def _present(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text without spaces around it, null where it says that it is missing."""
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(text)
-    missing = pc.match_substring_regex(text, f"^({MISSING_TEXT})?$", ignore_case=True)
-    return pc.if_else(missing, None, text)
-
-
-def _moments(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text as timestamps in UTC; fractions of microseconds are cut off."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.replace_substring_regex(_present(text), r"(\.\d{6})\d+", r"\1")
-    zoned = pc.match_substring_regex(text, ZONED_TEXT)
-    utc = pc.if_else(zoned, text, None).cast(pa.timestamp("us", "UTC"))
-    naive = pc.if_else(zoned, None, text).cast("timestamp[us]")
-    return pc.coalesce(utc.cast("timestamp[us]"), naive)
-
-
-def _numbers(text: pa.ChunkedArray, words: bool) -> pa.ChunkedArray:
-    """Return text as float64: numbers, perhaps ``words``, and durations as pandas writes them."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    with suppress(pa.ArrowInvalid):  # numbers nearly always, and much faster
-        return text.cast("float64")
-    with suppress(pa.ArrowInvalid):
-        return pc.if_else(pc.equal(text, ""), None, text).cast("float64")
-    text = _present(text)
-    with suppress(pa.ArrowInvalid):
-        return text.cast("float64")
-    for word, number in (("(?i)^true$", "1"), ("(?i)^false$", "0")) if words else ():
-        text = pc.replace_substring_regex(text, word, number)
-    is_duration = pc.match_substring_regex(text, f"^({DURATION_TEXT})$")
-    durations = pd.to_timedelta(pc.if_else(is_duration, text, None).to_pandas())
-    seconds = pa.chunked_array([durations.dt.total_seconds()])
-    return pc.if_else(is_duration, seconds, pc.if_else(is_duration, None, text).cast("float64"))

@@ -20,91 +20,49 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.tables.names import differences, listed, with_nearest
-from vae_anomaly.tables.rules import (
-    DATE_KINDS,
-    KINDS,
-    UNMODELLED_KINDS,
-    category_text,
-    kind_of_type,
-)
+from vae_anomaly.tables.names import differences, listed
+from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, category_text, kind_of_type
+from vae_anomaly.tables.schema import ColumnSchema, Schema
+from vae_anomaly.tables.tallies import ColumnTally
 
 # pandas is imported inside functions: `vae-anomaly --help` does not need it.
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 # From the first day of the year 1 to the last day of 9999, in seconds since 1970.
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 
 
-def frame_kinds(frame: pd.DataFrame, overrides: Mapping[Any, str] | None = None) -> dict[str, str]:
-    """Decide the kind of each column of a DataFrame.
+@dataclass(frozen=True)
+class BadCell:
+    """A cell of a DataFrame that is neither missing nor of its column's kind."""
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-    overrides : mapping of column name to kind, or None
-        Kinds that the caller knows better. "id" and "dropped" columns are not modelled, and
-        need not be there.
-
-    Returns
-    -------
-    dict of str to str
-        Column name to kind, in the frame's order, of the columns to model.
-
-    Raises
-    ------
-    ValueError
-        Duplicate column names; an override for a column that is not there, or of no known kind.
-    TypeError
-        A column of complex numbers, or one whose cells are containers.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame_kinds(pd.DataFrame({"age": [1.5, 2.0], "city": ["a", None]}))
-    {'age': 'numeric', 'city': 'categorical'}
-    """
-    names = _unique_names(frame)
-    overrides = {str(name): kind for name, kind in (overrides or {}).items()}
-    for name, kind in overrides.items():
-        if kind not in KINDS + UNMODELLED_KINDS:
-            raise ValueError(
-                f"Column {name!r}: expected a kind among {KINDS + UNMODELLED_KINDS}. "
-                f"Received: {kind!r}."
-            )
-        if kind in KINDS and name not in names:
-            raise ValueError(
-                f"Expected a column of the table. Received: {with_nearest(name, names)}."
-            )
-    modelled = {
-        name: overrides.get(name) or _series_kind(frame.iloc[:, index], name)
-        for index, name in enumerate(names)
-        if overrides.get(name) not in UNMODELLED_KINDS
-    }
-    if not modelled:
-        raise ValueError(f"Expected at least one column to model. Received: {names}.")
-    return modelled
+    row: int  #: from 0
+    column: str
+    value: object
 
 
 def frame_arrays(
-    frame: pd.DataFrame, kinds: Mapping[str, str], ignored: Collection[str] = ()
+    frame: pd.DataFrame, schema: Schema, *, bad: list[BadCell] | None = None
 ) -> dict[str, np.ndarray]:
-    """Turn a DataFrame into named arrays, one per column of ``kinds``.
+    """Turn a DataFrame into named arrays, one per column that is modelled.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Its columns may come in any order.
-    kinds : mapping of column name to kind
-        As decided in ``fit``.
-    ignored : collection of str
-        Columns that may be there too.
+    schema : Schema
+        As decided in ``fit``; columns that are not modelled may be missing.
+    bad : list, or None
+        Gets the cells that are neither missing nor of their kind, which are NaN then. None: they
+        are an error.
 
     Returns
     -------
@@ -119,17 +77,24 @@ def frame_arrays(
         A column of complex numbers, or one whose cells are containers.
     """
     names = [str(name) for name in frame.columns]
-    if found := differences(names, kinds, ignored):
+    if found := differences(names, schema.kinds, schema.unmodelled):
         raise ValueError(
-            f"Expected the {len(kinds)} columns seen in fit, in any order. "
+            f"Expected the {len(schema.kinds)} columns seen in fit, in any order. "
             + "".join(f"{what.capitalize()}: {text}. " for what, text in found.items())
             + "Rename, add or drop columns to match."
         )
-    _unique_names(frame)
-    return {
-        name: _series_array(frame.iloc[:, names.index(name)], name, kind)
-        for name, kind in kinds.items()
-    }
+    unique_names(frame)
+    arrays = {}
+    for name in schema.kinds:
+        series = frame.iloc[:, names.index(name)]
+        column = schema.columns[name]
+        arrays[name], wrong = _series_array(series, name, column, schema.missing)
+        rows = np.flatnonzero(wrong)
+        if len(rows) and bad is None:
+            raise _wrong_cell(name, column, series, int(rows[0]))
+        if bad is not None:
+            bad.extend(BadCell(int(row), name, series.iloc[row]) for row in rows)
+    return arrays
 
 
 def n_infinite_rows(arrays: Mapping[str, np.ndarray]) -> int:
@@ -172,7 +137,14 @@ def arrays_frame(
     return frame
 
 
-def _unique_names(frame: pd.DataFrame) -> list[str]:
+def unique_names(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the columns, as text.
+
+    Raises
+    ------
+    ValueError
+        A name is there twice.
+    """
     names = [str(name) for name in frame.columns]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -217,29 +189,69 @@ def _object_kind(values: pd.Series, name: str) -> str:
     return "categorical"
 
 
-def _series_array(series: pd.Series, name: str, kind: str) -> np.ndarray:
-    import pandas as pd
+def series_tally(
+    series: pd.Series, name: str, missing: Iterable[str] = ()
+) -> tuple[str, ColumnTally]:
+    """Return the kind of a column by its type, or the types of its cells, and what cells show.
 
+    Raises
+    ------
+    TypeError
+        Complex numbers, or containers.
+    """
+    found, tally = _series_kind(series, name), ColumnTally()
+    if found == "categorical":
+        tally.add_text(_cells(series), missing)
+    elif series.isna().all():
+        tally.add_numbers(np.full(len(series), np.nan))
+    else:
+        is_date = found == "datetime"
+        tally.add_numbers(_seconds_array(series, name) if is_date else _number_array(series))
+    return found, tally
+
+
+def _series_array(
+    series: pd.Series, name: str, column: ColumnSchema, missing: Iterable[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column as the array of its kind, and where cells are not of the kind."""
+    kind, no_bad = column.kind, np.zeros(len(series), dtype=bool)
     if series.dtype == np.float64 and kind == "numeric":
-        return series.to_numpy(copy=True)
+        return series.to_numpy(copy=True), no_bad
     found = _series_kind(series, name)
     if kind == "categorical":
-        return _text_array(series)
-    if pd.api.types.is_string_dtype(series.dtype):
-        cells = [None if _is_empty_text(value) else value for value in series]
-        series = pd.Series(cells, dtype=object)
+        return _text_array(series, missing), no_bad
     if series.isna().all():
-        return np.full(len(series), np.nan)
+        return np.full(len(series), np.nan), no_bad
+    if found == "categorical":
+        return column.read(_cells(series), missing)
     if kind in DATE_KINDS:
-        if found != "datetime":
-            raise _wrong_kind(name, kind, found, series)
-        return _seconds_array(series, name)
+        if found == "datetime":
+            return _seconds_array(series, name), no_bad
+        if found == "numeric" and column.dates is not None:
+            return column.read_numbers(_number_array(series))
+        raise _wrong_kind(name, kind, found, series)
     if found not in ("numeric", "boolean"):
         raise _wrong_kind(name, kind, found, series)
     array = _number_array(series)
-    if kind == "boolean" and not np.isin(array[~np.isnan(array)], (0.0, 1.0)).all():
-        raise _wrong_kind(name, kind, found, series[~np.isin(array, (0.0, 1.0))])
-    return array
+    if kind == "boolean":
+        bad = ~(np.isnan(array) | (array == 0) | (array == 1))
+        return np.where(bad, np.nan, array), bad
+    return array, no_bad
+
+
+def _cells(series: pd.Series) -> pa.Array:
+    """Return cells as text; Arrow takes no halves of surrogate pairs."""
+    import pandas as pd
+    import pyarrow as pa
+
+    missing = np.asarray(pd.isna(series))
+    try:
+        return pa.array(
+            [None if no else str(cell) for no, cell in zip(missing, series, strict=True)], "string"
+        )
+    except UnicodeEncodeError:
+        texts = [str(cell).encode("utf-8", "replace").decode() for cell in series]
+        return pa.array(texts, "string", mask=missing)
 
 
 def _seconds_array(series: pd.Series, name: str) -> np.ndarray:
@@ -260,25 +272,38 @@ def _number_array(series: pd.Series) -> np.ndarray:
     if is_duration or pd.api.types.infer_dtype(series) == "timedelta":
         series = pd.Series(pd.to_timedelta(series.astype(object))).dt.total_seconds()
     elif series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
-        series = series.astype(object).where(series.notna(), np.nan)
+        series = series.astype(object)
+        series = series.where(series.notna() & (series != ""), np.nan)
     return series.to_numpy().astype(np.float64)
 
 
-def _text_array(series: pd.Series) -> np.ndarray:
+def _text_array(series: pd.Series, none: Iterable[str]) -> np.ndarray:
     import pandas as pd
 
     # A float32 object would have the digits of a float64, other ones than in a file.
     is_float = pd.api.types.is_float_dtype(series.dtype)
     cells = series.to_numpy() if is_float else series.astype(object)
     missing = np.asarray(pd.isna(cells))
+    none = set(none)
     return np.array(
-        ["" if gone else category_text(value) for gone, value in zip(missing, cells, strict=True)],
+        [
+            "" if gone or (none and str(value) in none) else category_text(value)
+            for gone, value in zip(missing, cells, strict=True)
+        ],
         dtype=object,
     )
 
 
 def _is_empty_text(value: object) -> bool:
     return isinstance(value, str) and not value
+
+
+def _wrong_cell(name: str, column: ColumnSchema, series: pd.Series, row: int) -> ValueError:
+    form = f" like {column.format_text}" if column.format_text else ""
+    return ValueError(
+        f"Column {name!r}, row {row}: expected {EXPECTED[column.kind]}{form}. Received: "
+        f"{series.iloc[row]!r}. Correct the cell, or leave it empty if it is missing."
+    )
 
 
 def _containers(name: str) -> TypeError:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_anomaly.tables.dialect import (
+    SPACES,
+    Dialect,
+    check_format,
+    column_names,
+    comment_names,
+    find_dialect,
+)
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
 from vae_anomaly.tables.lines import Feed, TextLines
 from vae_anomaly.tables.pieces import BadRow, Piece
@@ -30,6 +37,9 @@ _BOM = codecs.BOM_UTF8
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
 _ENCODING_FIX = "save it as that, or name its encoding with --encoding"
+# Runs of spaces as delimiters, and those which begin or end a line.
+_SPACES = re.compile(rb"[ \t]+")
+_SPACES_AROUND = re.compile(rb"^ | (?=\r?$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,15 +66,17 @@ class CsvRows:
     Parameters
     ----------
     path : path, or "-" for standard input
-    delimiter : str
-        One character.
-    encoding : str
-        Of Python's codecs. A byte order mark is dropped.
+    dialect : Dialect, or mapping of its attributes
+        How the text spells its table; attributes that a mapping lacks are found from the first
+        bytes. A byte order mark is dropped.
 
     Attributes
     ----------
+    dialect : Dialect
     header : list of str
-        Fields of the first row which is not blank; none if there is none.
+        Names of the columns; none if the file is blank.
+    units : list of str
+        The row below the names, if it holds units.
     schema : pyarrow.Schema
         The columns of the header, all text.
     index_columns : tuple
@@ -80,31 +92,56 @@ class CsvRows:
 
     index_columns: tuple[str, ...] = ()
 
-    def __init__(self, path: str | Path, *, delimiter: str = ",", encoding: str = "utf-8") -> None:
-        _check_format(path, delimiter, encoding)
+    def __init__(self, path: str | Path, dialect: Dialect | Mapping[str, Any]) -> None:
         self._path = path
-        self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": True}
-        mark = re.escape(delimiter.encode())
-        # A field in quotes, on one line, with a delimiter or a line end on either side.
-        self._quoted = re.compile(
-            rb'(?<![^%s\n])"[^"\r\n]*(?:""[^"\r\n]*)*"(?![^%s\r\n])' % (mark, mark)
-        )
-        self._encoding = encoding.upper()
-        # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
-        is_utf8 = codecs.lookup(encoding).name == "utf-8"
-        self._errors = "surrogateescape" if is_utf8 else "surrogatepass"
         self._file = open_raw(path, "rb")
         try:
             stream = decompressed(self._file, path)
-            self._texts = _texts(stream, None if is_utf8 else encoding)
+            head = stream.read(_FIRST_BYTES)
+            if not isinstance(dialect, Dialect):
+                check_format(path, dialect)
+                whole = len(head) < _FIRST_BYTES
+                dialect = find_dialect(head, path=path, whole=whole, overrides=dialect)
+            self._set_dialect(dialect)
+            self._texts = _texts(head, stream, None if self._is_utf8 else dialect.encoding)
             self._text, self._final = b"", False
             self._bytes = self._line = self._n_read = 0  # before self._text; pieces of text read
-            self.header = self._read_header()
+            self.header, self.units = self._read_header()
         except BaseException:
             self.close()
             raise
         self.schema = text_schema(self.header)
-        self._names = [str(index) for index in range(len(self.header))]
+        # One more where rows end with a delimiter, after which there must be nothing.
+        width = len(self.header) + dialect.trailing_delimiter
+        self._names = [str(index) for index in range(width)]
+
+    def _set_dialect(self, dialect: Dialect) -> None:
+        check_format(self._path, dialect.to_json())
+        self.dialect = dialect
+        self._csv: dict[str, Any] = {
+            "delimiter": dialect.delimiter,
+            "quotechar": dialect.quotechar,
+            "strict": True,
+        }
+        self._quote = dialect.quotechar.encode()
+        parts = {"mark": re.escape(dialect.delimiter), "quote": re.escape(dialect.quotechar)}
+        # A field in quotes, on one line, with a delimiter or a line end on either side.
+        pattern = (
+            r"(?<![^{mark}\n]){quote}[^{quote}\r\n]*(?:{quote}{quote}[^{quote}\r\n]*)*{quote}"
+            r"(?![^{mark}\r\n])"
+        )
+        self._quoted = re.compile(pattern.format(**parts).encode())
+        comment = dialect.comment and rf"^[ \t]*{re.escape(dialect.comment)}"
+        self._comment = re.compile(comment.encode(), re.MULTILINE) if comment else None
+        self._encoding = dialect.encoding.upper()
+        # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
+        self._is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
+        self._errors = "surrogateescape" if self._is_utf8 else "surrogatepass"
+
+    def _reader(self, feed: Feed) -> Iterator[list[str]]:
+        if self.dialect.delimiter == SPACES:
+            return (line.split() for line in feed)
+        return csv.reader(feed, **self._csv)
 
     def close(self) -> None:
         if self._path != STANDARD:
@@ -139,25 +176,55 @@ class CsvRows:
                 )
             done = 0
 
-    def _read_header(self) -> list[str]:
-        header: list[str] = []
-        while not header and not self._final:
+    def _read_header(self) -> tuple[list[str], list[str]]:
+        """Read what is above the rows; return the names of the columns, and their units."""
+        dialect = self.dialect
+        n_rows = (dialect.header == "row") + dialect.units_row
+        while True:
             self._read_more()
-            lines = _lines(self._text, self._errors)
-            reader = csv.reader(lines, **self._dialect)
+            lines = TextLines(self._text, self._errors, dialect.comment)
+            first = min(dialect.skip_lines, len(lines))
+            # One row more, which tells how many columns there are, and that the others are whole.
+            rows, ends = self._first_rows(lines, first, n_rows + 1)
+            if self._final or len(rows) > n_rows:
+                break
+        if dialect.header == "row":
+            names = rows[0] if rows else []
+        elif dialect.header == "comment":
+            names = comment_names(list(map(lines.decoded, range(first, len(lines)))), dialect)
+        else:
+            names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)] if rows else []
+        units = rows[n_rows - 1] if dialect.units_row and len(rows) >= n_rows else []
+        end = ends[min(n_rows, len(ends)) - 1] if n_rows and ends else first
+        self._drop(lines.encoded(0, end), end)
+        if any(map(UNDECODED.search, names)):
+            raise self._error(end, self._encoding, "other bytes", _ENCODING_FIX)
+        if dialect.trailing_delimiter and names and dialect.header != "comment":
+            names = names[:-1] if dialect.header == "none" or not names[-1].strip() else names
+        return column_names(names), units
+
+    def _first_rows(
+        self, lines: TextLines, first: int, n_rows: int
+    ) -> tuple[list[list[str]], list[int]]:
+        """Return at most so many rows from a line on, and the lines after them."""
+        feed = Feed(lines, first)
+        reader = self._reader(feed)
+        rows: list[list[str]] = []
+        ends: list[int] = []
+        while len(rows) < n_rows and not feed.is_at_end():
             try:
-                header = next(filter(None, reader), [])
+                rows.append(next(reader))
             except csv.Error as error:
-                raise self._error(reader.line_num, "CSV", f"'{error}'", "check its quotes") from (
-                    error
-                )
-            if header and (reader.line_num < len(lines) or self._final):
-                self._drop(self._encoded(lines[: reader.line_num]), reader.line_num)
-            elif not self._final:
-                header = []
-        if any(map(UNDECODED.search, header)):
-            raise self._error(reader.line_num, self._encoding, "other bytes", _ENCODING_FIX)
-        return header
+                if feed.position == len(lines) and not self._final:
+                    break  # it goes on in what is not read yet
+                if rows:  # below the header it is a bad row, for later
+                    rows.append([])
+                    ends.append(ends[-1])
+                    break
+                fix = "check its quotes"
+                raise self._error(feed.position, "CSV", f"'{error}'", fix) from error
+            ends.append(feed.position)
+        return rows, ends
 
     def _error(self, line: int, expected: str, received: str, fix: str) -> TableError:
         return table_error(f"{self._path}, line {line}", expected, received, fix)
@@ -205,13 +272,10 @@ class CsvRows:
         # A \r at the very end may be the first half of a line end.
         return self._text[: self._text.rfind(b"\n") + 1 or self._text.rfind(b"\r", 0, -1) + 1]
 
-    def _encoded(self, lines: list[str]) -> bytes:
-        return "".join(lines).encode("utf-8", self._errors)
-
     def _block(self, text: bytes) -> tuple[Block, int]:
         """Return the rows of whole lines, but for one that goes on after them; how many lines."""
         start = (self._bytes, self._line, self._n_read)
-        lines = TextLines(text, self._errors)
+        lines = TextLines(text, self._errors, self.dialect.comment)
         table = self._plain_table(text)
         if table is None:
             return self._careful_block(lines, start)
@@ -230,8 +294,13 @@ class CsvRows:
         import pyarrow.compute as pc
         from pyarrow import csv as arrow_csv
 
-        has_quotes = b'"' in text
-        if (has_quotes and b'"' in self._quoted.sub(b"", text)) or text.startswith(_BOM):
+        if self._comment and self._comment.search(text):
+            return None
+        has_quotes = self._quote in text
+        if self.dialect.delimiter == SPACES:
+            text = _SPACES_AROUND.sub(b"", _SPACES.sub(b" ", text))
+            has_quotes = False
+        if (has_quotes and self._quote in self._quoted.sub(b"", text)) or text.startswith(_BOM):
             return None
         if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
             return None
@@ -244,14 +313,22 @@ class CsvRows:
                     column_names=self._names, use_threads=False, block_size=_ARROW_BYTES
                 ),
                 arrow_csv.ParseOptions(
-                    delimiter=self._dialect["delimiter"], quote_char='"' if has_quotes else False
+                    delimiter=self.dialect.delimiter,
+                    quote_char=self.dialect.quotechar if has_quotes else False,
                 ),
                 arrow_csv.ConvertOptions(column_types=dict.fromkeys(self._names, pa.string())),
             )
         except pa.ArrowInvalid:
             return None
         longest = max((pc.max(pc.binary_length(column)).as_py() or 0) for column in table.columns)
-        return table if longest <= csv.field_size_limit() else None
+        if longest > csv.field_size_limit():
+            return None
+        if self.dialect.trailing_delimiter:
+            *kept, last = table.columns
+            if pc.max(pc.binary_length(last)).as_py():
+                return None
+            return pa.table(kept, names=self._names[:-1])
+        return table
 
     def _careful_block(self, lines: TextLines, start: tuple[int, int, int]) -> tuple[Block, int]:
         """Do what ``_block`` does, row by row, for lines that are not all good rows."""
@@ -268,8 +345,9 @@ class CsvRows:
                 rows.append(row)
                 starts.append(first_line + first)
                 ends.append(first_line + feed.position)
-        columns = zip(*rows, strict=True) if rows else [()] * len(self._names)
-        table = pa.table([pa.array(column, "string") for column in columns], names=self._names)
+        names = self._names[: len(self.header)]
+        columns = zip(*rows, strict=True) if rows else [()] * len(names)
+        table = pa.table([pa.array(column, "string") for column in columns], names=names)
         return Block(table, starts, ends, bad, start, lines), feed.position
 
     def _rows(self, lines: TextLines, feed: Feed) -> Iterator[tuple[list[str], int, int, str]]:
@@ -277,7 +355,7 @@ class CsvRows:
 
         The feed is after the row then; in the end before a row that goes on in the next block.
         """
-        reader = csv.reader(feed, **self._dialect)
+        reader = self._reader(feed)
         while not feed.is_at_end():
             first = feed.position
             try:
@@ -290,6 +368,8 @@ class CsvRows:
                 feed.position = first + 1
                 yield [], first, first, f"expected CSV, received '{error}'; check its quotes"
                 continue
+            if self.dialect.trailing_delimiter and len(row) == len(self._names) and not row[-1]:
+                row = row[:-1]
             if UNDECODED.search(lines.decoded(first, feed.position)):
                 numbers = range(first, feed.position)
                 broken = next(n for n in numbers if UNDECODED.search(lines.decoded(n)))
@@ -320,10 +400,6 @@ class CsvPiece(Piece):
         return self.block.row_text(self.first + index)
 
 
-def _lines(text: bytes, errors: str) -> list[str]:
-    return io.StringIO(text.decode("utf-8", errors), newline="").readlines()
-
-
 def text_schema(names: Iterable[str]) -> pa.Schema:
     """Return the schema of CSV files with these columns."""
     import pyarrow as pa
@@ -331,26 +407,19 @@ def text_schema(names: Iterable[str]) -> pa.Schema:
     return pa.schema([(name, pa.string()) for name in names])
 
 
-def _check_format(path: str | Path, delimiter: str, encoding: str) -> None:
-    if not re.fullmatch("[\t -~]", delimiter) or delimiter == '"':
-        expected = "a delimiter that is one ASCII character or a tab, and no quote"
-        raise table_error(path, expected, repr(delimiter), "change it")
-    try:
-        "".encode(encoding)
-    except LookupError as error:
-        raise table_error(path, "a known encoding", repr(encoding), "change --encoding") from error
+def _texts(head: bytes, stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
+    """Yield text as UTF-8, from which ``encoding`` differs if given, and whether it is the last.
 
-
-def _texts(stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
-    """Yield text as UTF-8, from which ``encoding`` differs if given, and whether it is the last."""
+    ``head`` are the bytes before those of the stream.
+    """
     decoder = encoding and codecs.getincrementaldecoder(encoding)("surrogateescape")
-    first, size = True, _FIRST_BYTES
+    first, data = True, head
     while True:
-        text = data = stream.read(size)
+        text = data
         if decoder:
             text = decoder.decode(data, final=not data).encode("utf-8", "surrogatepass")
         yield text.removeprefix(_BOM) if first else text, not data
         if not data:
             return
         first = first and not text
-        size = _BLOCK_BYTES
+        data = stream.read(_BLOCK_BYTES)

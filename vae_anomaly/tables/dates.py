@@ -304,10 +304,11 @@ def convert_dates(
     days = _of_distinct(dates, partial(_day, pattern=found.pattern))
     micros = _of_distinct(times, _micros)
     present = pc.is_valid(text).to_numpy(zero_copy_only=False)
-    bad = (np.isnan(days) | np.isnan(micros)) & present
-    # float64 has all integers up to 2^53, which is in the year 2255 as microseconds.
-    seconds = days * 86_400 + np.floor_divide(micros, 1e6)
-    return seconds + np.mod(micros, 1e6) / 1e6, bad
+    none = np.isnan(days) | np.isnan(micros)
+    # float64 lacks some integers from 2^53 on, which is in the year 2255 as microseconds.
+    whole_days, micros = (np.where(none, 0, part).astype("int64") for part in (days, micros))
+    seconds = (whole_days * 86_400_000_000 + micros) / 1e6
+    return np.where(none, np.nan, seconds), none & present
 
 
 def _of_distinct(text: pa.Array, value: Callable[[str], float]) -> np.ndarray:

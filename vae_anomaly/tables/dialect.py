@@ -8,10 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from vae_anomaly.tables.encodings import decoded, find_encoding
+from vae_anomaly.tables.files import table_error
 
+_FEW = 20  # rows
 DELIMITERS = (",", ";", "\t", "|")
 SPACES = " "  #: as delimiter: any run of spaces or tabs, not where a line begins or ends
 _COMMENTS = ("#", "%")
@@ -145,12 +148,39 @@ def read_head(text: str, dialect: Dialect) -> tuple[list[str], list[str], list[l
     if dialect.header == "row":
         header = rows.pop(0) if rows else []
     elif dialect.header == "comment":
-        header = _cells(_last_comment(lines, dialect.comment), dialect)
+        header = comment_names(lines, dialect)
     else:
         header = [f"column_{number}" for number in range(1, len(rows[0]) + 1)] if rows else []
-    names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
     units = rows.pop(0) if dialect.units_row and rows else []
-    return names, units, rows
+    return column_names(header), units, rows
+
+
+def check_format(path: str | Path, dialect: Mapping[str, Any]) -> None:
+    """Check that text in a dialect can be read.
+
+    Raises
+    ------
+    TableError
+        The delimiter can be none, or there is no such encoding.
+    """
+    delimiter, encoding = dialect.get("delimiter"), dialect.get("encoding")
+    if delimiter is not None and (not re.fullmatch("[\t -~]", delimiter) or delimiter == '"'):
+        expected = "a delimiter that is one ASCII character or a tab, and no quote"
+        raise table_error(path, expected, repr(delimiter), "change it")
+    try:
+        "".encode(encoding or "utf-8")
+    except LookupError as error:
+        raise table_error(path, "a known encoding", repr(encoding), "change --encoding") from error
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Return the names of columns; those without one are called as pandas calls them."""
+    return [name if name.strip() else f"Unnamed: {i}" for i, name in enumerate(header)]
+
+
+def comment_names(lines: Sequence[str], dialect: Dialect) -> list[str]:
+    """Return the names that the last comment above the rows holds."""
+    return _cells(_last_comment(lines, dialect.comment), dialect)
 
 
 def is_value(cell: str) -> bool:
@@ -219,10 +249,21 @@ def _delimiter(lines: Sequence[str], quotechar: str) -> str:
     best = max(scores, key=lambda d: scores[d])  # the first of equal ones
     if scores[best]:
         return best
+    if (found := _delimiter_of_few(some, quotechar)) is not None:
+        return found
     if _split_score(some, Dialect(delimiter=SPACES)) > 0.6:  # not columns of two words
         return SPACES
     # One column. It may hold decimal commas, so its delimiter is another.
     return ";" if any("," in line for line in some) else ","
+
+
+def _delimiter_of_few(lines: Sequence[str], quotechar: str) -> str | None:
+    """Return the delimiter that gives the first row as many cells as most of a few rows."""
+    for delimiter in DELIMITERS:
+        rows = [row for _, row in _rows(lines, Dialect(delimiter=delimiter, quotechar=quotechar))]
+        if rows and 1 < len(rows[0]) == _width(rows):
+            return delimiter
+    return None
 
 
 def _split_score(lines: Sequence[str], dialect: Dialect) -> float:
@@ -291,8 +332,16 @@ def _sample(
     rows = list(_rows(lines, dialect))
     if cut and len(rows) > 1:
         rows.pop()
-    widths = Counter(len(row) for _, row in rows[len(rows) // 2 :])
-    return rows, widths.most_common(1)[0][0] if widths else 0
+    return rows, _width([row for _, row in rows])
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many cells most rows have; of a few rows, which may be bad, the most cells."""
+    if len(rows) > _FEW:
+        rows = rows[len(rows) // 2 :]
+        return Counter(map(len, rows)).most_common(1)[0][0]
+    counts = Counter(map(len, rows))
+    return max(counts, key=lambda width: width * counts[width], default=0)
 
 
 def _n_above(rows: Sequence[tuple[int, list[str]]], width: int) -> int:

@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.tables.rules import DURATION_TEXT, MISSING
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Missing in every column: what pandas.read_csv reads as missing.
-MISSING = (
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-)  # fmt: skip
 # Missing in columns of numbers, booleans or dates alone, however it is capitalised.
 MISSING_VALUES = (
     "?", "-", "--", "---", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan", "nat", "null", "nil",
@@ -111,6 +108,28 @@ class NumberGuess:
     fits: int  #: how many cells
     ambiguous: bool  #: whether a comma or point may be a decimal mark or between thousands
     unlike: tuple[str, ...]  #: shapes of the other cells
+
+
+def with_seconds(text: pa.Array) -> pa.Array:
+    """Return text in which durations, as pandas writes them, are seconds.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> with_seconds(pa.array(["1 days 00:00:01.5", "7"])).to_pylist()
+    ['86401.5', '7']
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.match_substring(text, " days")).as_py():
+        return text
+    found = pc.match_substring_regex(text, rf"^\s*({DURATION_TEXT})\s*$")
+    durations = pc.if_else(found, pc.utf8_trim_whitespace(text), None).to_pandas()
+    seconds = pd.to_timedelta(durations, errors="coerce").dt.total_seconds()
+    numbers = pa.array([None if value != value else f"{value!r}" for value in seconds], "string")
+    return pc.coalesce(numbers, text)
 
 
 def is_plain(text: pa.Array) -> pa.Array:
@@ -341,7 +360,11 @@ def convert_numbers(
 
     if found.is_plain:
         try:  # nearly always, and much faster
-            return _float64(text.cast("float64")), np.zeros(len(text), bool)
+            values = _float64(text.cast("float64"))
+            none = text.filter(pa.array(np.isnan(values))).unique()
+            # Arrow reads nan(1) too.
+            if not len(without_missing(clean(none), missing, values=True).drop_null()):
+                return values, np.zeros(len(text), bool)
         except pa.ArrowInvalid:
             pass
     text = without_missing(clean(text), missing, values=True)

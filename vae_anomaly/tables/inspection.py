@@ -11,6 +11,7 @@ from itertools import zip_longest
 from vae_anomaly.tables.dates import DateFormat, DateGuess, find_date_format
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.formats import MIN_SHARE, PLAIN, NumberGuess, find_number_format
+from vae_anomaly.tables.rules import DATE_KINDS
 from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
 from vae_anomaly.tables.tallies import ColumnTally
 
@@ -101,7 +102,7 @@ def decide(
     >>> decide({"price": tally}).columns["price"].format_text
     '1.234,5 €'
     """
-    kinds = {**(kinds or {}), **dict.fromkeys(date_formats or {}, "datetime")}
+    kinds = {**dict.fromkeys(date_formats or {}, "datetime"), **(kinds or {})}
     numbers = {name: find_number_format(tally.shapes) for name, tally in tallies.items()}
     decimal = decimal or _decimal_mark(tallies, numbers)
     day_first = _day_first(tallies, decimal)
@@ -271,13 +272,13 @@ def _column_schema(
                 f"{column.example} could be spelled with the decimal mark {other!r} too; read as "
                 f"{number_format.example()}; if wrong, --decimal {other!r}",
             )
-    elif kind == "datetime":
+    elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
         if column.dates and date_format == column.dates.format:
             n_good = column.dates.fits
     elif kind == "boolean":
         n_good = tally.n_booleans + tally.numbers.count
-    is_value = kind in ("numeric", "boolean", "datetime")
+    is_value = kind in ("numeric", "boolean", *DATE_KINDS)
     n_bad = column.n_values - n_good if is_value else 0
     if n_bad > 0:
         unlike = column.numbers.unlike if kind == "numeric" else ()

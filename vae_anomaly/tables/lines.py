@@ -19,6 +19,8 @@ class TextLines:
         UTF-8.
     errors : str
         How what is not UTF-8 is decoded, as of ``bytes.decode``.
+    comment : str
+        Lines that start with it hold nothing, like blank ones. Empty: none do.
 
     Examples
     --------
@@ -27,8 +29,8 @@ class TextLines:
     (3, 'a\n', 'a\n\r\nb', [0, 2])
     """
 
-    def __init__(self, text: bytes, errors: str) -> None:
-        self._text, self._errors = text, errors
+    def __init__(self, text: bytes, errors: str, comment: str = "") -> None:
+        self._text, self._errors, self._comment = text, errors, comment
         data = np.frombuffer(text, np.uint8)
         is_end = data == _LF
         if b"\r" in text:
@@ -53,22 +55,24 @@ class TextLines:
 
     @cached_property
     def filled(self) -> np.ndarray:
-        """Numbers of the lines that are not blank, from 0."""
+        """Numbers of the lines that are neither blank nor comments, from 0."""
         data = np.frombuffer(self._text, np.uint8)
         starts, lengths = self._starts[:-1], np.diff(self._starts)
         is_blank = (lengths == 1) & np.isin(data[starts], (_LF, _CR))
         two = np.flatnonzero(lengths == 2)
         is_blank[two] = (data[starts[two]] == _CR) & (data[starts[two] + 1] == _LF)
+        for line in np.flatnonzero(~is_blank).tolist() if self._comment else ():
+            is_blank[line] = self.decoded(line).lstrip(" \t").startswith(self._comment)
         return np.flatnonzero(~is_blank)
 
 
 class Feed:
     """Lines for ``csv.reader``, with a position that can be set back."""
 
-    def __init__(self, lines: TextLines) -> None:
+    def __init__(self, lines: TextLines, position: int = 0) -> None:
         self._lines, self._n_lines = lines, len(lines)
         self._filled = lines.filled.tolist()
-        self.position = 0
+        self.position = position
 
     def __iter__(self) -> Feed:
         return self
@@ -80,7 +84,7 @@ class Feed:
         return self._lines.decoded(self.position - 1)
 
     def is_at_end(self) -> bool:
-        """Whether no row is left; skips blank lines, so ask between rows."""
+        """Whether no row is left; skips lines that hold nothing, so ask between rows."""
         index = bisect_left(self._filled, self.position)
         self.position = self._filled[index] if index < len(self._filled) else self._n_lines
         return self.position == self._n_lines

@@ -7,21 +7,22 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.tables.arrow_cells import array_of, bad_cells, cell_text, converts
-from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.tables.arrow_cells import array_of, cell_text
 from vae_anomaly.tables.csv_rows import CsvRows
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import TableError, file_format, reported, table_error
 from vae_anomaly.tables.names import differences
 from vae_anomaly.tables.parquet_rows import ParquetRows
 from vae_anomaly.tables.pieces import BadRow, Piece
-from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, KINDS, UNMODELLED_KINDS, kind_of_type
+from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, kind_of_type
+from vae_anomaly.tables.schema import ColumnSchema, Schema
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 # A multiple of the 480 rows that the scorer takes at once, so that it fills no block up.
@@ -45,10 +46,8 @@ class TableReader:
     Parameters
     ----------
     path : path, or "-" for CSV from standard input
-    delimiter : str or None
-        One character. None: a tab in .tsv files, else a comma.
-    encoding : str
-        Of the text of CSV and TSV files.
+    dialect : Dialect, or mapping of its attributes
+        Of text files; what a mapping lacks is found from the first rows.
     blank_ok : bool
         Whether the file may lack even a header; there are no names then.
 
@@ -59,6 +58,10 @@ class TableReader:
     schema : pyarrow.Schema
         Of all columns.
     is_parquet : bool
+    dialect : Dialect or None
+        Of text files.
+    units : list of str
+        Of the columns, if the row below the names holds them.
 
     Raises
     ------
@@ -70,8 +73,7 @@ class TableReader:
         self,
         path: str | Path,
         *,
-        delimiter: str | None = None,
-        encoding: str = "utf-8",
+        dialect: Dialect | Mapping[str, Any] = MappingProxyType({}),
         blank_ok: bool = False,
     ) -> None:
         self.path = path
@@ -83,9 +85,12 @@ class TableReader:
             if self.is_parquet:
                 self._rows = ParquetRows(path)
             else:
-                delimiter = delimiter or {"tsv": "\t"}.get(table_format, ",")
-                self._rows = CsvRows(path, delimiter=delimiter, encoding=encoding)
+                if table_format == "tsv" and not isinstance(dialect, Dialect):
+                    dialect = {"delimiter": "\t", **dialect}
+                self._rows = CsvRows(path, dialect)
         self.schema = self._rows.schema
+        self.dialect = self._rows.dialect if isinstance(self._rows, CsvRows) else None
+        self.units = self._rows.units if isinstance(self._rows, CsvRows) else []
         names = list(self.schema.names)
         try:
             if names or self.is_parquet or not blank_ok:
@@ -111,20 +116,21 @@ class TableReader:
 
     def chunks(
         self,
-        kinds: Mapping[str, str],
+        schema: Schema,
         *,
         chunk_rows: int = CHUNK_ROWS,
         start: tuple[int, ...] = (),
         keep_bad: bool = False,
     ) -> Iterator[Chunk]:
-        """Read at most ``chunk_rows`` rows at a time, and convert the columns in ``kinds``; once.
+        """Read at most ``chunk_rows`` rows at a time, and convert the modelled columns; once.
 
         A file without rows gives one chunk without rows, so that what is written from it still has
         a header.
 
         Parameters
         ----------
-        kinds : mapping of column name to kind
+        schema : Schema
+            Columns that are modelled must be there.
         chunk_rows : int
         start : tuple of int
             The ``end`` of a chunk: go on after it, as if it had been read before.
@@ -142,45 +148,40 @@ class TableReader:
             unless ``keep_bad``, if a row has another number of fields, or a cell which is not of
             its kind.
         """
-        check_columns(self.path, self.names, kinds, ignore=self.names)
+        check_columns(self.path, self.names, schema.kinds, ignore=self.names)
         with reported(self.path, "read"):
             empty = not start
             for piece in self._rows.pieces(chunk_rows, start):
                 empty = False
                 if piece.bad and not keep_bad:
                     raise self._bad_row_error(piece.bad[0])
-                yield self._chunk(piece, kinds, keep_bad)
+                yield self._chunk(piece, schema, keep_bad)
             if empty:
-                yield self._chunk(Piece(self.schema.empty_table(), [], (0,)), kinds, keep_bad)
+                yield self._chunk(Piece(self.schema.empty_table(), [], (0,)), schema, keep_bad)
 
     def _bad_row_error(self, bad: BadRow) -> TableError:
         place = f"row {bad.line} (from 0)" if self.is_parquet else f"line {bad.line}"
         column = "" if bad.column is None else f", column {bad.column!r}"
         return TableError(f"{self.path}, {place}{column}: {bad.reason}")
 
-    def _chunk(self, piece: Piece, kinds: Mapping[str, str], keep_bad: bool) -> Chunk:
+    def _chunk(self, piece: Piece, schema: Schema, keep_bad: bool) -> Chunk:
         table = piece.table
         arrays: dict[str, np.ndarray] = {}
         wrong: dict[int, BadRow] = {}
-        for name, kind in kinds.items():
+        for name, kind in schema.kinds.items():
             column = self._column(table, name, kind)
-            try:
-                arrays[name] = array_of(column, kind)
-            except ValueError as error:
-                cells = bad_cells(column, kind) if kind != "categorical" else []
-                if not cells:
-                    where = f"{self.path}, column {name!r}"
-                    raise table_error(where, EXPECTED[kind], f"'{error}'", "convert it") from error
-                for index in cells:
-                    if index not in wrong:
-                        wrong[index] = _bad_cell(piece, index, name, kind)
-                    if not keep_bad:
-                        raise self._bad_row_error(wrong[index]) from None
+            arrays[name], bad = array_of(column, schema.columns[name], schema.missing)
+            for index in np.flatnonzero(bad).tolist():
+                if index not in wrong:
+                    wrong[index] = _bad_cell(piece, index, name, schema.columns[name])
+                if not keep_bad:
+                    raise self._bad_row_error(wrong[index])
         if wrong:
-            table = table.take(np.setdiff1d(np.arange(table.num_rows), list(wrong)))
-            arrays = {n: array_of(self._column(table, n, kind), kind) for n, kind in kinds.items()}
-        bad = sorted([*piece.bad, *wrong.values()], key=lambda row: row.line)
-        return Chunk(table, arrays, bad, piece.end)
+            good = np.setdiff1d(np.arange(table.num_rows), list(wrong))
+            table = table.take(good)
+            arrays = {name: array[good] for name, array in arrays.items()}
+        rows = sorted([*piece.bad, *wrong.values()], key=lambda row: row.line)
+        return Chunk(table, arrays, rows, piece.end)
 
     def _column(self, table: pa.Table, name: str, kind: str) -> pa.ChunkedArray:
         """Return a column, checked to be of a type that fits the kind."""
@@ -192,7 +193,9 @@ class TableReader:
             return pa.chunked_array([pa.nulls(len(column))])  # fits any kind
         found = kind_of_type(str(column.type))
         # Text can be parsed as any kind, and any kind can be written as text.
-        fits = found == kind or "categorical" in (found, kind)
+        is_count = found == "numeric" and kind in DATE_KINDS
+        is_count = is_count and not pa.types.is_duration(column.type)
+        fits = found == kind or "categorical" in (found, kind) or is_count
         alike = ({"numeric", "boolean"}, set(DATE_KINDS))
         if found is None or not (fits or any({found, kind} <= kinds for kinds in alike)):
             where = f"{self.path}, column {name!r}"
@@ -200,70 +203,17 @@ class TableReader:
         return column
 
 
-def infer_kinds(
-    path: str | Path, overrides: Mapping[str, str] | None = None, **options: Any
-) -> dict[str, str]:
-    """Decide the kind of every column from the whole file; ``overrides`` win.
-
-    A CSV column is of the first of ``KINDS`` which all its fields can be read as, except that true
-    and false are no numbers here. The kind of a Parquet column follows from its type, as that of
-    the DataFrame which pandas reads from the file.
-
-    Parameters
-    ----------
-    path : path
-    overrides : mapping of column name to kind, or None
-        "id" and "dropped" columns are not modelled, and may be of any type.
-    **options
-        Of ``TableReader``.
-
-    Returns
-    -------
-    dict of str to str
-        Column name to kind.
-
-    Raises
-    ------
-    TableError
-        If the file can't be read, a type has no kind, or an override no known column or kind.
-    """
-    overrides = overrides or {}
-    with TableReader(path, **options) as reader:
-        check_columns(path, reader.names, overrides, ignore=reader.names)
-        left = {name: _possible_kinds(reader, name, overrides) for name in reader.names}
-        for chunk in () if reader.is_parquet else reader.chunks({}):
-            for name, kinds in left.items():
-                if len(kinds) > 1:
-                    # All that are left, not only the first, for each must hold everywhere.
-                    column = chunk.raw[name]
-                    left[name] = [k for k in kinds if converts(column, k, words=k != "numeric")]
-    return {name: kinds[0] for name, kinds in left.items()}
-
-
-def _possible_kinds(reader: TableReader, name: str, overrides: Mapping[str, str]) -> list[str]:
-    type_name = str(reader.schema.field(name).type)
-    if name in overrides:
-        kinds = [overrides[name]]
-    elif reader.is_parquet:
-        kinds = [kind_of_type(type_name) or type_name]
-    else:
-        kinds = [kind for kind in KINDS if kind != "timestamp"]
-    if kinds[0] not in KINDS + UNMODELLED_KINDS:
-        where, expected = f"{reader.path}, column {name!r}", f"one of {', '.join(KINDS)}"
-        raise table_error(where, expected, kinds[0], "convert it or choose a kind")
-    return kinds
-
-
 def read_arrays(
-    path: str | Path, kinds: Mapping[str, str], **options: Any
+    path: str | Path, schema: Schema, *, bad: list[BadRow] | None = None, **options: Any
 ) -> dict[str, np.ndarray]:
-    """Read the columns in ``kinds`` of a whole file as named arrays.
+    """Read the modelled columns of a whole file as named arrays.
 
     Parameters
     ----------
     path : path
-    kinds : mapping of column name to kind
-        As ``infer_kinds`` decides them.
+    schema : Schema
+    bad : list, or None
+        Gets the rows that are not as expected. None: they are an error.
     **options
         Of ``TableReader``.
 
@@ -277,14 +227,13 @@ def read_arrays(
     TableError
         If the file can't be read, lacks a column, or holds a value which is not of its kind.
     """
+    parts = []
     with TableReader(path, **options) as reader:
-        parts = [chunk.arrays for chunk in reader.chunks(kinds)]
-    return {name: np.concatenate([arrays[name] for arrays in parts]) for name in kinds}
-
-
-def read_frame(path: str | Path, kinds: Mapping[str, str], **options: Any) -> pd.DataFrame:
-    """Do what ``read_arrays`` does, and return a DataFrame; see ``columns.arrays_frame``."""
-    return arrays_frame(read_arrays(path, kinds, **options), kinds)
+        for chunk in reader.chunks(schema, keep_bad=bad is not None):
+            parts.append(chunk.arrays)
+            if bad is not None:
+                bad.extend(chunk.bad)
+    return {name: np.concatenate([arrays[name] for arrays in parts]) for name in schema.kinds}
 
 
 def check_columns(
@@ -309,10 +258,11 @@ def check_columns(
         raise TableError(f"{path}: {problems}; rename, add or remove columns to match")
 
 
-def _bad_cell(piece: Piece, index: int, name: str, kind: str) -> BadRow:
+def _bad_cell(piece: Piece, index: int, name: str, schema: ColumnSchema) -> BadRow:
     value = cell_text(piece.table[name], index) or ""
     received = repr(value if len(value) <= 60 else value[:60] + "...")
-    reason = f"expected {EXPECTED[kind]}, received {received}; {_CELL_FIX}"
+    form = f" like {schema.format_text}" if schema.format_text else ""
+    reason = f"expected {EXPECTED[schema.kind]}{form}, received {received}; {_CELL_FIX}"
     return BadRow(piece.line(index, name), name, reason, piece.text(index))
 
 

@@ -15,14 +15,20 @@ KINDS = ("numeric", "boolean", "datetime", "timestamp", "categorical")
 DATE_KINDS = ("datetime", "timestamp")
 
 # Columns that may be in a table and are not modelled; "dropped" ones are not written back either.
-UNMODELLED_KINDS = ("id", "dropped")
+UNMODELLED_KINDS = ("id", "text", "dropped")
+
+# Text that is missing in every column: what pandas.read_csv reads as missing.
+MISSING = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 
 # What a cell of each kind is, for messages.
 EXPECTED = {
     "numeric": "a number",
     "boolean": "true or false, or 1 or 0",
-    "datetime": "an ISO 8601 date or date-time",
-    "timestamp": "an ISO 8601 date or date-time",
+    "datetime": "a date or date-time",
+    "timestamp": "a date or date-time",
     "categorical": "text",
 }
 
@@ -35,33 +41,15 @@ _TYPES = re.compile(
     r"|extension<pandas)"
 )
 
-# Regular expressions of text that stands for a cell, for Arrow's engine (RE2).
-MISSING_TEXT = "nan|na|null|none|n/a"
+# A duration as pandas writes it, for Arrow's engine (RE2).
 DURATION_TEXT = r"-?\d+ days( \+?\d\d:\d\d:\d\d(\.\d+)?)?"
-_NUMBER_TEXT = (
-    r"[+-]?(inf(inity)?|nan(\(\w*\))?|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
-    f"|true|false|{DURATION_TEXT}"
-)
-_DAY_TEXT = (
-    r"\d{4}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31"
-    "|02-29)"
-)
-_HOUR_TEXT = r"([01]\d|2[0-3])"
-_CLOCK_TEXT = rf"{_HOUR_TEXT}(:[0-5]\d(:[0-5]\d(\.\d+)?)?)?(Z|[+-]{_HOUR_TEXT}(:?[0-5]\d)?)?"
-# Other text can't be converted; neither can some durations, and days that are in no calendar.
-CELL_TEXT = {
-    "numeric": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
-    "boolean": f"^(?i:{MISSING_TEXT}|{_NUMBER_TEXT})?$",
-    **dict.fromkeys(DATE_KINDS, f"^((?i:{MISSING_TEXT})|{_DAY_TEXT}([T ]{_CLOCK_TEXT})?)?$"),
-}
-# Text of a moment that says its zone.
-ZONED_TEXT = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 # How files spell one category in several ways: what is rewritten, in this order, and as what. The
 # patterns are for re and RE2 alike, except that $ is the very end of the text.
 _DATE = "[0-9]{4,}-[0-9]{2}-[0-9]{2}"
 _DAY = rf"({_DATE}|-?[0-9]+ days)"
 _NULS = (r"\x00+$", "")  # which NumPy drops
+_NO_VALUE = (rf"^(?:{'|'.join(map(re.escape, MISSING))})$", "")
 _PLAIN_SPELLINGS = (
     (r"^[Tt][Rr][Uu][Ee]$", "True"),
     (r"^[Ff][Aa][Ll][Ss][Ee]$", "False"),
@@ -79,7 +67,7 @@ _TIME_SPELLINGS = (
 # Python converts times to UTC; a graph, which can't, rewrites those that are in UTC.
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?(?:\.[0-9]+)?"
 _IN_UTC = (rf"^([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T]{_CLOCK})(Z|[+-]00:00(:00)?)$", r"\1")
-GRAPH_SPELLINGS = (_NULS, *_PLAIN_SPELLINGS, _IN_UTC, *_TIME_SPELLINGS)
+GRAPH_SPELLINGS = (_NULS, _NO_VALUE, *_PLAIN_SPELLINGS, _IN_UTC, *_TIME_SPELLINGS)
 
 _ZONED = re.compile(
     rf"({_DATE})[ T]([0-9]{{2}}:[0-9]{{2}})(:[0-9]{{2}})?(\.[0-9]+)?"
@@ -119,6 +107,7 @@ def category_text(value: object) -> str:
 
     It is ``str(value)``, but one text for what files spell in several ways:
 
+    - what is missing (``MISSING``) is the empty text;
     - a whole number is without its ``.0``, which pandas adds where another row's cell is missing;
     - booleans are ``True`` and ``False``, however they are capitalised;
     - times are ``2020-01-31 10:00:00.5`` and durations ``9 days 10:00:00.5``: in UTC, without zeros
@@ -151,6 +140,8 @@ def category_text(value: object) -> str:
 @functools.lru_cache(maxsize=2**12)  # categories repeat
 def _spelling(text: str) -> str:
     text = text.rstrip("\0")
+    if text in MISSING:
+        return ""
     if zoned := _ZONED.fullmatch(text):
         text = _in_utc(text, *zoned.groups(""))
     if _ANY_SPELLING.search(text):

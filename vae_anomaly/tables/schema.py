@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,15 +19,16 @@ from vae_anomaly.tables.formats import (
     NumberFormat,
     clean,
     convert_numbers,
+    with_seconds,
     without_missing,
 )
-from vae_anomaly.tables.rules import DATE_KINDS, KINDS
+from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-NOT_MODELLED = ("id", "text", "dropped")
+NOT_MODELLED = UNMODELLED_KINDS
 _T = TypeVar("_T")
 
 
@@ -115,12 +118,25 @@ class ColumnSchema:
         if self.kind == "boolean":
             return _read_booleans(text, missing)
         if self.kind not in DATE_KINDS:
-            return convert_numbers(text, self.numbers, missing)
+            return _read_numbers(text, self.numbers, missing)
         pattern = self.dates or DateFormat("%Y-%m-%d")
         if pattern.pattern not in EPOCHS:
             return convert_dates(text, pattern, missing)
         values, bad = convert_numbers(text, PLAIN, missing)
         return values * EPOCHS[pattern.pattern], bad
+
+    def read_numbers(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn numbers that stand for dates, such as 20240131, into seconds since 1970-01-01 UTC.
+
+        Also return where a number stands for none; it becomes NaN.
+        """
+        pattern = self.dates.pattern if self.dates else ""
+        if pattern in EPOCHS:
+            return values * EPOCHS[pattern], np.zeros(len(values), dtype=bool)
+        import pyarrow as pa
+
+        days = [None if value != value else f"{value:.0f}" for value in values]
+        return convert_dates(pa.array(days, "string"), self.dates or DateFormat("%Y%m%d"))
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold, without what is as usual."""
@@ -198,6 +214,17 @@ class Schema:
         """Return the kinds of the columns that are modelled."""
         return {name: c.kind for name, c in self.columns.items() if c.kind in KINDS}
 
+    @property
+    def unmodelled(self) -> list[str]:
+        """Return the names of the columns that are not modelled."""
+        return [name for name, c in self.columns.items() if c.kind not in KINDS]
+
+    @classmethod
+    def of_kinds(cls, kinds: Mapping[str, str]) -> Schema:
+        """Return the schema of columns whose cells are spelled as programs do."""
+        iso = dict.fromkeys(DATE_KINDS, DateFormat("%Y-%m-%d"))
+        return cls({n: ColumnSchema(kind, dates=iso.get(kind)) for n, kind in kinds.items()})
+
     def to_json(self) -> str:
         """Return the schema as text that people can read and edit."""
         found = {
@@ -239,6 +266,21 @@ class Schema:
             tuple(found.get("missing", ())),
         )
 
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Schema:
+        """Return the schema that a file of `inspect` holds.
+
+        Raises
+        ------
+        ValueError
+            If the file can't be read, or is no schema.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: expected a schema. Received: {error}.") from error
+        return cls.from_json(text)
+
 
 def _named(name: str, found: Mapping[str, Any]) -> ColumnSchema:
     try:
@@ -262,6 +304,16 @@ def _check_choice(what: str, received: str, known: Iterable[str]) -> None:
         near = difflib.get_close_matches(str(received), known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"Expected a {what} among {known}. Received: {received!r}.{hint}")
+
+
+def _read_numbers(
+    text: pa.Array, spelling: NumberFormat, missing: Iterable[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    values, bad = convert_numbers(with_seconds(text), spelling, missing)
+    if bad.any():  # true and false are 1 and 0 wherever numbers are
+        words, are_none = _read_booleans(text, missing)
+        values, bad = np.where(bad & ~are_none, words, values), bad & are_none
+    return values, bad
 
 
 def _read_booleans(text: pa.Array, missing: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:

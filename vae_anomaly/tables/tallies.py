@@ -15,6 +15,7 @@ from vae_anomaly.tables.formats import (
     is_plain,
     may_be_numbers,
     number_shapes,
+    with_seconds,
     without_missing,
 )
 
@@ -196,7 +197,7 @@ class ColumnTally:
 
         self.n_cells += len(text)
         n_cells = len(text)
-        text = without_missing(clean(text), missing, values=False).drop_null()
+        text = without_missing(clean(with_seconds(text)), missing, values=False).drop_null()
         self.n_missing += n_cells - len(text)
         self._add_examples(text[:100].to_pylist())
         try:  # nearly always, and much faster
