@@ -90,11 +90,11 @@ class VAEDetector(BaseDetector):
         then. Expected values and samples of such columns are within the range of the training
         rows. Custom networks take each numeric column once.
     kinds : dict or None, default None
-        Column name to "numeric", "boolean", "datetime" or "categorical", where the cells of a
-        DataFrame's column do not tell; to "id", "text" or "dropped", where it is not to be
-        modelled.
+        Column name to "numeric", "boolean", "datetime", "timestamp" or "categorical", where the
+        cells of a DataFrame's column do not tell; to "id", "text" or "dropped", where it is not to
+        be modelled.
     schema : Schema, path or None, default None
-        What ``vae_anomaly.inspect`` found, perhaps edited: the kinds and formats of all columns
+        What the command ``inspect`` found, perhaps edited: the kinds and formats of all columns
         of a DataFrame. None: what their cells show.
     image_shape : (int, int, int) or None, default None
         For images only: height, width and channels to which all images are brought, in fit and
