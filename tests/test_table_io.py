@@ -116,8 +116,9 @@ def writer(target, table_format=None, **options):
 
 def copy(source, target, kinds=None, chunk_rows=8192, **outputs):
     first = 0
+    dialect = Dialect(delimiter="\t" if ".tsv" in Path(source).name else ",")
     with closing(writer(target)) as rows:
-        for chunk in iter_chunks(source, kinds or {}, Dialect(), chunk_rows=chunk_rows):
+        for chunk in iter_chunks(source, kinds or {}, dialect, chunk_rows=chunk_rows):
             last = first + chunk.raw.num_rows
             rows.write(chunk.raw, {name: values[first:last] for name, values in outputs.items()})
             first = last
@@ -1227,7 +1228,7 @@ number_cells = st.one_of(
 )
 tables = st.integers(1, 3).flatmap(
     lambda width: st.tuples(
-        st.lists(texts.filter(bool), min_size=width, max_size=width, unique=True),
+        st.lists(texts.filter(str.strip), min_size=width, max_size=width, unique=True),
         st.lists(st.lists(cells, min_size=width, max_size=width), max_size=8),
     )
 )
