@@ -350,16 +350,16 @@ def test_fit_shows_the_kinds_before_it_trains(trainings, workspace, tmp_path):
         *("--drop", "note", *SMALLER[:-1]),
     )
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[:6] == [
-        "numeric (Gaussian likelihood): size, count, "
-        + "".join(f"n{index}, " for index in range(18))
-        + "... (22 in all)",
-        "datetime (times of day, weekdays and months, and times between dates): day",
-        "boolean (Bernoulli likelihood): paid",
-        "categorical (categorical likelihood): city",
-        "id (kept, not modelled): customer",
-        "dropped (neither modelled nor written back): note",
-    ]
+    shown = [line.split()[:2] for line in result.stderr.splitlines()]
+    for name, kind in {
+        "size": "numeric",
+        "day": "datetime",
+        "paid": "boolean",
+        "city": "categorical",
+        "customer": "id",
+        "note": "dropped",
+    }.items():
+        assert [name, kind] in shown
     assert result.stdout == ""
 
 
@@ -394,10 +394,10 @@ def test_every_fit_option_reaches_the_detector(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda frame: frame.drop(columns="size"), ("bad.csv", "size")),
-        (lambda frame: frame.assign(surplus=1), ("bad.csv", "surplus")),
+        (lambda frame: frame.drop(columns="size"), ("bad.csv", "size", "--allow-missing")),
+        (lambda frame: frame.rename(columns={"size": "sise"}), ("bad.csv", "did you mean 'sise'")),
     ],
-    ids=["missing", "unknown"],
+    ids=["missing", "renamed"],
 )
 def test_a_bad_csv_is_one_line_on_stderr_and_leaves_no_output(workspace, tmp_path, change, words):
     change(mixed_table(60, seed=1)).to_csv(tmp_path / "bad.csv", index=False)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vae_anomaly.images.files import ImageFolder as ImageFolder
     from vae_anomaly.scoring.images import ImageScorer as ImageScorer
     from vae_anomaly.scoring.tables import TableScorer as TableScorer
+    from vae_anomaly.tables.inspecting import inspect as inspect
+    from vae_anomaly.tables.schema import Schema as Schema
     from vae_anomaly.vae.layers import Sampling as Sampling
     from vae_anomaly.vae.models import VAE as VAE
     from vae_anomaly.vae.models import Autoencoder as Autoencoder
@@ -31,6 +33,7 @@ _WITHOUT_TENSORFLOW = (
     "detectors.artifact",
     "detectors.state",
     "displays",
+    "tables",
 )
 _MODULE_OF = {
     "ArtifactError": "detectors.artifact",
@@ -41,10 +44,12 @@ _MODULE_OF = {
     "ImageFolder": "images.files",
     "ImageScorer": "scoring.images",
     "Sampling": "vae.layers",
+    "Schema": "tables.schema",
     "ScoreDistributionDisplay": "displays",
     "TableScorer": "scoring.tables",
     "VAE": "vae.models",
     "VAEDetector": "detectors.vae",
+    "inspect": "tables.inspecting",
     "iter_scored": "batch.run",
     "load_detector": "detectors.state",
     "score_files": "batch.run",

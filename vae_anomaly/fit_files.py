@@ -152,7 +152,7 @@ def fit_table(
     on_bad_row : {"quarantine", "fail"}
         What to do with a row that can't be read.
     max_bad_rows : int or None
-        More are an error.
+        More are an error. None: half of all rows.
     quarantine : path
         CSV file for the rows that can't be read.
     **options
@@ -169,7 +169,9 @@ def fit_table(
     bad: list[BadRow] | None = None if on_bad_row == "fail" else []
     arrays = reader.read_arrays(table, schema, bad=bad, dialect=schema.dialect or {})
     if bad:
-        _put_aside(table, bad, max_bad_rows, quarantine)
+        n_good = len(next(iter(arrays.values()), ()))
+        most = n_good if max_bad_rows is None else max_bad_rows  # half of all rows
+        _put_aside(table, bad, most, quarantine)
     frame = arrays_frame(arrays, schema.kinds)
     import_tensorflow()
     detector = vae_anomaly.VAEDetector(schema=schema, **params).fit(frame)
@@ -177,12 +179,12 @@ def fit_table(
 
 
 def _put_aside(
-    table: pathlib.Path, bad: Sequence[BadRow], most: int | None, quarantine: pathlib.Path
+    table: pathlib.Path, bad: Sequence[BadRow], most: int, quarantine: pathlib.Path
 ) -> None:
     """Write rows that could not be read to the quarantine file, and say so."""
     first = bad[0]
     where = f"{table}, line {first.line}" + (f", column {first.column!r}" if first.column else "")
-    if most is not None and len(bad) > most:
+    if len(bad) > most:
         raise ValueError(
             f"{where}: {first.reason}; expected at most {most} bad rows, received {len(bad)}"
         )

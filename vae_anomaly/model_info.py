@@ -10,7 +10,8 @@ import numpy as np
 
 from vae_anomaly.scoring.calibration import ThresholdReport
 from vae_anomaly.tables.names import listed
-from vae_anomaly.tables.rules import DATE_KINDS, KINDS
+from vae_anomaly.tables.rules import DATE_KINDS
+from vae_anomaly.tables.schema import ColumnSchema, Schema
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +24,7 @@ _TREATMENTS = {
     "boolean": "Bernoulli likelihood",
     "categorical": "categorical likelihood",
     "id": "kept, not modelled",
+    "text": "kept, not modelled",
     "dropped": "neither modelled nor written back",
 }
 
@@ -86,7 +88,9 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    headers = ("column", "kind", "missing", "center", "scale", "step", "levels")
+    found = Schema.from_json(description["described"]["schema"])
+    headers = ["column", "kind", "missing", "center", "scale", "step", "levels"]
+    headers += ["distinct", "format"]
     schema = Table(*(Column(header, overflow="fold") for header in headers))
     for column in description["schema"]:
         schema.add_row(
@@ -100,6 +104,7 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
                     _short(column.get("scale")),
                     _short(column.get("step")),
                     listed(column.get("levels", []), 5),
+                    *_found(found.columns[column["name"]]),
                 ),
             )
         )
@@ -109,15 +114,20 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
         units = f"; units: {column['units']}" if "units" in column else ""
         key = column["kind"], column["treatment"] + units
         names_of.setdefault(key, []).append(column["name"])
-    for name, kind in (description["params"].get("kinds") or {}).items():
-        if kind not in KINDS:
-            schema.add_row(Text(name), kind)
-            names_of.setdefault((kind, _TREATMENTS[kind]), []).append(name)
+    for name in found.unmodelled:
+        kind = found.columns[name].kind
+        schema.add_row(Text(name), kind, "", "", "", "", "", *_found(found.columns[name]))
+        names_of.setdefault((kind, _TREATMENTS[kind]), []).append(name)
     console.print(schema)
     kinds = [kind for kind, _ in names_of]
     for (kind, treatment), names in names_of.items():
         which = f" ({listed(names, 20)})" if kinds.count(kind) > 1 else ""
         console.print(f"{kind}{which}: {treatment}", highlight=False, markup=False)
+
+
+def _found(column: ColumnSchema) -> tuple[str, str]:
+    """Return how many values differ, before the cut to levels, and how they are spelled."""
+    return f"{column.n_distinct:,}" if column.n_distinct else "", column.format_text
 
 
 def _center(column):

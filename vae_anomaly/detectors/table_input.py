@@ -263,7 +263,13 @@ def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
 def _without_rows(arrays: Arrays, bad: list[BadCell]) -> Arrays:
     """Leave out the rows that have bad cells, and say so."""
     rows = sorted({cell.row for cell in bad})
-    first = bad[0]
+    first, n_rows = bad[0], len(next(iter(arrays.values())))
+    if len(rows) > n_rows / 2:
+        raise ValueError(
+            f"Column {first.column!r}, row {first.row}: expected a cell of the column's kind. "
+            f"Received: {first.value!r}, and {len(rows)} of {n_rows} rows like it. Say by `kinds` "
+            "of which kind the column is."
+        )
     warnings.warn(
         f"Left out {len(rows)} rows whose cells are not of their column's kind, such as row "
         f"{first.row}, column {first.column!r}: {first.value!r}. Correct them, or say by `kinds` "

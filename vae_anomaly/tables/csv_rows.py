@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from vae_anomaly.tables.dialect import (
     SPACES,
     Dialect,
-    check_format,
     column_names,
     comment_names,
     find_dialect,
@@ -23,6 +22,7 @@ from vae_anomaly.tables.dialect import (
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
 from vae_anomaly.tables.lines import Feed, TextLines
 from vae_anomaly.tables.pieces import BadRow, Piece
+from vae_anomaly.tables.text_parts import check_format, decoded_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +103,8 @@ class CsvRows:
                 whole = len(head) < _FIRST_BYTES
                 dialect = find_dialect(head, path=path, whole=whole, overrides=dialect)
             self._set_dialect(dialect)
-            self._texts = _texts(head, stream, None if self._is_utf8 else dialect.encoding)
+            other = None if self._is_utf8 else dialect.encoding
+            self._texts = decoded_parts(head, stream, other, _BLOCK_BYTES)
             self._text, self._final = b"", False
             self._bytes = self._line = self._n_read = 0  # before self._text; pieces of text read
             self.header, self.units = self._read_header()
@@ -405,21 +406,3 @@ def text_schema(names: Iterable[str]) -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema([(name, pa.string()) for name in names])
-
-
-def _texts(head: bytes, stream: Any, encoding: str | None) -> Iterator[tuple[bytes, bool]]:
-    """Yield text as UTF-8, from which ``encoding`` differs if given, and whether it is the last.
-
-    ``head`` are the bytes before those of the stream.
-    """
-    decoder = encoding and codecs.getincrementaldecoder(encoding)("surrogateescape")
-    first, data = True, head
-    while True:
-        text = data
-        if decoder:
-            text = decoder.decode(data, final=not data).encode("utf-8", "surrogatepass")
-        yield text.removeprefix(_BOM) if first else text, not data
-        if not data:
-            return
-        first = first and not text
-        data = stream.read(_BLOCK_BYTES)

@@ -8,11 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from vae_anomaly.tables.encodings import decoded, find_encoding
-from vae_anomaly.tables.files import table_error
 
 _FEW = 20  # rows
 DELIMITERS = (",", ";", "\t", "|")
@@ -153,24 +151,6 @@ def read_head(text: str, dialect: Dialect) -> tuple[list[str], list[str], list[l
         header = [f"column_{number}" for number in range(1, len(rows[0]) + 1)] if rows else []
     units = rows.pop(0) if dialect.units_row and rows else []
     return column_names(header), units, rows
-
-
-def check_format(path: str | Path, dialect: Mapping[str, Any]) -> None:
-    """Check that text in a dialect can be read.
-
-    Raises
-    ------
-    TableError
-        The delimiter can be none, or there is no such encoding.
-    """
-    delimiter, encoding = dialect.get("delimiter"), dialect.get("encoding")
-    if delimiter is not None and (not re.fullmatch("[\t -~]", delimiter) or delimiter == '"'):
-        expected = "a delimiter that is one ASCII character or a tab, and no quote"
-        raise table_error(path, expected, repr(delimiter), "change it")
-    try:
-        "".encode(encoding or "utf-8")
-    except LookupError as error:
-        raise table_error(path, "a known encoding", repr(encoding), "change --encoding") from error
 
 
 def column_names(header: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.tables.rules import DURATION_TEXT, MISSING
+from vae_anomaly.tables.rules import MISSING
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,28 +108,6 @@ class NumberGuess:
     fits: int  #: how many cells
     ambiguous: bool  #: whether a comma or point may be a decimal mark or between thousands
     unlike: tuple[str, ...]  #: shapes of the other cells
-
-
-def with_seconds(text: pa.Array) -> pa.Array:
-    """Return text in which durations, as pandas writes them, are seconds.
-
-    Examples
-    --------
-    >>> import pyarrow as pa
-    >>> with_seconds(pa.array(["1 days 00:00:01.5", "7"])).to_pylist()
-    ['86401.5', '7']
-    """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pc.any(pc.match_substring(text, " days")).as_py():
-        return text
-    found = pc.match_substring_regex(text, rf"^\s*({DURATION_TEXT})\s*$")
-    durations = pc.if_else(found, pc.utf8_trim_whitespace(text), None).to_pandas()
-    seconds = pd.to_timedelta(durations, errors="coerce").dt.total_seconds()
-    numbers = pa.array([None if value != value else f"{value!r}" for value in seconds], "string")
-    return pc.coalesce(numbers, text)
 
 
 def is_plain(text: pa.Array) -> pa.Array:

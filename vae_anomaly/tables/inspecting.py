@@ -12,7 +12,7 @@ from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.files import table_error
 from vae_anomaly.tables.inspection import decide
 from vae_anomaly.tables.names import with_nearest
-from vae_anomaly.tables.reader import TableReader
+from vae_anomaly.tables.reader import TableReader, check_columns
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS, kind_of_type
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.tallies import ColumnTally
@@ -57,6 +57,7 @@ def file_schema(
     dates = dict(date_formats or {})
     with TableReader(path, **options) as reader:
         check_kinds(kinds, reader.names)
+        check_columns(path, reader.names, {**kinds, **dates}, ignore=reader.names)
         tallies = {name: ColumnTally() for name in reader.names}
         for name in reader.names:
             type_name = str(reader.schema.field(name).type)
@@ -113,6 +114,45 @@ def frame_schema(
             found, tallies[name] = series_tally(series, name, missing)
             _add_type_kind(name, found, str(series.dtype), kinds, dates)
     return decide(tallies, kinds=kinds, date_formats=dates, missing=missing)
+
+
+def inspect(X: pd.DataFrame | str | Path, *, kinds: Mapping[Any, str] | None = None) -> Schema:
+    """Tell what ``fit`` would take a table for, without training.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame, or path of a CSV, TSV or Parquet file
+    kinds : mapping of column name to kind, or None
+        Kinds that are known; see ``VAEDetector``.
+
+    Returns
+    -------
+    Schema
+        Kind, format, examples, distinct values and missing share of each column, and ``notes`` on
+        what is probably a mistake. Its ``to_json`` can be edited, and given to
+        ``VAEDetector(schema=...)``.
+
+    Raises
+    ------
+    ValueError
+        The file is no table; ``kinds`` has an unknown column or kind.
+    TypeError
+        A column of complex numbers, or one whose cells are containers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import vae_anomaly
+    >>> frame = pd.DataFrame({"price": ["1.250,50 €", "7,25 €"], "zip": ["02139", "01002"]})
+    >>> schema = vae_anomaly.inspect(frame)
+    >>> schema.kinds
+    {'price': 'numeric', 'zip': 'categorical'}
+    >>> schema.columns["price"].format_text
+    '1.234,5 €'
+    """
+    if isinstance(X, (str, Path)):
+        return file_schema(X, kinds={str(name): kind for name, kind in (kinds or {}).items()})
+    return frame_schema(X, kinds=kinds)
 
 
 def check_kinds(kinds: Mapping[str, str], names: Sequence[str]) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 
 from vae_anomaly.tables.dates import EPOCHS, DateFormat, convert_dates
 from vae_anomaly.tables.dialect import Dialect
+from vae_anomaly.tables.durations import with_seconds
 from vae_anomaly.tables.formats import (
     PLAIN,
     NumberFormat,
     clean,
     convert_numbers,
-    with_seconds,
     without_missing,
 )
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS

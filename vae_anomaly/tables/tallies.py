@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.tables.dates import date_shapes, may_be_dates
+from vae_anomaly.tables.durations import with_seconds
 from vae_anomaly.tables.formats import (
     clean,
     is_plain,
     may_be_numbers,
     number_shapes,
-    with_seconds,
     without_missing,
 )
 
