@@ -308,6 +308,10 @@ def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
     by_name = {column["name"]: column for column in description["schema"]}
     by_name["size"].update(name="n" * 50, center=-1.23456e-100, scale=1.23456e100, step=1.23456e99)
     by_name["city"].update(name="c" * 50, levels=["l" * 100, "short"])
+    schema = json.loads(description["described"]["schema"])
+    names = {"size": "n" * 50, "city": "c" * 50}
+    schema["columns"] = {names.get(n, n): column for n, column in schema["columns"].items()}
+    description["described"]["schema"] = json.dumps(schema)
     monkeypatch.setattr(cli.artifact, "read", lambda model: description)
     table = [line for line in run("info", "m").stdout.splitlines() if line[0] in "┏┃┡│└"]
     assert max(map(len, table)) <= 120

@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_anomaly.scoring.calibration import ThresholdReport
 from vae_anomaly.tables.names import listed
-from vae_anomaly.tables.rules import DATE_KINDS
+from vae_anomaly.tables.rules import DATE_KINDS, UNMODELLED_KINDS
 from vae_anomaly.tables.schema import ColumnSchema, Schema
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     found = Schema.from_json(description["described"]["schema"])
-    headers = ["column", "kind", "missing", "center", "scale", "step", "levels"]
-    headers += ["distinct", "format"]
+    headers = ("column", "kind", "missing", "center", "scale", "step", "levels")
     schema = Table(*(Column(header, overflow="fold") for header in headers))
     for column in description["schema"]:
         schema.add_row(
@@ -104,7 +103,6 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
                     _short(column.get("scale")),
                     _short(column.get("step")),
                     listed(column.get("levels", []), 5),
-                    *_found(found.columns[column["name"]]),
                 ),
             )
         )
@@ -116,18 +114,31 @@ def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
         names_of.setdefault(key, []).append(column["name"])
     for name in found.unmodelled:
         kind = found.columns[name].kind
-        schema.add_row(Text(name), kind, "", "", "", "", "", *_found(found.columns[name]))
+        schema.add_row(Text(name), kind)
         names_of.setdefault((kind, _TREATMENTS[kind]), []).append(name)
     console.print(schema)
     kinds = [kind for kind, _ in names_of]
     for (kind, treatment), names in names_of.items():
         which = f" ({listed(names, 20)})" if kinds.count(kind) > 1 else ""
         console.print(f"{kind}{which}: {treatment}", highlight=False, markup=False)
+    for name, column in found.columns.items():
+        _print_found(console, name, column)
 
 
-def _found(column: ColumnSchema) -> tuple[str, str]:
-    """Return how many values differ, before the cut to levels, and how they are spelled."""
-    return f"{column.n_distinct:,}" if column.n_distinct else "", column.format_text
+def _print_found(console: Console, name: str, column: ColumnSchema) -> None:
+    """Show how a column is spelled, and how many values differ, before the cut to levels."""
+    distinct = column.n_distinct and column.kind in ("categorical", *UNMODELLED_KINDS)
+    facts = [
+        f"{column.n_distinct:,} values differ" if distinct else "",
+        f"spelled like {column.format_text}" if column.format_text else "",
+    ]
+    if any(facts):
+        console.print(
+            f"{name}: {'; '.join(filter(None, facts))}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _center(column):
