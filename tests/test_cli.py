@@ -261,8 +261,8 @@ def test_what_cannot_be_calibrated_leaves_the_model(calibrated, arguments, messa
     assert (calibrated / "detector.json").read_bytes() == before
 
 
-def test_warnings_are_lines_on_stderr(workspace, tmp_path):
-    result = run_process("calibrate", workspace / "m", workspace / "new.csv")
+def test_warnings_are_lines_on_stderr(workspace, calibrated):
+    result = run_process("calibrate", calibrated, workspace / "new.csv")
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("warning: few calibration rows: 60. ")
 

@@ -36,14 +36,15 @@ SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 # no state but variables and hash tables. DisableCopyOnRead, MergeV2Checkpoints, SaveV2 and
 # ShardedFilename are only in the function that saves, which no server calls.
 CONSERVATIVE_OPS = (
-    "Abs AddV2 ArgMax Asinh AssignVariableOp BiasAdd Cast ConcatV2 Const DisableCopyOnRead Exp "
-    "Expm1 Fill Floor GatherV2 Greater HashTableV2 Identity IsFinite IsNan Less LessEqual Log "
-    "Log1p LogSoftmax LogicalAnd LogicalNot LookupTableFindV2 LookupTableImportV2 MatMul Max "
-    "Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual OneHot Pack Placeholder Range "
-    "ReadVariableOp RealDiv Relu Reshape RestoreV2 SaveV2 SegmentSum Select SelectV2 Shape "
-    "ShardedFilename Sigmoid Sign Softmax Softplus Square StatefulPartitionedCall "
-    "StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Sum Tanh "
-    "Transpose Unpack UpperBound VarHandleOp ZerosLike"
+    "Abs AddV2 ArgMax ArgMin Asinh AssignVariableOp BiasAdd Cast ConcatV2 Const "
+    "DisableCopyOnRead Exp Expm1 Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual "
+    "HashTableV2 Identity IsFinite IsNan Less LessEqual Log Log1p LogSoftmax LogicalAnd "
+    "LogicalNot LogicalOr LookupTableFindV2 LookupTableImportV2 MatMul Max Maximum Mean "
+    "MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual OneHot Pack Placeholder Range "
+    "ReadVariableOp RealDiv Relu Reshape RestoreV2 Round SaveV2 SegmentSum Select SelectV2 "
+    "Shape ShardedFilename Sigmoid Sign Softmax Softplus Square StatefulPartitionedCall "
+    "StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Sum "
+    "Tanh Transpose Unpack UpperBound VarHandleOp ZerosLike"
 )
 
 
@@ -174,14 +175,14 @@ def test_python_the_saved_detector_and_the_savedmodel_give_the_same_scores(
 @pytest.mark.filterwarnings("ignore:.*infinite cells")
 def test_explain_adds_contributions_and_expected_values_that_are_pythons(mixed, served, edge_rows):
     answer = ask(served, tensors(mixed, edge_rows), "explain")
-    explanation = mixed.explain(edge_rows)
+    explanation, reconstructed = mixed.explain(edge_rows), mixed.reconstruct(edge_rows)
     size = np.abs(answer["score"])
     total = answer["feature_log_prob"].sum(axis=1) + answer["latent"] + answer["baseline"]
     assert_close(total, answer["score"], size)
     for column, name in input_names(list(mixed.feature_names_in_)).items():
         contribution = answer[f"{name}_contribution"]
         assert_close(contribution, explanation["contribution"][column].to_numpy(), size)
-        expected = explanation["expected"][column]
+        expected = reconstructed[column]
         received = answer[f"{name}_expected"]
         if received.dtype == object:
             assert [text.decode() for text in received] == expected.fillna("").tolist()
@@ -378,7 +379,9 @@ def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(quick, tmp_path
 
 def test_a_threshold_that_is_no_number_is_refused(quick, tmp_path):
     other = copy.deepcopy(quick)
-    other.offset_ = -np.inf
+    with pytest.raises(ValueError, match="Expected a finite"):
+        other.offset_ = -np.inf
+    other.scorer_.offset.assign(-np.inf)
     with pytest.raises(ValueError, match="Expected a finite threshold"):
         other.export(tmp_path / "m")
 

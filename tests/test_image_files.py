@@ -11,6 +11,7 @@ from PIL import Image
 
 from vae_anomaly import ImageFolder, VAEDetector
 from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.detectors import base
 from vae_anomaly.detectors.state import load_detector
 from vae_anomaly.images.decoding import ImageFileError, printable, read_images
 from vae_anomaly.images.files import files_in, others_in
@@ -476,18 +477,18 @@ def test_a_file_that_becomes_unreadable_is_named(folder, tmp_path):
         images[:]
 
 
-def test_a_file_that_is_gone_while_training_is_named(tmp_path):
+def test_a_file_that_is_gone_while_training_is_named(tmp_path, monkeypatch):
     for name in "abcd":
         write(tmp_path / f"{name}.png", pixels((8, 8, 1)))
     images = ImageFolder(tmp_path)
     detector = VAEDetector(filters=(4,), hidden_units=(8,), max_steps=2)
-    train = detector._train
+    train = base.train
 
     def unlink_and_train(*args, **kwargs):
         (tmp_path / "b.png").unlink()
         return train(*args, **kwargs)
 
-    detector._train = unlink_and_train
+    monkeypatch.setattr(base, "train", unlink_and_train)
     with pytest.raises(ImageFileError, match=r"b\.png: No such file or directory$"):
         detector.fit(images)
 
