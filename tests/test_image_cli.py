@@ -53,7 +53,7 @@ def workspace(tmp_path_factory):
     (folder / "new" / "zero.jpeg").write_bytes(b"")
     fitted = run("fit", folder / "train", "--model", folder / "m", *SMALL)
     assert fitted.exit_code == 0, fitted.output
-    pd.DataFrame({"a": np.arange(20.0)}).to_csv(folder / "t.csv", index=False)
+    pd.DataFrame({"a": np.sqrt(np.arange(20.0))}).to_csv(folder / "t.csv", index=False)
     elbo = ("--score-type", "elbo")
     assert run("fit", folder / "t.csv", "--model", folder / "t", *elbo, *SMALL).exit_code == 0
     scored = score_new(folder, "--output", folder / "scored.csv", "--maps", folder / "maps")
