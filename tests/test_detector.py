@@ -1045,6 +1045,7 @@ def test_a_value_never_seen_is_scored_and_less_normal_than_common_ones(table_det
     assert table_detector.score_samples(frame).argmin() == 2
 
 
+@pytest.mark.filterwarnings("ignore:column 'nothing'. all cells are missing")
 def test_a_column_that_is_all_missing_is_carried_along(trainings, table):
     frame = table.assign(nothing=np.nan, no_text=pd.Series([None] * 400, dtype="string"))
     detector = VAEDetector(**SMALL).fit(frame)

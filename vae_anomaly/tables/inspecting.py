@@ -112,6 +112,8 @@ def frame_schema(
         if kinds.get(name) not in UNMODELLED_KINDS:
             series = frame.iloc[:, index]
             found, tallies[name] = series_tally(series, name, missing)
+            if found == "categorical" and series.dtype != object and series.isna().all():
+                kinds.setdefault(name, found)  # no cell tells, but the type does
             _add_type_kind(name, found, str(series.dtype), kinds, dates)
     return decide(tallies, kinds=kinds, date_formats=dates, missing=missing)
 
