@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
-from vae_anomaly import AutoencoderDetector, VAEDetector
+from vae_anomaly import AutoencoderDetector, DataWarning, VAEDetector
 from vae_anomaly.scoring.calibration import p_values
 from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
 
@@ -1132,7 +1132,8 @@ def test_seconds_and_large_integers_are_told_apart(trainings):
             "key": 2**52 + np.arange(60),
         }
     )
-    scores = VAEDetector(**SMALL).fit(frame).score_samples(frame)
+    kinds = {"when": "timestamp", "key": "numeric"}
+    scores = VAEDetector(**SMALL, kinds=kinds).fit(frame).score_samples(frame)
     assert len(np.unique(scores)) == 60
 
 
@@ -1157,11 +1158,11 @@ def test_missing_and_unexpected_columns_are_listed(table_detector, table):
         ("member", "yes"),
         ("member", 7),
         ("day", 3.0),
-        ("day", "2024-01-01"),
+        ("day", "soon"),
     ],
 )
 def test_a_column_of_another_kind_is_refused_by_name(table_detector, table, name, column):
-    with pytest.raises(ValueError, match=f"Column '{name}': expected"):
+    with pytest.raises(ValueError, match=f"Column '{name}'(, row 0)?: expected"):
         table_detector.predict(table.assign(**{name: column}))
 
 
@@ -1175,7 +1176,8 @@ def test_repeated_column_names_are_refused(table_detector, table):
 
 def test_columns_of_mixed_types_are_categories(trainings, table):
     frame = table.assign(mixed=[1, "a", 2.5, None] * 100)
-    detector = VAEDetector(**SMALL).fit(frame)
+    with pytest.warns(DataWarning, match="67% of the cells are numbers, the others text"):
+        detector = VAEDetector(**SMALL).fit(frame)
     assert detector.scorer_.preprocessor.levels["mixed"] == ["1", "2.5", "a"]
 
 
