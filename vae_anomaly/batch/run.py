@@ -69,8 +69,9 @@ def iter_scored(
 
     Parameters
     ----------
-    inputs, detector, columns, explain, contributions, threshold, false_alarm_rate, delimiter, \
-encoding, chunk_rows
+    inputs, detector, columns, explain, contributions, threshold, false_alarm_rate
+        As of ``score_files``.
+    delimiter, encoding, strict, allow_missing, chunk_rows
         As of ``score_files``.
 
     Yields
