@@ -190,7 +190,7 @@ def test_every_spelling_of_a_missing_cell_is_one(series, values):
         (objects(None, None), "numeric"),
         (pd.Series([pd.NaT, pd.NaT]), "datetime"),
         (pd.Series([pd.NA, pd.NA], dtype="boolean"), "boolean"),
-        (pd.Series([None, None], dtype="string"), "numeric"),
+        (pd.Series([None, None], dtype="string"), "categorical"),
         (pd.Series(["", ""]), "numeric"),
     ],
     ids=["floats", "objects", "dates", "booleans", "text", "empty text"],
@@ -198,7 +198,8 @@ def test_every_spelling_of_a_missing_cell_is_one(series, values):
 def test_a_column_that_is_all_missing_has_the_kind_of_its_dtype_or_is_numeric(series, kind):
     found, values = converted(series)
     assert found == kind
-    assert np.isnan(values).all()
+    missing = "" if kind == "categorical" else NAN
+    np.testing.assert_equal(values, [missing, missing])
 
 
 @pytest.mark.parametrize("kind", ["numeric", "boolean", "datetime"])
