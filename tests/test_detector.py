@@ -1254,6 +1254,7 @@ FINITE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::vae_anomaly.DataWarning")
 @settings(max_examples=8, **HYPOTHESIS)
 @given(st.lists(st.fixed_dictionaries(FINITE), min_size=1, max_size=12))
 def test_any_table_is_fitted(trainings, cells):
