@@ -235,6 +235,19 @@ def test_other_depths_are_unreadable(tmp_path, image, mode, reason):
     assert images.unreadable == {str(tmp_path / "a.tif"): f"{reason} {mode}"}
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("side", [9000, 20000])
+def test_an_image_of_too_many_pixels_is_unreadable(tmp_path, suffix, side):
+    write(tmp_path / "a.png", pixels((8, 8, 1)))
+    huge = tmp_path / f"huge.{suffix}"
+    Image.new("1", (side, side)).save(huge, compression="group4" if suffix == "tif" else None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*decompression bomb|Left out")
+        images = ImageFolder(tmp_path)
+    assert list(images.unreadable) == [str(huge)]
+    assert "expected at most 67108864 pixels" in images.unreadable[str(huge)]
+
+
 def deep(n_images, seed=0, bits=12):
     """Images of 12 bits that differ in the lower byte alone: a bright bar at some height."""
     rng = np.random.default_rng(seed)

@@ -9,14 +9,15 @@ transparency           ignored
 EXIF orientation       obeyed
 ====================== =====================================================================
 
-A file is unreadable if it is empty, cut off, damaged or no image; its content counts, not its
-suffix. TensorFlow is imported when the first file is decoded.
+A file is unreadable if it is empty, cut off, damaged, no image or of more than ``MOST_PIXELS``; its
+content counts, not its suffix. TensorFlow is imported when the first file is decoded.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from vae_anomaly.images.form import ImageForm
 if TYPE_CHECKING:
     import tensorflow as tf
 
+#: Height times width of an image; more would take gigabytes as floats.
+MOST_PIXELS = 2**26
 # Files decoded at once, whatever their number.
 _DECODED_AT_ONCE = 4
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -38,8 +41,6 @@ _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # To which of Pillow's modes an image is brought, by the one it has.
 _MODES = {"1": "L", "L": "L", "LA": "L", "I;16": "I;16", "I;16B": "I;16"}
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
-# The bytes of a JPEG file that may hold its EXIF data.
-_EXIF_BYTES = 2**17
 _UPRIGHT = 1
 _ORIENTATION = 0x0112
 
@@ -123,7 +124,10 @@ def file_bytes(path: str | os.PathLike[str], dtype: str | None = None) -> bytes:
         raise ImageFileError(path, "the file is empty")
     if not data.startswith((_PNG, _JPEG, *_PILLOW_BYTES)):
         raise ImageFileError(path, f"no image: the file begins with {data[:8]!r}")
-    if not data.startswith((_PNG, _JPEG)) or _has_orientation(data):
+    n_pixels, is_upright = _looked_at(data)
+    if n_pixels > MOST_PIXELS:
+        raise ImageFileError(path, f"expected at most {MOST_PIXELS} pixels. Received: more")
+    if not data.startswith((_PNG, _JPEG)) or not is_upright:
         data = _as_png(path, data)
     if dtype and dtype != depth(data):
         bits = {"uint8": 8, "uint16": 16}
@@ -242,17 +246,21 @@ def _decoder(form):
     ).get_concrete_function()
 
 
-def _has_orientation(data):
-    """Whether a PNG or JPEG file says that it is to be turned or mirrored."""
-    if not (b"eXIf" in data if data.startswith(_PNG) else b"Exif" in data[:_EXIF_BYTES]):
-        return False
+def _looked_at(data):
+    """Return the number of pixels of an image, and whether it is upright, without decoding it."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-            return image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
-    except Exception:  # damaged; TensorFlow may read it all the same, or say so
-        return False
+            n_pixels = image.width * image.height
+            # Elsewhere in a PNG file, Pillow would decode all of it to find EXIF data.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(_ORIENTATION) if has_exif else _UPRIGHT
+            return n_pixels, orientation in (None, _UPRIGHT)
+    except Image.DecompressionBombError:
+        return math.inf, True
+    except Exception:  # damaged; what decodes it says so, or can read it all the same
+        return 0, True
 
 
 def _as_png(path, data):
