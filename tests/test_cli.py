@@ -312,7 +312,7 @@ def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
     names = {"size": "n" * 50, "city": "c" * 50}
     schema["columns"] = {names.get(n, n): column for n, column in schema["columns"].items()}
     description["described"]["schema"] = json.dumps(schema)
-    monkeypatch.setattr(cli.artifact, "read", lambda model: description)
+    monkeypatch.setattr(cli.showing.artifact, "read", lambda model: description)
     table = [line for line in run("info", "m").stdout.splitlines() if line[0] in "┏┃┡│└"]
     assert max(map(len, table)) <= 120
     text = "".join(table)
@@ -374,7 +374,7 @@ def test_quiet_fit_says_only_what_it_wrote(trainings, workspace, tmp_path):
 
 
 def test_the_score_types_are_those_of_the_scorer():
-    assert tuple(cli._SCORE_TYPES) == tuple(SCORE_TYPES)
+    assert tuple(cli.fitting._SCORE_TYPES) == tuple(SCORE_TYPES)
 
 
 def test_every_fit_option_reaches_the_detector(tmp_path):
@@ -565,7 +565,7 @@ def test_a_terminated_run_ends_in_exit_code_4_and_is_resumed(workspace, tmp_path
         yield lambda n_rows, *_: os.kill(os.getpid(), signal.SIGTERM) if n_rows == 40 else None
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "shown_progress", terminating)
+        patch.setattr(cli.scoring, "shown_progress", terminating)
         result = score_new(workspace, *arguments)
     assert result.exit_code == 4
     assert result.stderr == "interrupted; to go on, run again with --resume\n"

@@ -16,10 +16,10 @@ from vae_anomaly.batch import pipeline
 from vae_anomaly.batch.images import ImageChunkScorer
 from vae_anomaly.batch.places import work_folder
 from vae_anomaly.batch.run import score_files
+from vae_anomaly.cli.fit_files import FIT_OPTIONS
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors.state import load_detector
-from vae_anomaly.fit_files import FIT_OPTIONS
 
 SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
 COLUMNS = ["path", "score", "decision", "is_anomaly", "p_value"]

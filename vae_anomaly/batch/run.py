@@ -6,36 +6,29 @@ The kind of input that a model takes is looked up here, once; what reads and sco
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
 from vae_anomaly.batch.images import ImageChunkScorer
-from vae_anomaly.batch.pipeline import InputChangedError, TooManyBadRowsError, score_chunks
+from vae_anomaly.batch.job import Plan, run_job
+from vae_anomaly.batch.pipeline import TooManyBadRowsError
 from vae_anomaly.batch.places import (
     Path,
     check_places,
     is_folder,
     quarantines_of,
     targets_of,
-    work_folder,
 )
 from vae_anomaly.batch.tables import TableChunkScorer
-from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
-from vae_anomaly.tables.files import STANDARD, reported
+from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
-from vae_anomaly.tables.writer import csv_lines, finish, lowest_rows
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -278,21 +271,8 @@ def score_files(
         if value is not None and value < least:
             raise ValueError(f"Expected `{name}` >= {least}. Received: {name}={value!r}.")
     scoring.load()
-    plan = _Plan(output, format, only_anomalies, top, max_bad_rows, summary, resume, progress)
-    return _run(scoring, plan, targets, quarantines)
-
-
-class _Plan(NamedTuple):
-    """The options of ``score_files`` that do not decide on scores."""
-
-    output: Path
-    format: str | None
-    only_anomalies: bool
-    top: int | None
-    max_bad_rows: int | None
-    summary: Path | None
-    resume: bool
-    progress: Callable | None
+    plan = Plan(output, format, only_anomalies, top, max_bad_rows, summary, resume, progress)
+    return run_job(scoring, plan, targets, quarantines)
 
 
 def _chunk_scorer(
@@ -329,79 +309,3 @@ def _input_name(detector: Detector) -> str:
     if isinstance(detector, (str, os.PathLike)):
         return artifact.read(detector)["input"]
     return detector._input.name
-
-
-def _run(scoring: ChunkScorer, plan: _Plan, targets, quarantines) -> dict[str, Any]:
-    """Do the work of ``score_files`` once all has been checked; return the summary."""
-    to_stdout = str(plan.output) == STANDARD
-    resumable = not to_stdout and STANDARD not in scoring.paths
-    if is_folder(plan.output):
-        os.makedirs(plan.output, exist_ok=True)
-    folder = tempfile.mkdtemp() if to_stdout else work_folder(plan.output)
-    with WorkFolder(folder, _job(scoring, plan), resume=plan.resume) as work:
-        tally = scoring.tally(work.state["tally"])
-        try:
-            if not work.state["done"]:
-                score_chunks(
-                    scoring,
-                    work,
-                    targets,
-                    quarantines,
-                    tally,
-                    only_anomalies=plan.only_anomalies,
-                    top=plan.top,
-                    max_bad_rows=plan.max_bad_rows,
-                    progress=plan.progress,
-                )
-                work.commit(done=True)
-            report = tally.report()
-            report["warnings"] = [*scoring.warnings, *report["warnings"]]
-            _write(scoring, work, plan, targets, quarantines, report)
-        except BaseException as error:
-            if not (resumable and work.is_started()) or isinstance(error, InputChangedError):
-                work.remove()
-            raise
-        work.remove()
-    return report
-
-
-def _job(scoring: ChunkScorer, plan: _Plan) -> dict[str, Any]:
-    """Return all that decides on the outputs; only the same job can be resumed."""
-    decisive = scoring.job()
-    known = zip(scoring.paths, scoring.identities, strict=True)
-    return {
-        "inputs": [[path, *identity] for path, identity in known],
-        **decisive,
-        "options": [
-            str(plan.output),
-            plan.format,
-            plan.only_anomalies,
-            plan.top,
-            decisive["options"],
-        ],
-        "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],
-    }
-
-
-def _write(scoring: ChunkScorer, work: WorkFolder, plan: _Plan, targets, quarantines, report):
-    """Write all files; the outputs last: where they are, all is there."""
-    for index, path in enumerate(dict.fromkeys(quarantines)):
-        _write_quarantine(path, work.path(f"quarantine-{index}"), scoring.quarantine_header)
-    if plan.summary is not None:
-        with reported(plan.summary, "write"), atomic_file(plan.summary) as file:
-            file.write(json.dumps(report, indent=1).encode())
-    for index, target in enumerate(targets):
-        rows = work.path(f"rows-{index}")
-        if rows.exists():
-            if scoring.maps and plan.top:
-                scoring.maps.draw_again(lowest_rows(rows, plan.top))
-            finish(rows, target.path, target.format, top=plan.top)
-
-
-def _write_quarantine(path, rows, header):
-    is_done = not rows.exists()  # by a run that was killed while it tidied up
-    if is_done or not (rows.stat().st_size or os.path.exists(path)):
-        return
-    with reported(path, "write"), rows.open("rb") as source, atomic_file(path) as file:
-        file.write(csv_lines([header]))
-        shutil.copyfileobj(source, file)

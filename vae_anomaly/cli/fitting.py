@@ -1,0 +1,203 @@
+"""``fit``, ``inspect`` and ``calibrate``: the commands that make a model, or change it."""
+
+import pathlib
+
+import click
+
+import vae_anomaly
+from vae_anomaly.atomic import atomic_file
+from vae_anomaly.batch import run as batch
+from vae_anomaly.cli.exits import reported, terminated_as_interrupted
+from vae_anomaly.cli.fit_files import FIT, FIT_OPTIONS, SCHEMA_OPTIONS, fit_params, table_schema
+from vae_anomaly.cli.table_options import table_options
+from vae_anomaly.detectors import artifact
+from vae_anomaly.tables.schema_text import print_schema
+from vae_anomaly.tensorflow_import import import_tensorflow
+
+_TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
+_FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
+# As scoring.tables.SCORE_TYPES, which cannot be imported without TensorFlow.
+_SCORE_TYPES = [
+    "composite",
+    "reconstruction_probability",
+    "importance_weighted",
+    "elbo",
+    "reconstruction_error",
+]
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=pathlib.Path), metavar="TABLE|FOLDER")
+@click.option("--model", "model", type=_FOLDER, required=True, help="Folder to write the model to.")
+@click.option(
+    "--contamination",
+    default="auto",
+    show_default=True,
+    help="Share of the training rows to flag, or 'auto': about 1% of new normal rows.",
+)
+@click.option(
+    "--score-type",
+    type=click.Choice(_SCORE_TYPES),
+    default="composite",
+    show_default=True,
+    help="Definition of the score.",
+)
+@click.option(
+    "--hidden-units",
+    default="128,128",
+    show_default=True,
+    help="Units of the encoder's layers, separated by commas; the decoder mirrors them.",
+)
+@click.option(
+    "--latent-dim",
+    type=int,
+    help="Size of z.  [default: 16, 32 for images, or the number of features if less]",
+)
+@click.option(
+    "--max-steps",
+    type=int,
+    help="Maximum number of training steps.  [default: 6000; 1500 for images, 4000 for small ones]",
+)
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@table_options
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["quarantine", "fail"]),
+    default="quarantine",
+    show_default=True,
+    help="What to do with a row of the table that cannot be read.",
+)
+@click.option("--max-bad-rows", type=click.IntRange(0), help="Stop if more rows cannot be read.")
+@click.option(
+    "--quarantine",
+    type=_TABLE,
+    help="CSV file for the rows that cannot be read.  [default: MODEL.quarantine.csv]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what the table is taken for; do not train.")
+@click.option(
+    "--image-size",
+    metavar="HxW",
+    help="Height and width in pixels to which images are resized.  [default: the most frequent "
+    "size, shrunk to 64 pixels on the longer side]",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "grey", "rgb"]),
+    default="auto",
+    show_default=True,
+    help="Color of images; 'auto' is grey if all files are grey.",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "pad", "crop"]),
+    default="stretch",
+    show_default=True,
+    help="Treatment of images of other proportions: 'pad' them with black, 'crop' two sides.",
+)
+@click.option("--quiet", is_flag=True, help="Show no column kinds and no progress.")
+@click.pass_context
+def fit(context, source, model, quiet, dry_run, **options):
+    """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows, or a FOLDER of images.
+
+    How the table is written and what its columns are is decided once from the whole file, and
+    shown before training starts; 'inspect' shows the same. The options that name a COLUMN
+    override what was found and can be repeated.
+
+    Images are the PNG, JPEG, BMP, GIF, TIFF and WebP files in FOLDER and its sub-folders. Files
+    that cannot be read are named and left out.
+    """
+    name = "images" if source.is_dir() else "table"
+    with reported():
+        artifact.check_target(model)
+        own = {option: options.pop(option) for option in FIT_OPTIONS[name]}
+        _refuse_foreign(context, name)
+        if dry_run:
+            _show_schema(source, {name: own[name] for name in SCHEMA_OPTIONS})
+            return
+        if name == "table" and own["quarantine"] is None:
+            own["quarantine"] = model.with_name(f"{model.name}.quarantine.csv")
+        params = fit_params(quiet, options)
+        detector, what = FIT[name](source, params, **own)
+        detector.save(model)
+    click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
+
+
+@click.command()
+@click.argument("table", type=_TABLE)
+@table_options
+@click.option("--output", type=_TABLE, help="JSON file for what was found; fit --schema takes it.")
+def inspect(table, output, **options):
+    """Show what 'fit' would take a CSV, TSV or Parquet TABLE for, without training.
+
+    For each column its kind and format, examples, how many values differ, how many cells are
+    missing and what is done with it; and what is odd, with the way out.
+    """
+    with reported():
+        schema = _show_schema(table, options)
+        if output is not None:
+            with atomic_file(output) as file:
+                file.write(schema.to_json().encode())
+
+
+def _show_schema(table, options):
+    from rich.console import Console
+
+    schema = table_schema(table, **options)
+    print_schema(schema, Console(width=max(Console().width, 100)))
+    return schema
+
+
+def _refuse_foreign(context, name):
+    """Raise ValueError if an option was given that only another kind of input takes."""
+    titles = {"table": "a table", "images": "images"}
+    kind_of = {option: kind for kind, own in FIT_OPTIONS.items() for option in own}
+    for parameter in context.command.params:
+        kind, option = kind_of.get(parameter.name, name), parameter.opts[0]
+        source = context.get_parameter_source(parameter.name)
+        if kind != name and source is click.core.ParameterSource.COMMANDLINE:
+            raise ValueError(
+                f"Expected {option} for {titles[kind]} only. Received: {option} for "
+                f"{titles[name]}. Leave it out."
+            )
+
+
+@click.command()
+@click.argument("model", type=_FOLDER)
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option("--false-alarm-rate", type=float, help="Flag this share of new normal rows.")
+@click.option(
+    "--alerts", type=float, metavar="N", help="Flag N of as many new normal rows as --per."
+)
+@click.option("--per", type=float, metavar="M", help="Number of rows that --alerts is meant for.")
+@click.option("--quantile", type=float, help="Flag this share of the calibration rows.")
+@click.option("--threshold", type=float, help="Flag scores below this.")
+@click.option(
+    "--tail",
+    type=click.Choice(["gpd"]),
+    help="Extrapolate a rate finer than the calibration rows can tell, by a generalised Pareto "
+    "distribution of the lowest scores.",
+)
+@click.option("--delimiter", help="Separator of the fields of CSV.  [default: comma; tab in .tsv]")
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV.")
+def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
+    """Calibrate a fitted MODEL by INPUT, move its threshold, or both; without training.
+
+    INPUT is files of normal rows, or images, that the model was not fitted on: as 'score' takes
+    them. p-values and false-alarm rates are then by these. Without INPUT the calibration rows
+    stay. No score changes.
+    """
+    wishes = {"score": threshold, **wishes}
+    is_moved = any(wish is not None for wish in wishes.values())
+    if not (inputs or is_moved):
+        raise click.UsageError("Expected INPUT, or an option that moves the threshold.")
+    with reported(), terminated_as_interrupted():
+        artifact.read(model)
+        import_tensorflow()
+        detector = vae_anomaly.load_detector(model)
+        if inputs:
+            scores = batch.scores_of(inputs, detector, delimiter=delimiter, encoding=encoding)
+            detector.calibrate_by(scores)
+        if is_moved:
+            detector.set_threshold(**wishes)
+        detector.save(model)
+    click.echo(f"{model}: {detector.threshold_report()}", err=True)
