@@ -370,6 +370,7 @@ def test_a_crafted_folder_is_refused(folders, tmp_path, case):
         load_detector(tmp_path / "m")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+    load_detector(folders / "given")  # nothing of it is left behind
 
 
 @pytest.mark.filterwarnings("ignore")  # of numbers that overflow

@@ -6,6 +6,7 @@ and time. The limits are far above what training on one machine gives; ``save`` 
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -281,7 +282,7 @@ def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
 def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
         path = ".".join([*filter(None, [where]), *map(str, error.absolute_path)])
-        rule, received = error.validator, f"{error.instance!r:.60}"
+        rule, received = error.validator, reprlib.repr(error.instance)
         expected = f"{rule} {error.validator_value!r:.100}"
         if rule in ("required", "additionalProperties"):
             expected = f"{rule} ({error.message:.100})"

@@ -17,6 +17,7 @@ from vae_anomaly.detectors.sklearn_compat import check_params
 from vae_anomaly.scoring.thresholds import Threshold
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.network_json import network_from_json
+from vae_anomaly.vae.unallocated import unallocated
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -109,7 +110,7 @@ def _check_sizes(restored: Input, model_args: dict[str, Any], weights: Arrays) -
     for name, size in restored.sizes.items():
         if model_args[name] != size:
             raise ValueError(f"Expected {name} as in the preprocessor. Received: others.")
-    with keras.StatelessScope(initialize_variables=False):
+    with unallocated():
         model = restored.build_model(model_args)
         _check_shapes(_model_weights(model), weights, _MODEL_PARTS)
 
