@@ -220,8 +220,7 @@ def test_both_networks_know_when_they_train(rows):
 
 def test_layers_that_hold_code_are_refused(digits):
     image = keras.Input((8, 8, 1))
-    double = keras.layers.Lambda(lambda x: 2 * x, output_shape=(64,))
-    hidden = double(keras.layers.Flatten()(image))
+    hidden = keras.layers.Lambda(lambda x: 2 * x)(keras.layers.Flatten()(image))
     encoder = keras.Model(image, [keras.layers.Dense(3)(hidden), keras.layers.Dense(3)(hidden)])
     with pytest.raises(
         ValueError, match=r"or hold code, such as Lambda, TFSMLayer. Received: keras\S*Lambda"
