@@ -378,6 +378,13 @@ def test_what_is_not_ours_in_a_left_over_folder_stays(tmp_path):
     assert (tmp_path / ".m.part" / "new" / "thesis.txt").read_text() == "mine"
 
 
+def test_a_file_where_the_work_would_be_done_is_an_error(tmp_path):
+    (tmp_path / ".m.part").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"a folder to work in.*\.m\.part"):
+        write_folder(tmp_path / "m")
+    assert (tmp_path / ".m.part").read_text() == "mine"
+
+
 @WRITERS
 def test_two_that_write_the_same_wait_for_each_other(write, exchange, tmp_path):
     contents = [str(i) for i in range(12)]

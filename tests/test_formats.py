@@ -98,6 +98,11 @@ def test_what_is_no_number_does_not_fit(cell):
     assert converted([cell], guess.format)[1] == [True]
 
 
+@pytest.mark.parametrize("unit", [*CURRENCIES, "лв", "円", "Mio. €", "tons", "mol"])
+def test_any_currency_may_stand_after_its_numbers(unit):
+    assert guessed([f"{n},5 {unit}" for n in range(20)]).format == NumberFormat(",", suffix=unit)
+
+
 def test_units_that_differ_do_not_fit_together():
     assert guessed(["5 kg", "7 kg", "3 lb"]).fits == 2
     assert guessed(["$5", "$7", "€3"]).fits == 2

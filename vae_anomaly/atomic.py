@@ -206,14 +206,19 @@ def _locked(path: Path, *, is_folder: bool = False) -> Iterator[int]:
     """Make a file or folder and hold the lock on it; wait for the process that has it."""
     flags = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_CREAT
     while True:
-        if is_folder:
-            path.mkdir(exist_ok=True)
+        if is_folder:  # mkdir(exist_ok=True) fails where the folder is removed at that moment
+            with suppress(FileExistsError):
+                path.mkdir()
         try:
             descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             if is_folder:  # removed by the process that had it
                 continue
             raise
+        except NotADirectoryError as error:
+            raise FileExistsError(
+                errno.EEXIST, "Expected a folder to work in, or nothing", str(path)
+            ) from error
         try:
             _lock(descriptor)
             if _is_at(descriptor, path):  # else it was renamed or removed meanwhile

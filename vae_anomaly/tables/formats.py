@@ -42,10 +42,10 @@ _NUMBER_LIKE = (
     rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?[^\d]{{0,16}}$"
 )
 _SHAPE = re.compile(
-    rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[9o.,' ]*9[.,]?|o)"
-    r"(?:[eE][+-]?9+)? ?(?P<suffix>[^9o()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
+    rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[90.,' ]*9[.,]?|0)"
+    r"(?:[eE][+-]?9+)? ?(?P<suffix>[^90()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
 )
-_UNIT = re.compile(r"[A-Za-zµμΩ°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³·.*^ ]{1,16}")
+_UNIT = re.compile(r"(?:[^\W\d_]|[°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³·.*^ ]){1,16}")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def may_be_numbers(text: pa.Array) -> pa.Array:
 
 
 def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Counter[str]:
-    """Count the shapes of the cells that may be numbers: digits as 9, but o for a 0 that begins.
+    """Count the shapes of the cells that may be numbers: digits as 9, but 0 for a 0 that begins.
 
     Parameters
     ----------
@@ -181,14 +181,14 @@ def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Cou
     --------
     >>> import pyarrow as pa
     >>> sorted(number_shapes(pa.array(["$1,250.00", "$2,990.50", "0.5", "red"])).items())
-    [('$9,999.99', 2), ('o.9', 1)]
+    [('$9,999.99', 2), ('0.9', 1)]
     """
     import pyarrow.compute as pc
 
     text = text.filter(may_be_numbers(text))
     starts_0 = pc.match_substring_regex(text, r"^\D*0[.,]")
     counts: Counter[str] = Counter()
-    for some, zero in ((text.filter(pc.invert(starts_0)), "9"), (text.filter(starts_0), "o")):
+    for some, zero in ((text.filter(pc.invert(starts_0)), "9"), (text.filter(starts_0), "0")):
         coded = _nines(some).dictionary_encode()
         codes = coded.indices.to_numpy(zero_copy_only=False)
         _, first, n_cells = np.unique(codes, return_index=True, return_counts=True)
@@ -231,7 +231,7 @@ def find_number_format(shapes: Mapping[str, int], decimal: str | None = None) ->
 
     Examples
     --------
-    >>> find_number_format({"9,999": 5, "o,9": 1}).format.decimal
+    >>> find_number_format({"9,999": 5, "0,9": 1}).format.decimal
     ','
     >>> guess = find_number_format({"9,999": 6})
     >>> guess.format.thousands, guess.ambiguous
@@ -296,7 +296,7 @@ def _marks(
 @lru_cache(maxsize=2**12)
 def _fits(core: str, decimal: str, thousands: str) -> bool:
     """Whether the digits and marks of a shape are a number with these marks."""
-    return bool(re.fullmatch(_digits(decimal, thousands), core.replace("o", "0")))
+    return bool(re.fullmatch(_digits(decimal, thousands), core))
 
 
 def _digits(decimal: str, thousands: str) -> str:

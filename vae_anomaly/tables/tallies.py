@@ -186,7 +186,7 @@ class ColumnTally:
         self.n_missing += len(values) - len(present)
         self._add_examples([f"{value:.15g}" for value in present[:100]])
         n_whole = int((np.floor(present) == present).sum())
-        self._add_shapes({"9": n_whole, "o.9": len(present) - n_whole})
+        self._add_shapes({"9": n_whole, "0.9": len(present) - n_whole})
         self.numbers.add(present)
         self.distinct.add(present)
 
@@ -245,7 +245,7 @@ class ColumnTally:
         if n_points:
             grouped = pc.match_substring_regex(text.filter(points), r"^[+-]?[1-9]\d{0,2}[.]\d{3}$")
             n_grouped = pc.sum(grouped).as_py()
-            self._add_shapes({"9.999": n_grouped, "o.9": n_points - n_grouped})
+            self._add_shapes({"9.999": n_grouped, "0.9": n_points - n_grouped})
         if n_points < len(text):
             self._add_shapes({"9": len(text) - n_points})
             digits = text.filter(pc.match_substring_regex(text, r"^\d+$"))
