@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from vae_anomaly.batch import chunks
 from vae_anomaly.batch.places import find_inputs
 from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
+from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import TableError
 from vae_anomaly.tables.reader import CHUNK_ROWS
@@ -473,7 +474,7 @@ def test_explain_names_the_columns_that_weigh_most_with_what_was_expected(
     np.testing.assert_array_equal(scored["reason_1_gain"][flagged], explained["gain"].max(axis=1))
     assert scored["reason_1"][30] == "amount"
     expected, low, high = (explained[group]["amount"][30] for group in ("expected", "low", "high"))
-    assert scored["reason_1_expected"][30] == f"{expected:.6g} ({low:.6g} to {high:.6g})"
+    assert scored["reason_1_expected"][30] == f"{expected:.4g} ({low:.4g} to {high:.4g})"
     # Only what lowered the score is a reason.
     gains = scored.loc[flagged, [f"reason_{rank}_gain" for rank in range(1, 7)]]
     assert gains.min(axis=None) > 0 and gains.isna().any(axis=None)
@@ -516,10 +517,31 @@ def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
     assert detector.offset_ == before
 
 
+def test_rows_are_selected_at_a_false_discovery_rate(detector, new, folder, tmp_path):
+    inputs = [folder / "new.csv", shutil.copy(folder / "new.csv", tmp_path / "again.csv")]
+    report = score_files(inputs, detector, tmp_path / "o.csv", fdr=0.9, chunk_rows=90)
+    scored = pd.read_csv(tmp_path / "o.csv")
+    selected = detector.select(pd.concat([new, new]), fdr=0.9)
+    np.testing.assert_array_equal(scored["is_anomaly"], selected)
+    assert 0 < report["anomalies"] == selected.sum()
+    assert (scored["p_value"][selected].max() <= scored["p_value"][~selected]).all()
+
+
+def test_the_summary_estimates_the_share_of_anomalies(detector, new, folder, tmp_path):
+    report = score_files(folder / "new.csv", detector, tmp_path / "o.csv")
+    expected = detector.anomaly_share(new)
+    for name, value in report["anomaly_share"].items():
+        assert value == pytest.approx(getattr(expected, name), abs=0.03)
+    (line,) = (text for text in summary_text(report) if "about" in text)
+    assert "of these rows are anomalies" in line
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"threshold": 1.0, "false_alarm_rate": 0.1},
+        {"threshold": 1.0, "fdr": 0.1},
+        {"fdr": 1.0},
         {"false_alarm_rate": 1e-9},
         {"explain": 7},
         {"explain": 0},

@@ -113,10 +113,10 @@ def test_reasons_are_the_cells_that_lowered_the_score_heaviest_first(table_detec
     ("value", "kind", "text"),
     [
         (np.nan, "numeric", ""),
-        (1234567.0, "numeric", "1.23457e+06"),
+        (1234567.0, "numeric", "1234567"),
         (0.2, "boolean", "false"),
         ("Oslo", "categorical", "Oslo"),
-        (0.4, "datetime", "1970-01-01T00:00:00"),
+        (0.4, "datetime", "1970-01-01 00:00:00"),
     ],
 )
 def test_a_cell_is_written_as_text(value, kind, text):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import html.parser
-import io
 import json
 import re
 import shutil
@@ -35,12 +34,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chr
 VOID = {"meta", "link", "img", "br", "wbr"}
 
 
-def png():
-    from matplotlib.image import imsave
-
-    file = io.BytesIO()
-    imsave(file, np.arange(64.0).reshape(8, 8), format="png", cmap="gray")
-    return file.getvalue()
+PIXELS = np.arange(64.0).reshape(8, 8, 1) / 64
 
 
 def bare(**others):
@@ -75,12 +69,14 @@ def full(text="amount"):
         training=Training(steps, np.exp(-steps / 200), np.exp(-steps / 200) + 0.1, 500),
         kl_per_dimension=[2.0, 0.5, 0.001],
         rates=[Rate(rate, rate, rate / 2, 2 * rate, rate) for rate in (0.01, 0.05)],
+        n_rows=902,
+        n_flagged=4,
         batch_scores=np.concatenate([rng.normal(size=900), [-300.0, -20.0]]),
         anomaly_share=(0.031, 0.024, 0.039),
         column_fits=[ColumnFit(text, 1.5), ColumnFit("noise", 0.0)],
         anomalies=[
             Anomaly(text, -300.0, 0.002, reasons),
-            Anomaly("image", -20.0, 0.002, (), [Picture(png(), text), Picture(png(), "map")]),
+            Anomaly("image", -20.0, 0.002, (), [Picture(PIXELS, text), Picture(PIXELS, "map")]),
         ],
         drift=[Drift(text, text, text, text, True), Drift("count", "median", "3", "3", False)],
     )

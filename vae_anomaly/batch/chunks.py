@@ -72,6 +72,10 @@ class ChunkScorer(Protocol):
     files: list[str]
     #: What is odd about the inputs, for people; goes into the summary.
     warnings: list[str]
+    #: Once loaded: scores under it are anomalies.
+    offset: float
+    #: Once loaded: ascending.
+    calibration_scores: np.ndarray
     #: What ``identity`` returned for each of ``paths`` before anything was read.
     identities: list[list]
 
@@ -111,6 +115,9 @@ class ChunkScorer(Protocol):
 
     def scored(self, path: str, chunk: Any, data: Any) -> ScoredChunk:
         """Score one of the ``chunks`` of an input."""
+
+    def row_name(self, scored: Any, row: int, number: int) -> str:
+        """Return a name for people of a row of a scored chunk, which has a number in its input."""
 
     def tally(self, state: dict | None) -> Tally:
         """Return the counts of what is scored, which go on from a state."""

@@ -119,7 +119,9 @@ class ImageChunkScorer:
         """Load the model; nothing below works without."""
         fitted = loaded(self._detector)
         self._scorer = fitted.scorer_
-        self._offset = chosen_offset(fitted, self._threshold, self._false_alarm_rate)
+        self.calibration_scores = self._scorer.calibration_scores.numpy()
+        self._is_pooled = fitted.is_pooled
+        self.offset = chosen_offset(fitted, self._threshold, self._false_alarm_rate)
         image_shape = self._scorer.preprocessor.image_shape
         self._n_at_once = max(
             1, min(_MOST_CHUNK_IMAGES, _CHUNK_VALUES // int(np.prod(image_shape)))
@@ -157,7 +159,7 @@ class ImageChunkScorer:
         return ScoredImages(
             path,
             text_column("path", list(map(printable, chunk.paths))),
-            decided(found, self._offset),
+            decided(found, self.offset),
             chunk.bad,
             {},
             chunk.paths,
@@ -165,9 +167,13 @@ class ImageChunkScorer:
             found["feature_log_prob"],
         )
 
+    def row_name(self, scored: ScoredImages, row: int, number: int) -> str:
+        """Return the path of an image."""
+        return printable(scored.paths[row])
+
     def tally(self, state: dict | None) -> Tally:
         """Return a ``Tally`` of what is scored, which goes on from a state."""
-        return Tally(None, self._scorer.calibration_scores.numpy(), state)
+        return Tally(None, self.calibration_scores, state, pooled=self._is_pooled)
 
     def job(self) -> dict[str, Any]:
         """Return all that decides on the outputs, as plain data."""

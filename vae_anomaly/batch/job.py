@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     format: str | None
     only_anomalies: bool
     top: int | None
+    fdr: float | None
     max_bad_rows: int | None
     summary: Path | None
     resume: bool
@@ -84,6 +85,7 @@ def _job(scoring: ChunkScorer, plan: Plan) -> dict[str, Any]:
             plan.format,
             plan.only_anomalies,
             plan.top,
+            plan.fdr,
             decisive["options"],
         ],
         "versions": [importlib.metadata.version(name) for name in ("vae-anomaly", "tensorflow")],

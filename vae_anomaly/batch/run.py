@@ -7,7 +7,6 @@ The kind of input that a model takes is looked up here, once; what reads and sco
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,8 +23,8 @@ from vae_anomaly.batch.places import (
     quarantines_of,
     targets_of,
 )
+from vae_anomaly.batch.selection import check_fdr, offset_of_fdr
 from vae_anomaly.batch.tables import TableChunkScorer
-from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     Detector: TypeAlias = BaseDetector | str | os.PathLike[str]
 
-__all__ = ["TooManyBadRowsError", "iter_scored", "score_files", "scores_of"]
+__all__ = ["TooManyBadRowsError", "iter_scored", "score_files"]
 
 _CHUNK_SCORERS: dict[str, type[ChunkScorer]] = {
     "table": TableChunkScorer,
@@ -90,18 +89,20 @@ def iter_scored(
     ...         chunk.outputs["is_anomaly"].tolist(), [bad.line for bad in chunk.bad]
     ([False, True], [3])
     """
-    options = {
-        "columns": columns,
-        "explain": explain,
-        "contributions": contributions,
-        "delimiter": delimiter,
-        "encoding": encoding,
-        "strict": strict,
-        "allow_missing": allow_missing,
-        "chunk_rows": chunk_rows,
-    }
-    scoring = _chunk_scorer(inputs, detector, (), threshold, false_alarm_rate, options)
-    scoring.load()
+    scoring = loaded_scoring(
+        inputs,
+        detector,
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        columns=columns,
+        explain=explain,
+        contributions=contributions,
+        delimiter=delimiter,
+        encoding=encoding,
+        strict=strict,
+        allow_missing=allow_missing,
+        chunk_rows=chunk_rows,
+    )
     for path in scoring.paths:
         with scoring.reader(path) as reader:
             for chunk, data in scoring.chunks(path, reader):
@@ -111,37 +112,18 @@ def iter_scored(
                 yield scored
 
 
-def scores_of(
+def loaded_scoring(
     inputs: Path | Sequence[Path],
     detector: Detector,
     *,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
-) -> np.ndarray:
-    """Return the scores of all rows of files, (n,) float64; arguments as of ``score_files``.
-
-    Raises
-    ------
-    ValueError
-        As ``score_files``; no row can be read.
-
-    Warns
-    -----
-    DataWarning
-        Some rows cannot be read.
-    """
-    scores, n_bad = [], 0
-    for chunk in iter_scored(inputs, detector, delimiter=delimiter, encoding=encoding):
-        scores.append(chunk.outputs["score"])
-        n_bad += len(chunk.bad)
-    found = np.concatenate(scores) if scores else np.zeros(0)
-    if not found.size:
-        raise ValueError(f"Expected rows to score. Received: none in {inputs}, {n_bad} damaged.")
-    if n_bad:
-        warnings.warn(
-            f"rows that could not be read and are left out: {n_bad}", DataWarning, stacklevel=2
-        )
-    return found
+    threshold: float | None = None,
+    false_alarm_rate: float | None = None,
+    **options: Any,
+) -> ChunkScorer:
+    """Return what scores the inputs, ready to; arguments and errors as of ``iter_scored``."""
+    scoring = _chunk_scorer(inputs, detector, (), threshold, false_alarm_rate, options)
+    scoring.load()
+    return scoring
 
 
 def score_files(
@@ -154,6 +136,7 @@ def score_files(
     top: int | None = None,
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
+    fdr: float | None = None,
     max_bad_rows: int | None = None,
     quarantine: Path | None = None,
     summary: Path | None = None,
@@ -193,6 +176,9 @@ def score_files(
         Whether to write only the anomalies.
     top : int or None
         Write only this number of lowest-scoring rows of each output, lowest first.
+    fdr : float or None
+        Flag anomalies of all inputs together so that this share of them is normal, expected, at
+        most (Benjamini & Hochberg 1995). The inputs are read and scored twice.
     threshold, false_alarm_rate : float or None
         Instead of the detector's own: scores under this are anomalies; this share of new normal
         rows is.
@@ -261,6 +247,7 @@ def score_files(
     }
     written = [path for path in (output, quarantine, summary) if path is not None]
     scoring = _chunk_scorer(inputs, detector, written, threshold, false_alarm_rate, options)
+    check_fdr(fdr, {"threshold": threshold, "false_alarm_rate": false_alarm_rate}, scoring.paths)
     scoring.check_output(output, format)
     targets = targets_of(scoring.paths, output, format)
     quarantines = quarantines_of(targets, quarantine)
@@ -271,7 +258,9 @@ def score_files(
         if value is not None and value < least:
             raise ValueError(f"Expected `{name}` >= {least}. Received: {name}={value!r}.")
     scoring.load()
-    plan = Plan(output, format, only_anomalies, top, max_bad_rows, summary, resume, progress)
+    if fdr is not None:
+        scoring.offset = offset_of_fdr(scoring, fdr)
+    plan = Plan(output, format, only_anomalies, top, fdr, max_bad_rows, summary, resume, progress)
     return run_job(scoring, plan, targets, quarantines)
 
 

@@ -4,10 +4,15 @@ from collections import Counter
 
 import numpy as np
 
+from vae_anomaly.scoring.calibration import effective_rows, percent
+from vae_anomaly.scoring.discoveries import FEWEST_ROWS, estimate_anomaly_share
+
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # Scores are counted by their first bits, to about 0.2% of each: a few thousand bins at most.
 _DROPPED_BITS = 14
 _FLOAT32_RANGE = np.finfo(np.float32).min, np.finfo(np.float32).max
+# Calibration scores that rows are counted between: a state of bounded size.
+_MOST_KNOTS = 999
 # A share has moved if it did so by more than chance (five standard errors) and by more than this.
 _LEAST_MOVE = 0.01
 # The batch as a whole is unlike the training data beyond this distance of the two distribution
@@ -29,9 +34,11 @@ class Tally:
         Ascending.
     state : dict or None
         The ``state`` of an earlier tally, to go on from.
+    pooled : bool
+        The calibration scores are those of several folds.
     """
 
-    def __init__(self, preprocessor, calibration_scores, state=None):
+    def __init__(self, preprocessor, calibration_scores, state=None, *, pooled=False):
         self._schema = preprocessor.schema() if preprocessor else []
         all_levels = preprocessor.levels if preprocessor else {}
         self._levels = {name: set(levels) for name, levels in all_levels.items()}
@@ -50,8 +57,12 @@ class Tally:
         self._unseen = Counter(state.get("unseen", {}))
         self._outside = Counter(state.get("outside", {}))
         self._bins = Counter({int(key): n for key, n in state.get("bins", {}).items()})
-        self._knots = np.unique(np.quantile(self._calibration, np.arange(1, 100) / 100))
-        self._at_or_below = np.array(state.get("at_or_below", [0] * len(self._knots)))
+        m = len(self._calibration)
+        n_knots = min(m, _MOST_KNOTS)
+        ranks = np.round(np.arange(1, n_knots + 1) * (m + 1) / (n_knots + 1)).astype(int)
+        self._knots = self._calibration[ranks - 1]
+        self._below = np.array(state.get("below", [0] * n_knots))
+        self._effective = effective_rows(m, pooled)
 
     def update(self, arrays, outputs, n_bad):
         """Count the rows of a chunk.
@@ -90,7 +101,7 @@ class Tally:
             return_counts=True,
         )
         self._bins.update(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
-        self._at_or_below += np.searchsorted(np.sort(scores), self._knots, side="right")
+        self._below += np.searchsorted(np.sort(scores), self._knots, side="left")
 
     def state(self):
         """Return all counts as plain data, for JSON."""
@@ -100,7 +111,7 @@ class Tally:
             "unseen": dict(self._unseen),
             "outside": dict(self._outside),
             "bins": dict(self._bins),
-            "at_or_below": self._at_or_below.tolist(),
+            "below": self._below.tolist(),
         }
 
     def report(self):
@@ -110,9 +121,11 @@ class Tally:
         -------
         dict
             Plain data: ``rows_read``, ``rows_scored``, ``rows_quarantined``, ``anomalies``,
-            ``rows_with_infinities``; ``score_quantiles`` of the batch (to about 0.2%) and of the
-            calibration rows; ``moved_columns``, whose share of missing cells or of levels that
-            fit has not seen moved; ``training_periods`` of columns of dates, and the share of the
+            ``rows_with_infinities``; ``anomaly_share``, the estimated ``share`` of anomalies with
+            its interval (``low``, ``high``, ``level``); ``score_quantiles`` of the batch (to
+            about 0.2%) and of the calibration rows; ``moved_columns``, whose share of missing
+            cells or of levels that fit has not seen moved; ``training_periods`` of columns of
+            dates, and the share of the
             batch outside; ``warnings``, sentences.
         """
         counts = {
@@ -126,11 +139,30 @@ class Tally:
             "rows_quarantined": counts["quarantined"],
             "anomalies": counts["anomalies"],
             "rows_with_infinities": counts["infinite"],
+            "anomaly_share": self.anomaly_share(),
             "score_quantiles": self._score_quantiles(),
             "moved_columns": moved,
             "training_periods": self._training_periods(),
             "warnings": self._warnings(counts, moved),
         }
+
+    def anomaly_share(self):
+        """Estimate the share of anomalies in the batch, as a dict; None of too few rows."""
+        n = self.counts["scored"]
+        if n == 0 or len(self._knots) < FEWEST_ROWS:
+            return None
+        # Rows with 0, 1, ... all of the knots at or below their score.
+        counts = np.diff(np.concatenate([[0], self._below, [n]]))
+        share = estimate_anomaly_share(counts, n_effective=self._effective)
+        return {name: getattr(share, name) for name in ("share", "low", "high", "level")}
+
+    def score_sample(self, most):
+        """Return scores that stand for those of the batch, each rounded to about 0.2%."""
+        keys = np.array(sorted(self._bins), dtype=np.int32)
+        counts = np.array([self._bins[int(key)] for key in keys])
+        values = (keys << _DROPPED_BITS).view(np.float32).astype(float)
+        share = min(1.0, most / max(counts.sum(), 1))
+        return np.repeat(values, np.ceil(counts * share).astype(int))
 
     def _score_quantiles(self):
         n = self.counts["scored"]
@@ -201,8 +233,8 @@ class Tally:
                 "farthest value there is"
             )
         if n:
-            expected = np.searchsorted(self._calibration, self._knots, side="right") / m
-            distance = np.abs(self._at_or_below / n - expected).max()
+            expected = np.searchsorted(self._calibration, self._knots, side="left") / m
+            distance = np.abs(self._below / n - expected).max()
             if distance > max(_LEAST_DISTANCE, _CRITICAL * np.sqrt(1 / n + 1 / m)):
                 warnings.append(
                     "the batch as a whole looks unlike the training data: its distribution of "
@@ -224,6 +256,12 @@ def summary_text(report):
         f"{report['rows_read']} rows read, {rows} scored, {report['rows_quarantined']} "
         f"quarantined; {report['anomalies']} anomalies{share}"
     ]
+    if report["anomaly_share"]:
+        share, low, high, level = report["anomaly_share"].values()
+        lines.append(
+            f"about {percent(share)} of these rows are anomalies, {percent(low)} to "
+            f"{percent(high)} with {level:.0%} confidence"
+        )
     if rows:
         lines.append("score quantiles: batch (calibration)")
         lines.append(

@@ -206,13 +206,15 @@ encoding, chunk_rows
         """Load the model; nothing below ``check_output`` works without."""
         fitted = loaded(self._detector)
         self._scorer = fitted.scorer_
+        self.calibration_scores = self._scorer.calibration_scores.numpy()
+        self._is_pooled = fitted.is_pooled
         if dict(self._scorer.preprocessor.kinds) != dict(self.kinds):
             raise ValueError(
                 f"{self._detector}: the model was replaced while it was read. Run again."
             )
         if self.options["explain"]:
             self.reasons = ReasonColumns(self._scorer, self.options["explain"])
-        self._offset = chosen_offset(
+        self.offset = chosen_offset(
             fitted, self.options["threshold"], self.options["false_alarm_rate"]
         )
 
@@ -262,9 +264,15 @@ encoding, chunk_rows
         """Return what tells whether an input has changed."""
         return identity(path)
 
+    def row_name(self, scored, row, number):
+        """Return the file and which of the rows that could be read it is, the first is 1."""
+        return f"{scored.source}, row {number + 1:,}"
+
     def tally(self, state):
         """Return a ``Tally`` of what is scored, which goes on from a state."""
-        return Tally(self._scorer.preprocessor, self._scorer.calibration_scores.numpy(), state)
+        return Tally(
+            self._scorer.preprocessor, self.calibration_scores, state, pooled=self._is_pooled
+        )
 
     def job(self):
         """Return all that decides on the outputs, as plain data."""
@@ -286,7 +294,7 @@ encoding, chunk_rows
         """Score one of the ``chunks`` of an input."""
         wanted = ("feature_log_prob",) if self.options["contributions"] else ()
         found = self._scorer.run(arrays, ("score", "p_value", *wanted))
-        outputs = decided(found, self._offset)
+        outputs = decided(found, self.offset)
         if self.reasons:
             outputs |= self.reasons.blank(len(found["score"]))
         if wanted:

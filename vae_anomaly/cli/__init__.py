@@ -7,6 +7,7 @@ import click
 
 import vae_anomaly
 from vae_anomaly.cli.fitting import calibrate, fit, inspect
+from vae_anomaly.cli.reporting import report
 from vae_anomaly.cli.scoring import score
 from vae_anomaly.cli.serving import export, serve
 from vae_anomaly.cli.showing import demo, info
@@ -18,5 +19,5 @@ def main():
     """Find the unusual rows of a table, or unusual images, how unusual they are, and why."""
 
 
-for command in (fit, inspect, score, serve, export, calibrate, info, demo):
+for command in (fit, inspect, score, serve, export, calibrate, report, info, demo):
     main.add_command(command)

@@ -6,7 +6,7 @@ import click
 
 import vae_anomaly
 from vae_anomaly.atomic import atomic_file
-from vae_anomaly.batch import run as batch
+from vae_anomaly.batch.scores import scores_of
 from vae_anomaly.cli.exits import reported, terminated_as_interrupted
 from vae_anomaly.cli.fit_files import FIT, FIT_OPTIONS, SCHEMA_OPTIONS, fit_params, table_schema
 from vae_anomaly.cli.table_options import table_options
@@ -195,7 +195,7 @@ def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
         import_tensorflow()
         detector = vae_anomaly.load_detector(model)
         if inputs:
-            scores = batch.scores_of(inputs, detector, delimiter=delimiter, encoding=encoding)
+            scores = scores_of(inputs, detector, delimiter=delimiter, encoding=encoding)
             detector.calibrate_by(scores)
         if is_moved:
             detector.set_threshold(**wishes)

@@ -10,6 +10,7 @@ from vae_anomaly.batch import run as batch
 from vae_anomaly.batch.progress import shown_progress
 from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.cli.exits import reported, terminated_as_interrupted
+from vae_anomaly.cli.reporting import report_again
 from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
 
@@ -49,6 +50,12 @@ _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 @click.option("--threshold", type=float, help="Scores below this are anomalies.")
 @click.option("--false-alarm-rate", type=float, help="Share of new normal rows to flag.")
 @click.option(
+    "--fdr",
+    type=float,
+    help="Flag rows so that this share of them is normal at most, expected: the false-discovery "
+    "rate. Reads the inputs twice.",
+)
+@click.option(
     "--on-bad-row",
     type=click.Choice(["quarantine", "fail"]),
     default="quarantine",
@@ -61,6 +68,12 @@ _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
     type=_TABLE,
     help="CSV file for the rows that cannot be read.  [default: OUT.quarantine.csv, one for each "
     "file of a folder; quarantine.csv for stdout]",
+)
+@click.option(
+    "--report",
+    "report_output",
+    type=_TABLE,
+    help="HTML file to write a report to; reads the inputs again. See 'vae-anomaly report'.",
 )
 @click.option("--summary", type=_TABLE, help="JSON file to write the summary to.")
 @click.option("--resume", is_flag=True, help="Continue a run that did not finish.")
@@ -89,7 +102,16 @@ _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 )
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
 def score(
-    inputs, model, output, on_bad_row, max_bad_rows, columns, allow_missing, quiet, **options
+    inputs,
+    model,
+    output,
+    on_bad_row,
+    max_bad_rows,
+    columns,
+    allow_missing,
+    report_output,
+    quiet,
+    **options,
 ):
     """Score each row of CSV, TSV (also .gz, .zst) and Parquet files, folders, patterns, - (stdin).
 
@@ -110,7 +132,9 @@ def score(
     with contextlib.ExitStack() as stack:
         stack.enter_context(reported(None if STANDARD in (*inputs, output) else output))
         stack.enter_context(terminated_as_interrupted())
-        report = batch.score_files(
+        if report_output and (STANDARD in inputs or options["fdr"] is not None):
+            raise ValueError("Expected files, and no --fdr, where --report is given.")
+        summary = batch.score_files(
             inputs,
             model,
             output,
@@ -120,6 +144,9 @@ def score(
             progress=None if quiet else stack.enter_context(shown_progress()),
             **options,
         )
+        if report_output:
+            options["allow_missing"] = allow_missing or None
+            report_again(inputs, model, report_output, options)
     if not quiet:
-        for line in summary_text(report):
+        for line in summary_text(summary):
             click.echo(line, err=True)

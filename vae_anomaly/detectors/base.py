@@ -20,6 +20,7 @@ from vae_anomaly.detectors import artifact, packing
 from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores
 from vae_anomaly.detectors.decisions import CROSS_FITTED, HELD_OUT, TRAINING, DecisionMixin
 from vae_anomaly.detectors.inputs import chosen_input
+from vae_anomaly.detectors.reporting import ReportMixin
 from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions, validated
 from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
@@ -47,6 +48,7 @@ _TRAINING = {"max_steps": int, "batch_size": int, "learning_rate": float, "patie
 
 class BaseDetector(
     DecisionMixin,
+    ReportMixin,
     OutlierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,

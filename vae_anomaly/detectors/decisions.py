@@ -217,7 +217,7 @@ class DecisionMixin:
         return self._threshold.report(
             self._calibration_scores(),
             calibrated_on=self._calibrated_on,
-            pooled=self._is_pooled,
+            pooled=self.is_pooled,
             level=level,
         )
 
@@ -271,16 +271,18 @@ class DecisionMixin:
         vae_anomaly.scoring.discoveries.AnomalyShare
             ``str`` of it is a sentence. See ``discoveries.estimate_anomaly_share``.
         """
-        scores = self.score_samples(X)  # type: ignore[attr-defined]
+        return self._share_of(self.score_samples(X), level)  # type: ignore[attr-defined]
+
+    def _share_of(self, scores, level):
         calibration = self._calibration_scores()
         at_or_below = np.searchsorted(calibration, scores, side="right")
         counts = np.bincount(at_or_below, minlength=len(calibration) + 1)
-        return estimate_anomaly_share(
-            counts, level=level, n_effective=effective_rows(len(calibration), self._is_pooled)
-        )
+        effective = effective_rows(len(calibration), self.is_pooled)
+        return estimate_anomaly_share(counts, level=level, n_effective=effective)
 
     @property
-    def _is_pooled(self):
+    def is_pooled(self) -> bool:
+        """Whether the calibration scores are those of several folds, each by another model."""
         return self._calibrated_on == CROSS_FITTED
 
     def _calibration_scores(self):
@@ -290,20 +292,22 @@ class DecisionMixin:
         self._threshold = threshold
         self.scorer_.offset.assign(threshold.offset)
 
-    def _warn_of_calibration(self, stacklevel):
-        scores = self._calibration_scores()
+    def calibration_warnings(self) -> list[str]:
+        """Return what is to be said against the calibration rows, a sentence each."""
+        scores, said = self._calibration_scores(), []
         if len(scores) < _FEW_ROWS:
-            warnings.warn(
+            said.append(
                 f"few calibration rows: {len(scores)}. The {self.threshold_report()}. "
-                "Give more normal rows to `fit` or to `calibrate`.",
-                DataWarning,
-                stacklevel=stacklevel + 1,
+                "Give more normal rows to `fit` or to `calibrate`."
             )
         if has_far_tail(scores):
-            warnings.warn(
+            said.append(
                 "calibration rows with outliers: a few score far lower than all others, down to "
                 f"{scores[0]:.4g} where the median is {np.median(scores):.4g}. If these are "
-                "anomalies, remove them, or give their share as `contamination`.",
-                DataWarning,
-                stacklevel=stacklevel + 1,
+                "anomalies, remove them, or give their share as `contamination`."
             )
+        return said
+
+    def _warn_of_calibration(self, stacklevel):
+        for message in self.calibration_warnings():
+            warnings.warn(message, DataWarning, stacklevel=stacklevel + 1)

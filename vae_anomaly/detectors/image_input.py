@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.detectors.image_report import image_sections
+from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.images import (
     ImageScorer,
@@ -214,6 +216,23 @@ class ImageInput:
 
     def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
         return detector.scorer_.bits_per_dimension(self.check(detector, X))
+
+    def rows(self, data: Any, numbers: np.ndarray) -> np.ndarray:
+        return np.asarray(data[numbers])
+
+    def joined(self, parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts)
+
+    def row_names(self, X: Any) -> Callable[[int], str]:
+        if _is_streamed(X):
+            return lambda row: printable(X.paths[row])
+        return lambda row: f"image {row}"
+
+    def report_sections(self, detector: Any, batch: Any) -> dict[str, Any]:
+        return image_sections(detector, batch)
+
+    def sampled_inputs(self, x: Any) -> Any:
+        return x
 
     def served(self, detector: Any) -> ServedImages:
         return ServedImages(detector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -110,6 +111,21 @@ class Input(Protocol):
 
     def bits_per_dimension(self, detector: Any, X: Any) -> Any:
         """Answer ``VAEDetector.bits_per_dimension``."""
+
+    def rows(self, data: Any, numbers: Any) -> Any:
+        """Return rows of data, given by number."""
+
+    def joined(self, parts: list[Any]) -> Any:
+        """Return the rows of several data, one after the other."""
+
+    def row_names(self, X: Any) -> Callable[[int], str]:
+        """Return a function of row numbers to names of rows that mean something to people."""
+
+    def report_sections(self, detector: Any, batch: Any) -> dict[str, Any]:
+        """Return the parts of ``report.Content`` that are particular to this input."""
+
+    def sampled_inputs(self, x: Any) -> Any:
+        """Return samples of a model as it takes them."""
 
     def served(self, detector: Any) -> Any:
         """Return what ``serving.export`` writes."""

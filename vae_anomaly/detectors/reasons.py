@@ -13,6 +13,9 @@ from vae_anomaly.tables.rules import DATE_KINDS
 if TYPE_CHECKING:
     from vae_anomaly.scoring.tables import TableScorer
 
+# Significant digits of what is expected, which is known roughly.
+_DIGITS = 4
+
 
 class Reasons:
     """Tells for rows of a table which cells lowered their scores most.
@@ -28,7 +31,7 @@ class Reasons:
         self._usual = {}
         if hasattr(scorer.model, "feature_log_prob"):
             for name, values in usual_values(scorer).items():
-                texts = [cell_text(value, self._kinds[name]) for value in values]
+                texts = [cell_text(value, self._kinds[name], _DIGITS) for value in values]
                 joint = ", " if self._kinds[name] in ("boolean", "categorical") else " to "
                 self._usual[name] = joint.join(dict.fromkeys(texts))
 
@@ -62,24 +65,26 @@ class Reasons:
         between = None
         if name in hidden.low:
             low, high = hidden.low[name][row], hidden.high[name][row]
-            between = cell_text(low, kind), cell_text(high, kind)
+            between = cell_text(low, kind, _DIGITS), cell_text(high, kind, _DIGITS)
         return Reason(
             column=name,
             seen=cell_text(arrays[name][row], kind),
             gain=float(hidden.gain[row, column]),
-            expected=cell_text(hidden.expected[name][row], kind) or None,
+            expected=cell_text(hidden.expected[name][row], kind, _DIGITS) or None,
             between=between,
             usual=self._usual.get(name) or None,
         )
 
 
-def cell_text(value: Any, kind: str) -> str:
+def cell_text(value: Any, kind: str, digits: int = 6) -> str:
     """Return a cell of a column of this kind as text; "" where it is missing.
+
+    Numbers have this number of significant digits, and all digits before the point.
 
     Examples
     --------
     >>> cell_text(0.1 + 0.2, "numeric"), cell_text(0.7, "boolean"), cell_text(86400.0, "datetime")
-    ('0.3', 'true', '1970-01-02T00:00:00')
+    ('0.3', 'true', '1970-01-02 00:00:00')
     """
     if kind == "categorical":
         return str(value)
@@ -88,5 +93,6 @@ def cell_text(value: Any, kind: str) -> str:
     if kind == "boolean":
         return "true" if value >= 0.5 else "false"
     if kind in DATE_KINDS:
-        return str(np.datetime64(round(float(value)), "s"))
-    return f"{value:.6g}"
+        return str(np.datetime64(round(float(value)), "s")).replace("T", " ")
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text

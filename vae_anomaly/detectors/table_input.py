@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from sklearn.utils.validation import validate_data
 
 from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.detectors.table_report import table_sections
 from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
@@ -190,6 +192,22 @@ class TableInput:
 
     def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
         raise ValueError("Expected a detector of images. Received: one fitted on a table.")
+
+    def rows(self, data: Arrays, numbers: np.ndarray) -> Arrays:
+        return self.subset(data, numbers)
+
+    def joined(self, parts: list[Arrays]) -> Arrays:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def row_names(self, X: Any) -> Callable[[int], str]:
+        index = X.index if _is_frame(X) else range(len(X))
+        return lambda row: f"row {index[row]}"
+
+    def report_sections(self, detector: Any, batch: Any) -> dict[str, Any]:
+        return table_sections(detector, batch)
+
+    def sampled_inputs(self, x: Any) -> Any:
+        return x, np.ones((len(x), len(self.preprocessor.column_names)), np.float32)
 
     def served(self, detector: Any) -> ServedTable:
         return ServedTable(detector)

@@ -146,11 +146,12 @@ class Picture:
 
     Attributes
     ----------
-    png : bytes
+    pixels : (height, width, 1 or 3) array
+        From 0 to 1: grey, or red, green and blue.
     caption : str
     """
 
-    png: bytes
+    pixels: ArrayLike
     caption: str
 
 
@@ -224,8 +225,10 @@ class Content:
     level : float
         Confidence of the intervals.
     calibration_scores : (m,) array
-    batch_scores : (n,) array or None
-        None: no batch was scored.
+    n_rows, n_flagged : int or None
+        Rows of the batch, and those that score under the threshold; None: no batch was scored.
+    batch_scores : (k,) array or None
+        Scores of these rows, or some that stand for them.
     anomaly_share : (float, float, float) or None
         Share of anomalies in the batch, estimated, and its interval.
     column_fits : sequence of ColumnFit
@@ -249,24 +252,14 @@ class Content:
     training: Training | None = None
     kl_per_dimension: ArrayLike | None = None
     rates: Sequence[Rate] = ()
+    n_rows: int | None = None
+    n_flagged: int | None = None
     batch_scores: ArrayLike | None = None
     anomaly_share: tuple[float, float, float] | None = None
     column_fits: Sequence[ColumnFit] = ()
     anomalies: Sequence[Anomaly] = ()
     drift: Sequence[Drift] = ()
     unit: str = "nats"
-
-    @property
-    def n_rows(self) -> int | None:
-        """Rows of the batch."""
-        return None if self.batch_scores is None else int(np.size(self.batch_scores))
-
-    @property
-    def n_flagged(self) -> int | None:
-        """Rows of the batch that score under the threshold."""
-        if self.batch_scores is None:
-            return None
-        return int(np.sum(np.asarray(self.batch_scores) < self.offset))
 
     @property
     def n_active(self) -> int | None:

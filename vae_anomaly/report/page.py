@@ -1,10 +1,12 @@
 """The report as one HTML file: no script, nothing loaded, all text escaped."""
 
 import base64
+import io
 import pathlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vae_anomaly.report import pictures
 from vae_anomaly.report.content import ACTIVE_KL, UNDERSTOOD_GAIN, Content
@@ -120,8 +122,16 @@ def _percent(share: float) -> str:
     )
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _data_uri(pixels: ArrayLike) -> str:
+    """Return pixels as a PNG file in a link."""
+    from matplotlib.image import imsave
+
+    values = np.clip(np.asarray(pixels, dtype=float), 0, 1)
+    file = io.BytesIO()
+    imsave(
+        file, np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3))), format="png"
+    )
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _words(names: list[str]) -> str:

@@ -15,6 +15,8 @@ from vae_anomaly.scoring.calibration import LEVEL, percent
 # in simulation: all p-values share the calibration rows, and it takes their luck for anomalies.
 _LAMBDA = 0.2
 _BOOTSTRAP_SAMPLES = 2000
+#: Calibration rows without which no p-value is beyond that.
+FEWEST_ROWS = round(1 / _LAMBDA) - 1
 
 
 def p_value_cutoff(p_values: ArrayLike, fdr: float, counts: ArrayLike | None = None) -> float:
@@ -152,7 +154,7 @@ def estimate_anomaly_share(
     if n_rows == 0 or first == 0:
         raise ValueError(
             "Expected rows to estimate their share of anomalies, and at least "
-            f"{round(1 / _LAMBDA) - 1} calibration rows. Received: {n_rows} and {m}."
+            f"{FEWEST_ROWS} calibration rows. Received: {n_rows} and {m}."
         )
     with_at_least = np.cumsum(counts[::-1])[::-1]  # 0, 1, ... m calibration scores below
     normal_over = 1 - first / (m + 1)

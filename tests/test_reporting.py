@@ -1,0 +1,143 @@
+"""Reports on fitted detectors: from memory and from files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from vae_anomaly import cli
+from vae_anomaly.detectors.reporting import batch_of, report_content
+
+pytest.importorskip("matplotlib", reason="needs the extra [plot]")
+pytest.importorskip("jinja2", reason="needs the extra [plot]")
+
+
+def content(detector, X, title="t"):
+    data = detector._input.check(detector, X)
+    batch = batch_of(detector, data, detector._input.rows, detector._input.row_names(X))
+    return report_content(detector, batch, title)
+
+
+@pytest.fixture(scope="module")
+def odd(table):
+    """Rows of the table, two of which are wrong, and half of which have a new city."""
+    odd = table[:80].copy()
+    odd.loc[3, "amount"], odd.loc[5, "count"] = 900.0, 70
+    odd.loc[40:, "city"] = "Narvik"
+    return odd
+
+
+def test_a_report_tells_of_the_lowest_rows_with_reasons(table_detector, odd):
+    found = content(table_detector, odd)
+    scores = table_detector.score_samples(odd)
+    lowest = np.argsort(scores)[:10]
+    assert [anomaly.name for anomaly in found.anomalies] == [f"row {row}" for row in lowest]
+    np.testing.assert_array_equal([a.score for a in found.anomalies], scores[lowest])
+    heaviest = {anomaly.name: anomaly.reasons[0].column for anomaly in found.anomalies}
+    assert heaviest["row 3"] == "amount" and heaviest["row 5"] == "count"
+
+
+def test_a_report_tells_what_the_threshold_gives(table_detector, odd):
+    found, report = content(table_detector, odd), table_detector.threshold_report()
+    assert (found.n_rows, found.n_flagged) == (80, (table_detector.predict(odd) == -1).sum())
+    assert found.rate.expected == report.rate_expected
+    assert [rate.asked for rate in found.rates] == [0.0025, 0.005, 0.01, 0.02, 0.05, 0.1]
+    for rate in found.rates:
+        assert rate.low < rate.expected < rate.high
+    share = table_detector.anomaly_share(odd)
+    assert found.anomaly_share == (share.share, share.low, share.high)
+
+
+def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd, table):
+    found = content(table_detector, odd)
+    assert [(c.column, c.measure) for c in found.drift if c.moved] == [
+        ("city", "levels not seen in training")
+    ]
+    assert [column.name for column in found.columns] == list(table)
+    assert {fit.column for fit in found.column_fits} == set(table)
+    assert len(found.kl_per_dimension) == table_detector._model_args["latent_dim"]
+
+
+def test_columns_that_depend_on_each_other_are_understood(rows):
+    from vae_anomaly import VAEDetector
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    frame = pd.DataFrame({"x": x, "y": x + 0.1 * rng.normal(size=300), "z": rng.normal(size=300)})
+    detector = VAEDetector(hidden_units=(32,), max_steps=600, random_state=0).fit(frame)
+    fits = {fit.column: fit for fit in content(detector, frame).column_fits}
+    assert fits["x"].gain > 0.5 and fits["y"].gain > 0.5
+    assert not fits["z"].is_understood
+
+
+def test_every_detector_reports(
+    table_detector, table_autoencoder, image_detector, colour_image_detector, table, digits, stripes
+):
+    for detector, X in (
+        (table_detector, table[:20]),
+        (table_autoencoder, table[:20]),
+        (image_detector, digits[:20]),
+        (colour_image_detector, stripes[:3]),
+    ):
+        assert "<h2>" in detector.report(X)
+        assert "<h2>" in detector.report()
+
+
+def test_images_have_maps(image_detector, digits):
+    found = content(image_detector, digits[:30])
+    assert len(found.anomalies) == 10
+    for anomaly in found.anomalies:
+        assert [np.shape(picture.pixels)[:2] for picture in anomaly.pictures] == [(8, 8)] * 3
+
+
+def test_a_report_is_written_to_a_file(table_detector, table, tmp_path):
+    page = table_detector.report(table[:9], output=tmp_path / "r.html", title="Nine rows")
+    assert (tmp_path / "r.html").read_text(encoding="utf-8") == page
+    assert "<h1>Nine rows</h1>" in page
+
+
+@pytest.fixture(scope="module")
+def model(table_detector, odd, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    table_detector.save(folder / "m")
+    odd.to_parquet(folder / "odd.parquet")
+    return folder
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_files_have_the_report_of_their_rows(model, table_detector, odd, tmp_path):
+    run("report", model / "m", model / "odd.parquet", "--output", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for row in np.argsort(table_detector.score_samples(odd))[:10]:
+        assert f"odd.parquet, row {row + 1}<" in page.replace("_<wbr>", "_")
+    assert f"of {len(odd)} rows flagged" in page
+    run("report", model / "m", "--output", tmp_path / "alone.html", "--title", "Alone")
+    assert "<h1>Alone</h1>" in (tmp_path / "alone.html").read_text(encoding="utf-8")
+
+
+def test_scoring_reports_by_the_threshold_that_was_asked_for(model, tmp_path):
+    common = ("score", model / "odd.parquet", "--model", model / "m", "--quiet")
+    outputs = ("--output", tmp_path / "o.csv", "--report", tmp_path / "r.html")
+    run(*common, *outputs, "--threshold", 1e9)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<b>80</b>" in page and "score=1000000000" in page
+    result = CliRunner().invoke(cli.main, [*map(str, (*common, *outputs)), "--fdr", "0.1"])
+    assert result.exit_code == 2
+    assert "no --fdr" in result.stderr
+
+
+def test_many_rows_are_thinned(table_detector, odd, tmp_path, monkeypatch):
+    from vae_anomaly.batch.reporting import _batch_of_files
+
+    monkeypatch.setattr("vae_anomaly.detectors.reporting.SAMPLE_ROWS", 16)
+    odd.to_csv(tmp_path / "odd.csv", index=False)
+    batch = _batch_of_files(tmp_path / "odd.csv", table_detector, {})
+    assert batch.n_rows == 80
+    assert 8 <= len(batch.sample["amount"]) <= 16
+    expected = np.sort(table_detector.score_samples(odd))
+    np.testing.assert_allclose(np.sort(batch.scores), expected, rtol=0.004)

@@ -1,0 +1,58 @@
+"""What a report says of images: what was learned from, and maps of the lowest scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_anomaly.report.content import Anomaly, Column, Picture
+
+if TYPE_CHECKING:
+    from vae_anomaly.detectors.base import BaseDetector
+    from vae_anomaly.detectors.reporting import Batch
+
+# Nats beyond what is usual for a pixel at which a map has its full colour.
+_FULL_COLOUR = 10.0
+
+
+def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any]:
+    """Return the parts of ``report.Content`` that are particular to images."""
+    schema = detector.scorer_.preprocessor.schema()
+    low, high = schema["value_range"]
+    about = (
+        f"{schema['height']} x {schema['width']} pixels, {schema['channels']} channel(s), values "
+        f"from {low:g} to {high:g}"
+    )
+    sections: dict[str, Any] = {"columns": [Column("images", schema["dtype"], about)]}
+    if batch is None:
+        return sections
+    scorer = detector.scorer_
+    found = scorer.run(batch.lowest, ("score", "p_value", "feature_log_prob"))
+    seen, expected = scorer.preprocess(batch.lowest), scorer.reconstruct(batch.lowest)
+    sections["anomalies"] = [
+        Anomaly(
+            name,
+            float(found["score"][i]),
+            float(found["p_value"][i]),
+            pictures=[
+                Picture(_shown(seen[i]), "image"),
+                Picture(_shown(expected[i]), "expected"),
+                Picture(_map(found["feature_log_prob"][i]), "red: less probable than usual"),
+            ],
+        )
+        for i, name in enumerate(batch.names)
+    ]
+    return sections
+
+
+def _shown(x):
+    """The channels of x, (height, width, channels), that can be shown."""
+    return x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
+
+
+def _map(contribution):
+    """Red where a pixel lowers the score, blue where it raises it, as in the maps of files."""
+    strength = np.clip(contribution / _FULL_COLOUR, -1, 1)
+    less, more = np.maximum(-strength, 0), np.maximum(strength, 0)
+    return 1 - np.stack([more, less + more, less], axis=-1)

@@ -1,0 +1,118 @@
+"""What a report says of tables: kinds, fit of each column, reasons of rows, drift."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from vae_anomaly.detectors.reasons import Reasons, cell_text
+from vae_anomaly.report.content import Anomaly, Column, ColumnFit, Drift
+from vae_anomaly.scoring.views import noise_bank
+
+if TYPE_CHECKING:
+    from vae_anomaly.detectors.base import BaseDetector
+    from vae_anomaly.detectors.reporting import Batch
+
+_REASONS = 3
+_SHOWN_LEVELS = 6
+# Rows on which the fit of the columns is judged, and draws of the prior to compare with.
+_FIT_ROWS, _PRIOR_DRAWS = 200, 64
+# A share has moved by more than chance, in standard errors, and by more than this.
+_ERRORS, _LEAST_MOVE = 5, 0.01
+
+
+def table_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any]:
+    """Return the parts of ``report.Content`` that are particular to tables."""
+    preprocessor = detector.scorer_.preprocessor
+    sections: dict[str, Any] = {"columns": _columns(preprocessor)}
+    if batch is None:
+        return sections
+    outputs = detector.scorer_.run(batch.lowest, ("score", "p_value"))
+    reasons = Reasons(detector.scorer_).of(batch.lowest, _REASONS)
+    sections["anomalies"] = [
+        Anomaly(name, float(score), float(p_value), of_row)
+        for name, score, p_value, of_row in zip(
+            batch.names, outputs["score"], outputs["p_value"], reasons, strict=True
+        )
+    ]
+    sections["drift"] = _drift(detector, batch)
+    if hasattr(detector.scorer_.model, "feature_log_prob"):
+        sections["column_fits"] = _column_fits(detector.scorer_, batch.sample)
+    return sections
+
+
+def _columns(preprocessor):
+    columns = []
+    for column in preprocessor.schema():
+        said = []
+        if "low" in column:
+            ends = (cell_text(column[end], column["kind"]) for end in ("low", "high"))
+            said.append(" to ".join(ends))
+        if "levels" in column:
+            levels = column["levels"]
+            shown = ", ".join(levels[:_SHOWN_LEVELS])
+            said.append(
+                f"{len(levels)} levels: {shown}{', …' if len(levels) > _SHOWN_LEVELS else ''}"
+            )
+        if column["missing_share"]:
+            said.append(f"{column['missing_share']:.1%} missing")
+        columns.append(Column(column["name"], column["kind"], "; ".join(said)))
+    return columns
+
+
+def _column_fits(scorer, arrays):
+    """How much better the rest of a row tells each column than its own distribution, in nats."""
+    arrays = {name: array[:_FIT_ROWS] for name, array in arrays.items()}
+    x, observed = scorer.preprocess(arrays)
+    model, names = scorer.model, scorer.preprocessor.column_names
+    widths = scorer.preprocessor.column_widths
+    prior = np.tile(noise_bank(_PRIOR_DRAWS, model.latent_dim, seed=0), (len(x), 1, 1))
+    alone = _mixture(model, x, observed, prior)
+    fits = []
+    for name in arrays:
+        is_hidden = np.array([column == name for column in names])
+        without = np.where(np.repeat(is_hidden, widths), 0, x), np.where(is_hidden, 0, observed)
+        z_mean, z_log_var = model.encode(without)
+        z = z_mean[:, None] + np.exp(z_log_var / 2)[:, None] * scorer.noise.numpy()
+        together = _mixture(model, x, observed, z)
+        gain = (together - alone)[:, is_hidden].sum(axis=1)[observed[:, is_hidden].any(axis=1)]
+        # Of a typical row: anomalies would outweigh all others in a mean.
+        fits.append(ColumnFit(name, float(np.median(gain)) if gain.size else 0.0))
+    return fits
+
+
+def _mixture(model, x, observed, z):
+    """Log-density of each column of each row under the mixture over draws of z, (n, columns)."""
+    log_prob = model.feature_log_prob((x, observed), tf.constant(z, tf.float32))
+    return (tf.reduce_logsumexp(log_prob, axis=1) - np.log(z.shape[1])).numpy()
+
+
+def _drift(detector, batch):
+    preprocessor, arrays = detector.scorer_.preprocessor, batch.sample
+    m, changes = detector.scorer_.n_calibration, []
+    for column in preprocessor.schema():
+        name, kind, array = column["name"], column["kind"], arrays[column["name"]]
+        is_text = kind == "categorical"
+        missing = array == "" if is_text else np.isnan(array)
+        measures = {"missing cells": (missing.mean(), column["missing_share"])}
+        if is_text and len(column["levels"]) < preprocessor.max_levels:
+            known = set(column["levels"])
+            unseen = [text not in known for text in array[~missing]]
+            measures["levels not seen in training"] = (np.mean(unseen) if unseen else 0.0, 0.0)
+        elif "low" in column and not missing.all():
+            values = array[~missing]
+            outside = np.mean((values < column["low"]) | (values > column["high"]))
+            measures["values beyond those of training"] = (outside, 0.0)
+        for measure, (share, expected) in measures.items():
+            if share or expected:
+                moved = _moved(share, expected, len(array), m)
+                changes.append(Drift(name, measure, f"{expected:.1%}", f"{share:.1%}", moved))
+    return changes
+
+
+def _moved(share, expected, n, m):
+    pooled = (share * n + expected * m) / (n + m)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return bool(abs(share - expected) > max(_LEAST_MOVE, _ERRORS * error))
