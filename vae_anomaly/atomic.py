@@ -104,7 +104,7 @@ def atomic_folder(path: StrPath, files: Collection[str]) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        There is something else than a folder of such files; before the block, or after it.
+        ``path`` is not a folder of these files alone, before or after the block.
     """
     target = Path(os.path.realpath(path))
     check_replaceable(target, files)
@@ -129,7 +129,7 @@ def atomic_folder(path: StrPath, files: Collection[str]) -> Iterator[Path]:
 
 
 def check_replaceable(path: StrPath, files: Collection[str]) -> None:
-    """Raise FileExistsError if there is anything but a folder of such files, or nothing."""
+    """Raise FileExistsError unless the path is free, or a folder of these files alone."""
     strange = _entries(Path(path)) - set(files) if os.path.isdir(path) else set()
     if strange or (os.path.exists(path) and not os.path.isdir(path)):
         what = f"which has {min(strange)} in it" if strange else "which is no folder"

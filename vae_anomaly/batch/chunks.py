@@ -70,7 +70,7 @@ class ChunkScorer(Protocol):
     paths: list[str]
     #: The files that are read, none of which may be written.
     files: list[str]
-    #: What is odd about the inputs, for people; goes into the summary.
+    #: Probable mistakes in the inputs, for people; part of the summary.
     warnings: list[str]
     #: Once loaded: scores under it are anomalies.
     offset: float

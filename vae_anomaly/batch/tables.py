@@ -130,7 +130,7 @@ encoding, chunk_rows
     def _opened(self, path):
         """Open an input by the dialect of the training file, or, if its columns do not fit, anew.
 
-        What is written in another dialect is told of once, with what differs.
+        Warns once of each input in another dialect, with the differences.
         """
         if path not in self._dialects:
             self._dialects[path] = self._dialect

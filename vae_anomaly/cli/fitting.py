@@ -130,7 +130,7 @@ def inspect(table, output, **options):
     """Show what 'fit' would take a CSV, TSV or Parquet TABLE for, without training.
 
     For each column its kind and format, examples, how many values differ, how many cells are
-    missing and what is done with it; and what is odd, with the way out.
+    missing and what is done with it; then notes on probable mistakes, each with a remedy.
     """
     with reported():
         schema = _show_schema(table, options)

@@ -30,7 +30,7 @@ _Self = TypeVar("_Self", bound="DecisionMixin")
 #: What calibrates: the kinds of rows whose scores are compared with.
 HELD_OUT, CROSS_FITTED = "held-out rows", "cross-fitted training rows"
 TRAINING, GIVEN = "training rows, which the model knows", "rows given to calibrate"
-# Fewer calibration rows than this leave a false-alarm rate in the dark.
+# Fewer calibration rows than this leave the false-alarm rate too uncertain.
 _FEW_ROWS = 100
 
 
@@ -138,7 +138,7 @@ class DecisionMixin:
             Flag this share of new normal rows. At least 1 / (calibration rows + 1), or finer with
             ``tail="gpd"``.
         alerts, per : float
-            Flag this many of so many new normal rows.
+            Flag ``alerts`` of every ``per`` new normal rows.
         score : float
             Flag rows that score under it.
         quantile : float

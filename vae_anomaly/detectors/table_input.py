@@ -55,7 +55,7 @@ class TableInput:
 
     @staticmethod
     def takes(X: Any) -> bool:
-        return True  # what is no table is told so by ``learn``
+        return True  # ``learn`` refuses what is no table
 
     @classmethod
     def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> TableInput:
@@ -141,7 +141,7 @@ class TableInput:
             "max_steps": 6000,
             "batch_size": 256,
             "learning_rate": 1.5e-3,
-            # Few rows are soon known by heart.
+            # A model soon overfits few rows.
             "patience": 3000 if n_rows > _FEW_ROWS else 1000,
         }
 
@@ -262,7 +262,7 @@ def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
 
 
 def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
-    """Return the schema that was given, or what the cells show; what is odd is warned of."""
+    """Return the given schema, or one found from the cells, with warnings of probable mistakes."""
     given = detector.schema
     if given is None:
         schema = frame_schema(frame, kinds=detector.kinds)

@@ -174,7 +174,7 @@ def read_images(
     images : array of ``form.dtype`` (n, *form.shape)
         Undefined where a file cannot be read.
     errors : dict of int to ImageFileError
-        By the position of such a file.
+        Why a file cannot be read, by its position in ``paths``.
     """
     images = np.empty((len(paths), *form.shape), dtype=form.dtype)
     errors = {}

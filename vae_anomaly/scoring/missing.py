@@ -1,8 +1,8 @@
 """Missing cells in scoring: shares of them, and rows with cells hidden to measure what that costs.
 
-A row that lacks cells is reconstructed worse, or has less of a prior term, for that alone. What
-this costs is measured on calibration rows at a few shares of missing cells, the *knots*, and is
-interpolated between them.
+Missing cells alone make a row's reconstruction worse, or its prior term smaller. What this costs is
+measured on calibration rows at a few shares of missing cells, the *knots*, and is interpolated
+between them.
 """
 
 from collections.abc import Sequence

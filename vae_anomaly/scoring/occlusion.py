@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 TAIL = 0.1
 # A Gaussian stands for as many equally likely values.
 _LEVELS = norm.ppf((np.arange(5) + 0.5) / 5).astype(np.float32)
-# Draws of z from the prior, by which the usual values of a column are told.
+# Draws of z from the prior, from which the usual values of a column are estimated.
 _PRIOR_DRAWS = 64
-# A level is usual if it has this share, and at most so many are named.
+# A level is usual if its share is at least _USUAL_SHARE; _MOST_LEVELS of them are named.
 _USUAL_SHARE, _MOST_LEVELS = 0.1, 3
 
 

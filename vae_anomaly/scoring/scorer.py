@@ -283,7 +283,7 @@ class AnomalyScorer(keras.Model):
         raise NotImplementedError
 
     def _chunks_of(self, *arrays):
-        """As ``_chunks``, of arrays that are to be passed on as they are."""
+        """As ``_chunks``, for arrays that are preprocessed already."""
         return lambda rows: [self._filled(array[rows]) for array in arrays], len(arrays[0])
 
     def _filled(self, array, value=0):

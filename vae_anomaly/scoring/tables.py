@@ -129,9 +129,9 @@ class TableScorer(AnomalyScorer):
     def learn(self, arrays: Mapping[str, np.ndarray], is_held_out: np.ndarray) -> np.ndarray:
         """Learn the views, usual values, and the cost of missing cells.
 
-        A row that lacks cells is reconstructed worse, or has less of a prior term, for that
-        alone. What this costs is measured by hiding cells of rows held out, and made up for:
-        such rows are then neither flagged nor excused for it.
+        Missing cells alone make a row's reconstruction worse, or its prior term smaller. What
+        this costs is measured by hiding cells of rows held out, and added back: rows with missing
+        cells are then neither flagged nor excused for it.
 
         Parameters
         ----------

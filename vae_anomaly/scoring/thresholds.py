@@ -125,7 +125,7 @@ def choose_threshold(
     false_alarm_rate : float in (0, 1)
         Flag this share of new normal rows, at least 1 / (m + 1); finer with ``tail``.
     alerts, per : float
-        Flag this many of so many new normal rows: a false-alarm rate of ``alerts / per``.
+        Flag ``alerts`` of every ``per`` new normal rows: a false-alarm rate of ``alerts / per``.
     score : float
         Flag rows that score under it, nats.
     quantile : float in [0, 1)

@@ -86,7 +86,7 @@ def export(served: Served, folder: str | os.PathLike[str], version: int | None =
     Raises
     ------
     FileExistsError
-        There is such a version, or the folder is a file.
+        The version exists already, or the folder is a file.
     ValueError
         ``version`` is no version; the threshold is not finite; the path has a * ? or [.
     ExportError

@@ -207,7 +207,7 @@ class CsvRows:
     def _first_rows(
         self, lines: TextLines, first: int, n_rows: int
     ) -> tuple[list[list[str]], list[int]]:
-        """Return at most so many rows from a line on, and the lines after them."""
+        """Return at most ``n_rows`` rows from line ``first`` on, and the line after each."""
         feed = Feed(lines, first)
         reader = self._reader(feed)
         rows: list[list[str]] = []

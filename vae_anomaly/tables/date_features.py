@@ -18,7 +18,7 @@ from vae_anomaly.tables.moments import DAY, WEEK
 
 #: Features of a weekday and of a month: one for what is no date, one for each.
 N_WEEKDAY, N_MONTH = 8, 13
-#: At most so many differences of dates are modelled.
+#: The most differences of dates that are modelled.
 MOST_PAIRS = 3
 _YEAR = 366 * DAY
 # A weekday or month that was seen is expected if it is this probable, relative to the likeliest.

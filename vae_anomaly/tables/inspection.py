@@ -1,4 +1,4 @@
-"""What each column of a table is, decided from all of its cells, and what is odd about it."""
+"""What each column of a table is, decided from all of its cells; notes on probable mistakes."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _day_first(tallies: Mapping[str, ColumnTally], decimal: str | None) -> bool 
 
 
 def _kind(column: _Column) -> str:
-    """Decide the kind of a column; the notes say what is odd."""
+    """Decide the kind of a column, with notes on probable mistakes."""
     tally = column.tally
     if not column.n_values:
         column.note("empty", "all cells are missing; remove it, or name more of the file's rows")

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Note:
-    """Something odd about a table, and what to do about it.
+    """A probable mistake in a table, and what to do about it.
 
     Attributes
     ----------

@@ -47,7 +47,7 @@ def dialect_text(dialect: Dialect) -> str:
 
 
 def print_schema(schema: Schema, console: Console) -> None:
-    """Print what was decided of a table: its dialect, its columns, and what is odd.
+    """Print what was decided about a table: its dialect, its columns, and notes on them.
 
     Parameters
     ----------

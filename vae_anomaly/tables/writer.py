@@ -31,8 +31,8 @@ _ROW_GROUP = 2**16
 class TableWriter:
     """A table file to be: its rows are added to another file, which can go on from its length.
 
-    Plain or gzip-compressed CSV grows as it is; what can't, Parquet and zstd, or of which only the
-    top is wanted, is kept as Arrow streams, one per write. ``finish`` makes the file of either.
+    Plain and gzip-compressed CSV grow row by row. Parquet, zstd and outputs with ``top`` cannot:
+    their rows are kept as Arrow streams, one per write. ``finish`` makes the table file.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TableWriter:
     top : int or None
         The table file gets this many rows alone, those lowest in the column "score".
     length : int
-        The file goes on after so many bytes; what was written beyond them is cut off.
+        Writing goes on after this many bytes; the rest of the file is cut off.
 
     Raises
     ------
