@@ -292,5 +292,6 @@ def test_a_schema_is_printed_with_dialect_columns_and_notes():
     )
     out = io.StringIO()
     print_schema(schema, Console(file=out, width=120))
-    for part in ("semicolon", "price [USD]", "$1234.5", "[uid]", "u1, u2", "25.0%", "an id"):
-        assert part in out.getvalue()
+    for text in (out.getvalue(), str(schema)):
+        for part in ("semicolon", "price [USD]", "$1234.5", "[uid]", "u1, u2", "25.0%", "an id"):
+            assert part in text

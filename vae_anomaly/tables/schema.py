@@ -23,6 +23,7 @@ from vae_anomaly.tables.formats import (
     without_missing,
 )
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS
+from vae_anomaly.tables.schema_text import schema_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,6 +209,10 @@ class Schema:
     dialect: Dialect | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[Note, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        """Return the table that ``inspect`` prints on the command line."""
+        return schema_text(self)
 
     @property
     def kinds(self) -> dict[str, str]:

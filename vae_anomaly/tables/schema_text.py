@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.tables.dialect import Dialect
-from vae_anomaly.tables.schema import ColumnSchema, Schema
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from vae_anomaly.tables.schema import ColumnSchema, Schema
 
 _USE = {
     "numeric": "modelled as numbers",
@@ -44,6 +46,15 @@ def dialect_text(dialect: Dialect) -> str:
         "rows end with": "the delimiter" if dialect.trailing_delimiter else "",
     }
     return "; ".join(f"{name}: {text}" for name, text in parts.items() if text)
+
+
+def schema_text(schema: Schema) -> str:
+    """Return as text, 100 characters wide, what ``print_schema`` prints."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_schema(schema, Console(file=text, width=100, force_terminal=False, color_system=None))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip()
 
 
 def print_schema(schema: Schema, console: Console) -> None:
