@@ -53,8 +53,10 @@ def schema_text(schema: Schema) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    print_schema(schema, Console(file=text, width=100, force_terminal=False, color_system=None))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip()
+    # In a notebook, too, it is text.
+    console = Console(file=text, width=100, color_system=None, force_jupyter=False)
+    print_schema(schema, console)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
 
 
 def print_schema(schema: Schema, console: Console) -> None:
