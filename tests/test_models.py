@@ -641,3 +641,14 @@ def test_equal_seeds_build_equal_table_models():
     assert_equal_weights(ours, theirs, rtol=0, atol=0)
     inputs = (noise(7, 1), np.ones((7, 1), "float32"))
     np.testing.assert_array_equal(ours.elbo(inputs)["elbo"], theirs.elbo(inputs)["elbo"])
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+def test_a_model_is_exported_whether_it_was_called_or_not(tmp_path, is_table):
+    model = make_vae(column_widths=(1, 1, 1) if is_table else None)
+    inputs = [noise(5, 3), np.ones((5, 3), "float32")] if is_table else noise(5, 3)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(inputs), model.reconstruct(inputs), atol=1e-6)
+    names = served.signatures["serving_default"].structured_input_signature[1]
+    assert set(names) == ({"x", "observed"} if is_table else {"x"})

@@ -25,6 +25,7 @@ from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOption
 from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
 from vae_anomaly.tables.schema import Schema
+from vae_anomaly.vae.strategies import check_one_replica
 from vae_anomaly.vae.training import best_step, train
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class BaseDetector(
         return self
 
     def _fit(self, X):
+        check_one_replica(f"{type(self).__name__}.fit")
         chosen = chosen_input(self, X)
         random = check_random_state(self.random_state)
         seeds = [int(seed) for seed in random.randint(2**31 - 1, size=4)]

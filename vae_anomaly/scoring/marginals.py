@@ -124,7 +124,7 @@ class Marginals(View):
         below = ops.clip(below, 0, _N_KNOTS - 2)
         knots = ops.convert_to_tensor(_KNOTS, "float32")
         start, end = ops.take(knots, below), ops.take(knots, below + 1)
-        index = below * self._n_numbers + ops.arange(self._n_numbers)
+        index = below * self._n_numbers + ops.arange(self._n_numbers, dtype="int32")
         table = ops.reshape(self.table, (-1,))
         low, high = ops.take(table, index), ops.take(table, index + self._n_numbers)
         log_prob = low + (numeric - start) / (end - start) * (high - low)

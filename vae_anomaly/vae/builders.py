@@ -126,8 +126,8 @@ def build_table_model(
             dtype="float32",
         )
     if not variational:
-        return Autoencoder(encoder_model, decoder_model, likelihood)
-    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], **training)
+        return Autoencoder(encoder_model, decoder_model, likelihood, dtype="float32")
+    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], dtype="float32", **training)
 
 
 def build_image_model(
@@ -213,8 +213,8 @@ def build_image_model(
             dtype="float32",
         )
     if not variational:
-        return Autoencoder(encoder_model, decoder_model, likelihood)
-    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], **training)
+        return Autoencoder(encoder_model, decoder_model, likelihood, dtype="float32")
+    return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], dtype="float32", **training)
 
 
 def _table_likelihood(
@@ -266,10 +266,10 @@ def _table_encoder(
         width += n_columns
     network = _own_network(text, "encoder", [(width,)], *output_shapes)
     inputs = [
-        keras.Input((n_features,), name="x"),
-        keras.Input((n_columns,), name="observed"),
+        keras.Input((n_features,), name="x", dtype="float32"),
+        keras.Input((n_columns,), name="observed", dtype="float32"),
     ]
-    visible = EncoderInput(column_widths, seed=seed, name="encoder_input")(inputs)
+    visible = EncoderInput(column_widths, seed=seed, name="encoder_input", dtype="float32")(inputs)
     return keras.Model(inputs, network(visible[:, :width]), name="encoder")
 
 

@@ -258,8 +258,9 @@ def normal_log_prob(z: Tensor, mean: Tensor = 0.0, log_var: Tensor = 0.0) -> Ten
     >>> normal_log_prob(np.array([0.0, 1.0])).numpy().round(4)
     array([-0.9189, -1.4189])
     """
-    # ops.multiply: a float log_var becomes float32, whatever the precision of z.
-    return -0.5 * (ops.multiply(ops.square(z - mean), ops.exp(-log_var)) + log_var + LOG_2PI)
+    # Of a float, ops.exp would be a tensor of keras.config.floatx().
+    inverse = math.exp(-log_var) if isinstance(log_var, float) else ops.exp(-log_var)
+    return -0.5 * (ops.multiply(ops.square(z - mean), inverse) + log_var + LOG_2PI)
 
 
 def kl_divergence(z_mean: Tensor, z_log_var: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ Activation: TypeAlias = str | Callable[[Any], Any] | None
 # exp(LOG_VAR_LIMIT) is far from overflow in float32, and no posterior needs more.
 LOG_VAR_LIMIT = 10.0
 _SMALLEST_LARGE_IMAGE = 16
+_FORMAT = "channels_last"  # whatever keras.config.image_data_format() says
 
 
 def dense_encoder(
@@ -74,17 +75,16 @@ def dense_encoder(
     [(None, 2), (None, 2)]
     """
     rng = np.random.default_rng(seed)
-    inputs = visible = keras.Input((_positive(n_features, "n_features"),), name="x")
+    inputs = visible = keras.Input((_positive(n_features, "n_features"),), **_named("x"))
     if column_widths is not None:
         if sum(column_widths) != n_features:
             raise ValueError(
                 f"Expected `column_widths` to add up to n_features={n_features}. "
                 f"Received: column_widths={column_widths!r}"
             )
-        inputs = [inputs, keras.Input((len(column_widths),), name="observed")]
-        visible = EncoderInput(
-            column_widths, hidden_share=hidden_share, seed=_draw_seed(rng), name="encoder_input"
-        )(inputs)
+        inputs = [inputs, keras.Input((len(column_widths),), **_named("observed"))]
+        seeded: dict[str, Any] = {"hidden_share": hidden_share, "seed": _draw_seed(rng)}
+        visible = EncoderInput(column_widths, **seeded, **_named("encoder_input"))(inputs)
     hidden = _hidden(visible, hidden_units, activation, rng, dtype)
     return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
 
@@ -128,7 +128,7 @@ def dense_decoder(
     (None, 12)
     """
     rng = np.random.default_rng(seed)
-    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
+    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), **_named("z"))
     hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
     outputs = _dense(_positive(n_outputs, "n_outputs"), rng, name="outputs", dtype="float32")
     return keras.Model(inputs, outputs(hidden), name="decoder")
@@ -181,21 +181,12 @@ def conv_encoder(
     image_shape = check_image_shape(image_shape)
     filters = _filters(filters, image_shape)
     rng = np.random.default_rng(seed)
-    inputs = tensor = keras.Input(image_shape, name="x")
-    for index, (count, stride) in enumerate(
-        zip(filters, _strides(filters, image_shape), strict=True)
-    ):
-        tensor = keras.layers.Conv2D(
-            count,
-            2 * stride,
-            strides=stride,
-            padding="same",
-            activation=activation,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
-            name=f"conv_{index}",
-            dtype=dtype,
-        )(tensor)
-    tensor = keras.layers.Flatten(name="flatten")(tensor)
+    inputs = tensor = keras.Input(image_shape, **_named("x"))
+    strides = _strides(filters, image_shape)
+    for index, (count, stride) in enumerate(zip(filters, strides, strict=True)):
+        options = {"activation": activation, **_named(f"conv_{index}", dtype)}
+        tensor = _conv(keras.layers.Conv2D, count, stride, rng, **options)(tensor)
+    tensor = keras.layers.Flatten(_FORMAT, **_named("flatten", dtype))(tensor)
     hidden = _hidden(tensor, hidden_units, activation, rng, dtype)
     return keras.Model(inputs, _latent(hidden, latent_dim, variational, rng), name="encoder")
 
@@ -252,27 +243,22 @@ def conv_decoder(
         sizes.append(tuple(-(-size // stride) for size in sizes[-1]))
     height, width = sizes[-1]
     rng = np.random.default_rng(seed)
-    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), name="z")
+    inputs = keras.Input((_positive(latent_dim, "latent_dim"),), **_named("z"))
     hidden = _hidden(inputs, tuple(hidden_units)[::-1], activation, rng, dtype)
     units = height * width * filters[-1]
     tensor = _dense(units, rng, activation=activation, name="unflatten", dtype=dtype)(hidden)
-    tensor = keras.layers.Reshape((height, width, filters[-1]), name="to_image")(tensor)
+    tensor = keras.layers.Reshape((height, width, filters[-1]), **_named("to_image", dtype))(tensor)
     for index in reversed(range(len(filters))):
         stride = strides[index]
-        tensor = keras.layers.Conv2DTranspose(
-            counts[index],
-            2 * stride,
-            strides=stride,
-            padding="same",
-            activation=activation if index else None,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)),
-            name=f"conv_{index}",
-            dtype=dtype if index else "float32",
-        )(tensor)
+        options = _named(f"conv_{index}")
+        if index:
+            options = {"activation": activation, **_named(f"conv_{index}", dtype)}
+        conv = _conv(keras.layers.Conv2DTranspose, counts[index], stride, rng, **options)
+        tensor = conv(tensor)
         # Sizes that the encoder rounded up come back too large.
         excess = tuple((0, stride * -(-size // stride) - size) for size in sizes[index])
         if excess != ((0, 0), (0, 0)):
-            tensor = keras.layers.Cropping2D(excess, name=f"crop_{index}")(tensor)
+            tensor = keras.layers.Cropping2D(excess, _FORMAT, **_named(f"crop_{index}"))(tensor)
     return keras.Model(inputs, flat_maps(tensor, image_shape), name="decoder")
 
 
@@ -292,9 +278,9 @@ def flat_maps(tensor: Tensor, image_shape: Sequence[int]) -> Tensor:
     height, width, channels = image_shape
     n_maps = tensor.shape[-1] // channels
     if n_maps > 1:
-        tensor = keras.layers.Reshape((height * width, n_maps, channels), name="maps")(tensor)
-        tensor = keras.layers.Permute((2, 1, 3), name="map_by_map")(tensor)
-    return keras.layers.Flatten(name="outputs")(tensor)
+        tensor = keras.layers.Reshape((height * width, n_maps, channels), **_named("maps"))(tensor)
+        tensor = keras.layers.Permute((2, 1, 3), **_named("map_by_map"))(tensor)
+    return keras.layers.Flatten(_FORMAT, **_named("outputs"))(tensor)
 
 
 def default_filters(image_shape: Sequence[int]) -> tuple[int, ...]:
@@ -368,6 +354,18 @@ def _latent(hidden: Tensor, latent_dim: int, variational: bool, rng: np.random.G
         return z_mean
     z_log_var = _dense(latent_dim, rng, name="z_log_var_raw", dtype="float32")(hidden)
     return [z_mean, SoftBound(LOG_VAR_LIMIT, name="z_log_var", dtype="float32")(z_log_var)]
+
+
+def _named(name: str, dtype: Any = "float32") -> dict[str, Any]:
+    return {"name": name, "dtype": dtype}
+
+
+def _conv(
+    kind: type[keras.Layer], count: int, stride: int, rng: np.random.Generator, **kwargs: Any
+) -> keras.Layer:
+    initializer = keras.initializers.GlorotUniform(seed=_draw_seed(rng))
+    options = {"strides": stride, "padding": "same", "data_format": _FORMAT, **kwargs}
+    return kind(count, 2 * stride, kernel_initializer=initializer, **options)
 
 
 def _hidden(

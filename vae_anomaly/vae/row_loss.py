@@ -10,6 +10,7 @@ from keras import ops
 from vae_anomaly.vae.layers import Tensor
 from vae_anomaly.vae.likelihoods import Likelihood
 from vae_anomaly.vae.schedules import PacedCosineDecay
+from vae_anomaly.vae.strategies import check_one_process, share_of_replica
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -40,7 +41,7 @@ class RowLossModel(keras.Model):
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent_dim = decoder.input_shape[-1]
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in self._term_names}
+        self._trackers = {name: keras.metrics.Mean(name, "float32") for name in self._term_names}
         # Both networks are built already.
         self.built = True
 
@@ -81,7 +82,14 @@ class RowLossModel(keras.Model):
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Train, as in Keras; ``y`` is ignored."""
+        """Train, as in Keras; ``y`` is ignored.
+
+        Raises
+        ------
+        NotImplementedError
+            Under ``tf.distribute.MultiWorkerMirroredStrategy`` with several workers.
+        """
+        check_one_process(self.distribute_strategy)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) == 3:
             x_val, y_val, weight = validation
@@ -90,7 +98,30 @@ class RowLossModel(keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Compute loss and metrics, as in Keras; ``y`` is ignored."""
+        check_one_process(self.distribute_strategy)
         return super().evaluate(x, _target(y, kwargs.get("sample_weight")), *args, **kwargs)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Export as in Keras, whether it was called or not: ``serve`` is ``reconstruct``.
+
+        Parameters
+        ----------
+        filepath, format, verbose, **kwargs
+            As in ``keras.Model.export``.
+        input_signature : structure of keras.InputSpec or None
+            None: what the encoder takes.
+        """
+        if input_signature is None:
+            specs = [keras.InputSpec(x.dtype, x.shape, name=x.name) for x in self.encoder.inputs]
+            input_signature = specs if len(specs) == 1 else [specs]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Return ``reconstruct(inputs)``, so that ``predict`` draws no random numbers."""
@@ -124,7 +155,7 @@ class RowLossModel(keras.Model):
             terms = self._row_terms(inputs, training=True)
             penalty = sum(self.losses)
             loss = self._reduce(terms["loss"], sample_weight) + penalty
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(loss * share_of_replica())
         weights = self.trainable_weights
         self.optimizer.apply_gradients(
             zip(tape.gradient(scaled_loss, weights), weights, strict=True)
