@@ -1,8 +1,9 @@
-"""Draw the picture of the README: the scores of the demo, and why its worst row is an anomaly.
+"""Draw the pictures of the README and of the docs: what the demo found, in all displays.
 
     python docs/make_pictures.py
 
-writes ``docs/_static/explained.png``. It runs ``vae-anomaly demo``, so it takes half a minute.
+writes ``explained.png`` and ``displays.png`` to ``docs/_static``. It runs ``vae-anomaly demo``, so
+it takes half a minute.
 """
 
 import pathlib
@@ -13,41 +14,64 @@ import tempfile
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vae_anomaly import ScoreDistributionDisplay, load_detector
+from vae_anomaly import (
+    CalibrationDisplay,
+    ExplanationDisplay,
+    LatentMapDisplay,
+    ReconstructionDisplay,
+    ScoreDistributionDisplay,
+    load_detector,
+)
 
-TARGET = pathlib.Path(__file__).parent / "_static" / "explained.png"
+FOLDER = pathlib.Path(__file__).parent / "_static"
 N_REASONS = 6
 
 
-def draw(demo):
-    """Return the figure, given the folder that the demo wrote."""
-    detector = load_detector(demo / "model")
-    scored = pd.read_csv(demo / "scored.csv")
-    worst = scored.loc[[scored["score"].idxmin()]]
-    columns = list(detector.feature_names_in_)
-    table = detector.explain(worst[columns]).iloc[0].unstack(level=0).loc[columns]
-    reasons = table.astype(float).nsmallest(N_REASONS, "contribution")[::-1]
-
+def explained(detector, scored):
+    """Return the README's figure: scores of the demo, and why its worst row is an anomaly."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     ScoreDistributionDisplay.from_scores(
         scored["score"], offset=detector.offset_, labels=scored["diagnosis"], ax=left
     )
     left.set_title("331 tumours the model has not seen")
-    bars = right.barh(reasons.index, reasons["contribution"], color="tab:red", alpha=0.7)
-    labels = [
-        f"{value:.4g}, expected {expected:.4g}"
-        for value, expected in zip(reasons["value"], reasons["expected"], strict=True)
-    ]
-    right.bar_label(bars, labels, label_type="center", fontsize="small")
-    right.set_xlabel("contribution to the score (nats)")
+    worst = scored.loc[[scored["score"].idxmin()]]
+    ExplanationDisplay.from_estimator(
+        detector, table_of(detector, worst), n_columns=N_REASONS, ax=right
+    )
     right.set_title(f"why row {worst['row'].item()} scores {worst['score'].item():.0f}")
-    right.spines[["top", "right"]].set_visible(False)
+    right.set_xlabel("what the score would gain without the cell (nats)")
     return figure
+
+
+def displays(detector, scored):
+    """Return the docs' figure: the other displays."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    grid = figure.add_gridspec(2, 4)
+    X = table_of(detector, scored)
+    benign = X[scored["diagnosis"] == "benign"]
+    ax = figure.add_subplot(grid[0, :2])
+    CalibrationDisplay.from_estimator(detector, benign, ax=ax)
+    ax.set_title("CalibrationDisplay: benign rows")
+    ax = figure.add_subplot(grid[0, 2:])
+    LatentMapDisplay.from_estimator(detector, X, labels=scored["diagnosis"], ax=ax)
+    ax.set_title("LatentMapDisplay")
+    axes = [figure.add_subplot(grid[1, column]) for column in range(4)]
+    columns = ["mean_radius", "mean_texture", "mean_smoothness", "mean_concavity"]
+    ReconstructionDisplay.from_estimator(detector, X, columns=columns, axes=axes)
+    axes[0].set_title("ReconstructionDisplay: mean_radius", fontsize="medium", loc="left")
+    return figure
+
+
+def table_of(detector, scored):
+    """Return the columns that the detector takes."""
+    return scored[list(detector.feature_names_in_)]
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         demo = pathlib.Path(folder) / "demo"
         subprocess.run([sys.executable, "-m", "vae_anomaly", "demo", "--output", demo], check=True)
-        draw(demo).savefig(TARGET, dpi=110)
+        detector, scored = load_detector(demo / "model"), pd.read_csv(demo / "scored.csv")
+        for draw in (explained, displays):
+            draw(detector, scored).savefig(FOLDER / f"{draw.__name__}.png", dpi=110)

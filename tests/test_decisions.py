@@ -135,6 +135,15 @@ def test_the_report_is_a_sentence(quick):
     assert text.endswith("with 90% confidence, by 200 cross-fitted training rows")
 
 
+def test_a_report_on_another_rate_leaves_the_threshold(detector):
+    before = detector.threshold_report()
+    other = detector.threshold_report(false_alarm_rate=0.2)
+    assert detector.threshold_report() == before != other
+    assert detector.set_threshold(false_alarm_rate=0.2).threshold_report() == other
+    with pytest.raises(ValueError, match="tail='gpd'"):
+        detector.threshold_report(false_alarm_rate=1e-4)
+
+
 def test_selection_is_that_of_benjamini_and_hochberg(detector, rows):
     X = np.concatenate([rows[200:], rows[200:230] + 40])
     values = detector.p_values(X)

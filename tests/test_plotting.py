@@ -193,7 +193,7 @@ def test_a_detector_gives_images_maps_scores_and_unit(score_type, unit):
         "expected": wanted.expected,
         "contribution": wanted.contributions,
     }
-    display = ImageExplanationDisplay.from_detector(
+    display = ImageExplanationDisplay.from_estimator(
         detector_of(wanted, score_type, explanation), wanted.images
     )
     assert (display.images == wanted.images).all()
@@ -205,4 +205,4 @@ def test_a_detector_gives_images_maps_scores_and_unit(score_type, unit):
 def test_a_detector_of_tables_is_refused():
     detector = detector_of(explained(), "composite", explanation=np.zeros((2, 3)))
     with pytest.raises(ValueError, match="fitted to images. Received: .* fitted to a table"):
-        ImageExplanationDisplay.from_detector(detector, np.zeros((2, 3)))
+        ImageExplanationDisplay.from_estimator(detector, np.zeros((2, 3)))

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from vae_anomaly.detectors.autoencoder import AutoencoderDetector as AutoencoderDetector
     from vae_anomaly.detectors.state import load_detector as load_detector
     from vae_anomaly.detectors.vae import VAEDetector as VAEDetector
+    from vae_anomaly.displays import CalibrationDisplay as CalibrationDisplay
+    from vae_anomaly.displays import ExplanationDisplay as ExplanationDisplay
     from vae_anomaly.displays import ImageExplanationDisplay as ImageExplanationDisplay
+    from vae_anomaly.displays import LatentMapDisplay as LatentMapDisplay
+    from vae_anomaly.displays import ReconstructionDisplay as ReconstructionDisplay
     from vae_anomaly.displays import ScoreDistributionDisplay as ScoreDistributionDisplay
     from vae_anomaly.images.files import ImageFolder as ImageFolder
     from vae_anomaly.scoring.images import ImageScorer as ImageScorer
@@ -39,10 +43,14 @@ _MODULE_OF = {
     "ArtifactError": "detectors.artifact",
     "Autoencoder": "vae.models",
     "AutoencoderDetector": "detectors.autoencoder",
+    "CalibrationDisplay": "displays",
     "DataWarning": "data_warning",
+    "ExplanationDisplay": "displays",
     "ImageExplanationDisplay": "displays",
     "ImageFolder": "images.files",
     "ImageScorer": "scoring.images",
+    "LatentMapDisplay": "displays",
+    "ReconstructionDisplay": "displays",
     "Sampling": "vae.layers",
     "Schema": "tables.schema",
     "ScoreDistributionDisplay": "displays",

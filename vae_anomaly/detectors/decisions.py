@@ -200,22 +200,34 @@ class DecisionMixin:
         )
         return self
 
-    def threshold_report(self, level: float = 0.9) -> ThresholdReport:
+    def threshold_report(
+        self, level: float = 0.9, *, false_alarm_rate: float | None = None
+    ) -> ThresholdReport:
         """Return the false-alarm rate that the threshold gives, and how sure that is.
 
         Parameters
         ----------
         level : float in (0, 1)
             Confidence of the interval.
+        false_alarm_rate : float or None
+            Report on the threshold for this rate instead, without choosing it.
 
         Returns
         -------
         vae_anomaly.scoring.calibration.ThresholdReport
             ``str`` of it is a sentence.
+
+        Raises
+        ------
+        ValueError
+            The rate is finer than the calibration rows can tell.
         """
         check_is_fitted(self, "scorer_")
-        return self._threshold.report(
-            self._calibration_scores(),
+        scores, threshold = self._calibration_scores(), self._threshold
+        if false_alarm_rate is not None:
+            threshold = choose_threshold(scores, false_alarm_rate=false_alarm_rate)
+        return threshold.report(
+            scores,
             calibrated_on=self._calibrated_on,
             pooled=self.is_pooled,
             level=level,
