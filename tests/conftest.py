@@ -170,6 +170,7 @@ def fresh_python():
         process = subprocess.run(
             [
                 *(sys.executable, "-W", "error::UserWarning", "-W", "ignore:few calibration rows"),
+                *("-W", "ignore:expected images that hardly differ"),
                 *("-c", code, *map(str, args)),
             ],
             capture_output=True,

@@ -303,13 +303,16 @@ def test_a_category_may_be_spelled_as_in_a_file(text):
     assert raw.numpy()[0].decode() == category_text(text)
 
 
-def test_the_threshold_is_that_of_the_moment(quick, tmp_path, unchecked):
-    detector = copy.deepcopy(quick)
-    detector.offset_ = 1e6
-    rows = {"rows": tf.zeros([5, 2], tf.float64)}
-    answer = ask(detector.export(tmp_path / "m").folder, rows, "matrix")
-    assert answer["is_anomaly"].all()
-    np.testing.assert_allclose(answer["decision"], answer["score"] - 1e6)
+def test_threshold_and_calibration_are_those_of_the_moment(quick, tmp_path, unchecked):
+    detector, rng = copy.deepcopy(quick), np.random.default_rng(3)
+    detector.calibrate(rng.normal(size=(30, 2))).set_threshold(false_alarm_rate=0.3)
+    X = rng.normal(size=(20, 2))
+    answer = ask(detector.export(tmp_path / "m").folder, {"rows": tf.constant(X)}, "matrix")
+    decisions, size = detector.decision_function(X), np.abs(detector.score_samples(X))
+    assert_close(answer["decision"], decisions, size)
+    np.testing.assert_array_equal(answer["is_anomaly"], decisions < 0)
+    assert 0 < answer["is_anomaly"].sum() < 20
+    np.testing.assert_allclose(answer["p_value"], detector.p_values(X), atol=1e-6)
 
 
 @given(st.lists(st.text(max_size=6), unique=True, max_size=8))

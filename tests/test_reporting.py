@@ -90,6 +90,19 @@ def test_images_have_maps(image_detector, digits):
         assert [np.shape(picture.pixels)[:2] for picture in anomaly.pictures] == [(8, 8)] * 3
 
 
+def test_a_model_that_expects_nearly_the_same_of_every_image_is_told_of(digits, monkeypatch):
+    from vae_anomaly import DataWarning, VAEDetector
+
+    detector = VAEDetector(hidden_units=(), filters=(4,), max_steps=1, random_state=0)
+    with pytest.warns(DataWarning, match="expected images that hardly differ"):
+        detector.fit(digits[:150])
+    assert any("hardly differ" in warning for warning in content(detector, digits[:30]).warnings)
+    # Where the expected images differ as images do, nothing is said.
+    monkeypatch.setattr(detector.scorer_.model, "reconstruct", lambda x: x, raising=False)
+    every = np.ones(30, dtype=bool)
+    assert detector._input.doubts(detector.scorer_, digits[:30, ..., None], every) == []
+
+
 def test_a_report_is_written_to_a_file(table_detector, table, tmp_path):
     page = table_detector.report(table[:9], output=tmp_path / "r.html", title="Nine rows")
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == page
@@ -120,12 +133,31 @@ def test_files_have_the_report_of_their_rows(model, table_detector, odd, tmp_pat
     assert "<h1>Alone</h1>" in (tmp_path / "alone.html").read_text(encoding="utf-8")
 
 
+def test_tables_that_were_scored_have_the_report_of_their_rows(model, tmp_path):
+    scored = tmp_path / "odd.parquet"
+    options = ("--model", model / "m", "--quiet", "--explain", 2, "--contributions")
+    run("score", model / "odd.parquet", *options, "--output", scored)
+    pages = []
+    for option, table in (("--scored", scored), ("--title=Anomaly report", model / "odd.parquet")):
+        run("report", model / "m", option, table, "--output", tmp_path / "r.html")
+        page = (tmp_path / "r.html").read_text(encoding="utf-8").replace("<wbr>", "")
+        pages.append(page.replace(str(table), "odd.parquet"))
+    assert pages[0] == pages[1]
+
+
+def test_columns_that_the_model_does_not_know_are_named(model, odd, tmp_path):
+    odd.assign(colour="red", score=1).to_csv(tmp_path / "more.csv", index=False)
+    run("report", model / "m", tmp_path / "more.csv", "--output", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "does not know are ignored: colour;" in page
+
+
 def test_scoring_reports_by_the_threshold_that_was_asked_for(model, tmp_path):
     common = ("score", model / "odd.parquet", "--model", model / "m", "--quiet")
     outputs = ("--output", tmp_path / "o.csv", "--report", tmp_path / "r.html")
     run(*common, *outputs, "--threshold", 1e9)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "<b>80</b>" in page and "score=1000000000" in page
+    assert "<b>80</b>" in page and "score=<wbr>1000000000" in page
     result = CliRunner().invoke(cli.main, [*map(str, (*common, *outputs)), "--fdr", "0.1"])
     assert result.exit_code == 2
     assert "no --fdr" in result.stderr

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from vae_anomaly.vae import training
 from vae_anomaly.vae.builders import build_table_model
-from vae_anomaly.vae.training import _batches, train
+from vae_anomaly.vae.training import _batches, best_step, train
 
 
 def tiny_model(variational=False, seed=0):
@@ -140,8 +140,10 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_cure():
 def test_progress_goes_to_stderr_and_only_where_it_is_asked_for(capsys):
     fitted(tiny_model())
     assert capsys.readouterr() == ("", "")
-    fitted(tiny_model(), verbose=1)
+    history = fitted(tiny_model(), verbose=1, learning_rate=3.0)
     out, err = capsys.readouterr()
     assert out == ""
     assert "8/8 steps" in err
-    assert "held-out rows" in err
+    kept = best_step(history)
+    assert kept < history["step"][-1]
+    assert f"best held-out loss {min(history['val_loss']):.4g} (step {kept})" in err

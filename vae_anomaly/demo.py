@@ -57,19 +57,19 @@ def print_findings(scored: pd.DataFrame, detector: BaseDetector) -> None:
         f"\nAUROC against the diagnosis: {auroc:.3f}\n"
         f"Flagged: {(flagged & malignant).sum()} of {malignant.sum()} malignant rows, "
         f"{(flagged & ~malignant).sum()} of {(~malignant).sum()} benign ones\n"
-        "\nThe five most anomalous rows, and the columns that made them so (nats; value seen, "
+        "\nThe five most anomalous rows, and the cells that cost them most (nats; value seen, "
         "value expected):"
     )
     worst = scored.nsmallest(5, "score")
     explanation = detector.explain(worst[list(detector.feature_names_in_)])
     for position, (_, row) in enumerate(worst.iterrows()):
         click.echo(f"  row {row['row']} ({row['diagnosis']}): score {row['score']:.1f}")
-        contribution = explanation["contribution"].iloc[position]
-        for column in contribution[list(detector.feature_names_in_)].nsmallest(3).index:
+        gain = explanation["gain"].iloc[position]
+        for column in gain.nlargest(3).index:
             seen, expected = (
                 explanation[group][column].iloc[position] for group in ("value", "expected")
             )
-            click.echo(f"    {contribution[column]:10.1f}  {column} ({seen:.4g}, {expected:.4g})")
+            click.echo(f"    {gain[column]:10.1f}  {column} ({seen:.4g}, {expected:.4g})")
 
 
 def draw_scores(scored: pd.DataFrame, offset: float, path: pathlib.Path) -> None:

@@ -32,7 +32,7 @@ def report_files(
     Parameters
     ----------
     inputs : path, or sequence of path
-        As of ``score_files``; none: the detector alone.
+        As of ``score_files``, or tables that it wrote; none: the detector alone.
     detector : fitted detector
     output : path
         HTML file to write.
@@ -96,7 +96,7 @@ def _batch_of_files(inputs, detector, options):
         sample=sample.data,
         lowest=lowest.data,
         names=lowest.names,
-        warnings=summary["warnings"],
+        warnings=[*scoring.warnings, *summary["warnings"]],
     )
 
 

@@ -1,6 +1,7 @@
 """Chunks of tables to scored chunks: which columns are kept, which are added."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -118,7 +119,6 @@ encoding, chunk_rows
             path: columns or [name for name in schema.names if name not in dropped]
             for path, schema in self._schemas.items()
         }
-        self._check_names()
 
     def _training_dialect(self):
         """Return the dialect of the training file, as far as the options say no other."""
@@ -176,7 +176,7 @@ encoding, chunk_rows
         """Check that the modelled columns are there; others are ignored, or refused if strict."""
         expected = [name for name in self.kinds if name in names or name not in allowed]
         known = self._schema.columns
-        extra = [name for name in names if name not in known]
+        extra = [name for name in names if name not in known and not _ADDED.fullmatch(name)]
         found = differences(names, expected, names)
         if found or (extra and self.options["strict"]):
             found = differences(names, expected, [*known])
@@ -219,7 +219,8 @@ encoding, chunk_rows
         )
 
     def check_output(self, output, format):
-        """Check that the inputs fit into one file, unless each gets its own."""
+        """Check names, and that the inputs fit into one file, unless each gets its own."""
+        self._check_names()
         if not is_folder(output):
             self._check_alike(types=(format or file_format(output)) == "parquet")
 
@@ -303,6 +304,10 @@ encoding, chunk_rows
                 outputs[f"feature_log_prob:{name}"] = contributions[:, index]
         raw = chunk.raw.select(self.kept[path])
         return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
+
+
+# The columns of a table that was scored before.
+_ADDED = re.compile("|".join([*OUTPUTS, r"reason_\d+(_gain|_expected)?", "feature_log_prob:.*"]))
 
 
 def _schema(detector):

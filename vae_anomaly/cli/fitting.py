@@ -120,6 +120,12 @@ def fit(context, source, model, quiet, dry_run, **options):
         detector, what = FIT[name](source, params, **own)
         detector.save(model)
     click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
+    if not quiet and detector.contamination == "auto":
+        click.echo(
+            "All training rows count as normal here. If a share of them is not, fit with "
+            f"--contamination SHARE, or run 'vae-anomaly calibrate {model} NORMAL'.",
+            err=True,
+        )
 
 
 @click.command()
@@ -177,8 +183,8 @@ def _refuse_foreign(context, name):
     help="Extrapolate a rate finer than the calibration rows can tell, by a generalised Pareto "
     "distribution of the lowest scores.",
 )
-@click.option("--delimiter", help="Separator of the fields of CSV.  [default: comma; tab in .tsv]")
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV.")
+@click.option("--delimiter", help="Separator of CSV.  [default: as in training, or as found]")
+@click.option("--encoding", help="Encoding of CSV.  [default: as in training, or as found]")
 def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
     """Calibrate a fitted MODEL by INPUT, move its threshold, or both; without training.
 

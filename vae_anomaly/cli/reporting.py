@@ -17,21 +17,28 @@ _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 @click.command()
 @click.argument("model", type=_FOLDER)
 @click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option(
+    "--scored",
+    type=_FILE,
+    multiple=True,
+    help="Table that 'score' wrote, besides INPUT; can be repeated.",
+)
 @click.option("--output", type=_FILE, required=True, help="HTML file to write.")
 @click.option("--title", default="Anomaly report", show_default=True, help="Title of the page.")
 @click.option("--delimiter", help="Separator of CSV.  [default: as in training, or as found]")
 @click.option("--encoding", help="Encoding of CSV.  [default: as in training, or as found]")
-def report(model, inputs, output, **options):
+def report(model, inputs, scored, output, **options):
     """Write a report on a fitted MODEL, and on INPUT, as one HTML file.
 
-    INPUT is files as 'score' takes them, or tables that it wrote; they are scored. The page has the
-    false-alarm rates with intervals, the scores, the lowest rows with reasons in words, what moved
-    since training, and how well each column is understood. It has no scripts and loads nothing.
+    INPUT is files as 'score' takes them, or tables that it wrote: they are scored, by the threshold
+    of MODEL. The page has the false-alarm rates with intervals, the scores, the lowest rows with
+    reasons in words, what moved since training, and how well each column is understood. It has no
+    scripts and loads nothing.
     """
     with reported(), terminated_as_interrupted():
         artifact.read(model)
         import_tensorflow()
-        report_files(inputs, vae_anomaly.load_detector(model), output, **options)
+        report_files([*inputs, *scored], vae_anomaly.load_detector(model), output, **options)
     click.echo(f"{output}: written", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -16,6 +17,7 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact, packing
 from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores
 from vae_anomaly.detectors.decisions import CROSS_FITTED, HELD_OUT, TRAINING, DecisionMixin
@@ -112,6 +114,11 @@ class BaseDetector(
             Infinite values, no rows or no columns, duplicate column names; pixels that are NaN or
             out of range; a wrong parameter, or one that means nothing for X, such as
             ``image_shape`` for a table.
+
+        Warns
+        -----
+        DataWarning
+            Few calibration rows, or some far below all others; expected images that hardly differ.
         """
         before = dict(vars(self))
         try:
@@ -150,6 +157,7 @@ class BaseDetector(
             history = train(model, inputs_of, is_validation, seed=seeds[3], **training)
             scores = scorer.learn(data, is_held_out)
             calibration_scores = scores[is_held_out]
+            doubts = chosen.doubts(scorer, data, is_held_out)
             if crosses:
                 calibration_scores = cross_fitted_scores(
                     scorer,
@@ -169,6 +177,8 @@ class BaseDetector(
         self._calibrated_on = CROSS_FITTED if crosses else held_out
         self._set(threshold_from_contamination(self.contamination, scores, calibration_scores))
         self._warn_of_calibration(stacklevel=4)
+        for message in doubts:
+            warnings.warn(message, DataWarning, stacklevel=4)
 
     def _held_out(self, n_rows, seed):
         """Choose rows to stop early by, and rows held out: all where none stop early."""

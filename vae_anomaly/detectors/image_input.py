@@ -15,6 +15,7 @@ import tensorflow as tf
 from vae_anomaly.detectors.image_report import image_sections
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
+from vae_anomaly.scoring.calibration import percent
 from vae_anomaly.scoring.images import (
     ImageScorer,
     n_images_at_once,
@@ -32,6 +33,9 @@ _SMALL_IMAGE_STEPS = 4000
 # Most held-out images to stop early by, and draws of z in a look at them.
 _VALIDATION_IMAGES = 1000
 _VALIDATION_DRAWS = 400
+# Images by which to judge whether anything was learned, and how much of their variance the
+# expected images have at least where something was.
+_JUDGED_IMAGES, _LEAST_VARIANCE = 100, 0.02
 # Pixel values looked at together while an array is checked.
 _CHECKED_AT_ONCE = 2**24
 
@@ -190,6 +194,20 @@ class ImageInput:
             if _is_streamed(data):
                 data.check()
             raise
+
+    def doubts(self, scorer: ImageScorer, data: Any, is_held_out: np.ndarray) -> list[str]:
+        n_most = min(_JUDGED_IMAGES, n_images_at_once(self.n_features))
+        x = preprocessed(self.preprocessor, data, np.flatnonzero(is_held_out)[:n_most])
+        expected = np.asarray(scorer.model.reconstruct(x))
+        variance, of_expected = x.var(axis=0).sum(), expected.var(axis=0).sum()
+        if of_expected >= _LEAST_VARIANCE * variance:
+            return []
+        return [
+            "expected images that hardly differ: the model expects nearly the same of every image "
+            f"({percent(of_expected / variance)} of the variance of the images), so scores tell "
+            "how far each pixel is from its mean, and little else. Train longer (`max_steps`), or "
+            "give more images, or smaller ones (`image_shape`)."
+        ]
 
     def reconstruct(self, detector: Any, X: Any) -> np.ndarray:
         images = self.check(detector, X)

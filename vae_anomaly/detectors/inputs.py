@@ -100,6 +100,9 @@ class Input(Protocol):
     def reading(self, data: Any) -> AbstractContextManager[None]:
         """Name the file, where reading training data fails within this context."""
 
+    def doubts(self, scorer: Any, data: Any, is_held_out: Any) -> list[str]:
+        """Return what is to be said against what the model learned, a sentence each."""
+
     def reconstruct(self, detector: Any, X: Any) -> Any:
         """Answer ``BaseDetector.reconstruct``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import vae_anomaly
+from vae_anomaly.atomic import atomic_file
 from vae_anomaly.report import render
 from vae_anomaly.report.content import Content, Rate, Training
-from vae_anomaly.scoring.calibration import offset_from_false_alarm_rate, report_threshold
 from vae_anomaly.scoring.discoveries import FEWEST_ROWS
 from vae_anomaly.vae.layers import kl_divergence
 from vae_anomaly.vae.training import best_step
@@ -101,7 +100,8 @@ class ReportMixin:
             batch = batch_of(self, data, self._input.rows, self._input.row_names(X))
         page = render(report_content(self, batch, title))
         if output is not None:
-            pathlib.Path(output).write_text(page, encoding="utf-8")
+            with atomic_file(output) as file:
+                file.write(page.encode())
         return page
 
 
@@ -148,6 +148,10 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
     title : str
     """
     report = detector.threshold_report(_LEVEL)
+    said = detector.calibration_warnings()
+    if batch:
+        every = np.ones(detector._input.n_rows(batch.sample), dtype=bool)
+        said += [*detector._input.doubts(detector.scorer_, batch.sample, every), *batch.warnings]
     calibration = detector.scorer_.calibration_scores.numpy()
     sections = detector._input.report_sections(detector, batch)
     history = detector.history_
@@ -160,7 +164,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
         calibration_scores=calibration,
         level=_LEVEL,
         facts=_facts(detector),
-        warnings=[*detector.calibration_warnings(), *(batch.warnings if batch else [])],
+        warnings=said,
         training=Training(
             history["step"],
             history["loss"],
@@ -168,7 +172,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
             best_step(history) if "val_loss" in history else None,
         ),
         kl_per_dimension=_kl_per_dimension(detector, batch),
-        rates=_rates(detector, calibration, batch),
+        rates=_rates(detector, batch),
         n_rows=batch.n_rows if batch else None,
         n_flagged=batch.n_flagged if batch else None,
         batch_scores=batch.scores if batch else None,
@@ -210,15 +214,12 @@ def _kl_per_dimension(detector, batch):
     return np.mean(kl_divergence(*model.encode(inputs)), axis=0)
 
 
-def _rates(detector, calibration, batch):
+def _rates(detector, batch):
     rates = []
     for asked in _RATES:
-        if asked * (len(calibration) + 1) < 1:
+        if asked * (detector.scorer_.n_calibration + 1) < 1:
             continue
-        offset = offset_from_false_alarm_rate(asked, calibration)
-        found = report_threshold(
-            offset, calibration, chosen_by="", pooled=detector.is_pooled, level=_LEVEL
-        )
-        flagged = float(np.mean(batch.scores < offset)) if batch else None
+        found = detector.threshold_report(_LEVEL, false_alarm_rate=asked)
+        flagged = float(np.mean(batch.scores < found.offset)) if batch else None
         rates.append(Rate(asked, found.rate_expected, found.rate_low, found.rate_high, flagged))
     return rates

@@ -152,6 +152,9 @@ class TableInput:
     def reading(self, data: Arrays) -> nullcontext[None]:
         return nullcontext()
 
+    def doubts(self, scorer: Any, data: Any, is_held_out: np.ndarray) -> list[str]:
+        return []  # columns that have nothing to do with each other are nobody's fault
+
     def reconstruct(self, detector: Any, X: Any) -> np.ndarray | pd.DataFrame:
         expected = self._expected(detector, self.check(detector, X))
         return self._like_input(expected, X if _is_frame(X) else None)

@@ -72,7 +72,7 @@ def render(content: Content) -> str:
         png=_data_uri,
         words=_words,
         shown=_shown,
-        breakable=lambda name: markupsafe.escape(name).replace("_", markupsafe.Markup("_<wbr>")),
+        breakable=_breakable,
     )
     drawn = {name: markupsafe.Markup(svg) for name, svg in _pictures(content).items()}
     return environment.get_template("page.html").render(
@@ -132,6 +132,14 @@ def _data_uri(pixels: ArrayLike) -> str:
         file, np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3))), format="png"
     )
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _breakable(text: str) -> str:
+    """Return HTML whose lines may end after an underscore or an equals sign."""
+    import markupsafe
+
+    breaks = {ord(sign): markupsafe.Markup(f"{sign}<wbr>") for sign in "_="}
+    return markupsafe.Markup("").join(breaks.get(ord(c), c) for c in text)
 
 
 def _words(names: list[str]) -> str:

@@ -185,18 +185,22 @@ def _progress(max_steps: int) -> Iterator[Callable[[int, dict[str, float]], None
 
     columns = (
         TextColumn("training"),
-        BarColumn(),
+        BarColumn(bar_width=8),  # the line has 80 columns
         TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=max_steps)
+        best = np.inf, 0
 
         def show(step, logs):
-            text = f"loss {logs['loss']:.3f}"
+            nonlocal best
+            text = f"loss {logs['loss']:.4g}"
             if "val_loss" in logs:
-                text += f", on held-out rows {logs['val_loss']:.3f}"
+                # Those weights are kept; the last loss can be far worse.
+                best = min(best, (logs["val_loss"], step))
+                text = f"best held-out loss {best[0]:.4g} (step {best[1]:.0f})"
             bar.update(task, completed=step, description=text)
 
         yield show
