@@ -45,7 +45,7 @@ def explained(detector, scored):
 
 
 def displays(detector, scored):
-    """Return the docs' figure: the other displays."""
+    """Return the docs' figure: the other displays of tables."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     grid = figure.add_gridspec(2, 4)
     X = table_of(detector, scored)
@@ -59,7 +59,6 @@ def displays(detector, scored):
     axes = [figure.add_subplot(grid[1, column]) for column in range(4)]
     columns = ["mean_radius", "mean_texture", "mean_smoothness", "mean_concavity"]
     ReconstructionDisplay.from_estimator(detector, X, columns=columns, axes=axes)
-    axes[0].set_title("ReconstructionDisplay: mean_radius", fontsize="medium", loc="left")
     return figure
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class LatentMapDisplay:
     """Rows by their latent means, on the two principal components of these.
 
+    The axes name each component's share of the variance.
+
     Rows that score under the threshold, or the groups given, have colours. An anomaly need not be
     far out on this map: a row that the decoder cannot write lies where its latent code says.
 
@@ -135,7 +137,7 @@ class LatentMapDisplay:
         projected[:, : len(sizes)] = centred @ directions[:2].T
         which = ("first", "second")
         return projected, [
-            f"{name} principal component of z_mean ({share:.0%} of its variance)"
+            f"{name} principal component of z_mean ({share:.0%})"
             for name, share in zip(which, shares, strict=True)
         ]
 
