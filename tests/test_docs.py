@@ -95,3 +95,10 @@ def test_a_page_is_in_a_table_of_contents():
             entries.update((path.parent / line).with_suffix(".md").resolve() for line in lines)
     pages = {path for path in PAGES if path.is_relative_to(DOCS)} - {DOCS / "index.md"}
     assert pages <= entries
+
+
+def test_the_version_is_the_same_everywhere():
+    version = vae_anomaly.__version__
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1) == version

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 from vae_anomaly.tensorflow_import import import_tensorflow
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Importing the package must not import TensorFlow: names are loaded when first used.
 _WITHOUT_TENSORFLOW = (
