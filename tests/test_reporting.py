@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from vae_anomaly import cli
-from vae_anomaly.detectors.reporting import batch_of, report_content
+from vae_anomaly.detectors.reporting import batch_of, report_content, sample_size
 
 pytest.importorskip("matplotlib", reason="needs the extra [plot]")
 pytest.importorskip("jinja2", reason="needs the extra [plot]")
@@ -80,7 +80,7 @@ def test_every_detector_reports(
         (colour_image_detector, stripes[:3]),
     ):
         page = detector.report(X)
-        assert ("The bars show" in page) == ("reasons\"" in page)
+        assert ("The bars show" in page) == ('reasons"' in page)
         assert "<h2>" in detector.report()
 
 
@@ -162,6 +162,14 @@ def test_scoring_reports_by_the_threshold_that_was_asked_for(model, tmp_path):
     result = CliRunner().invoke(cli.main, [*map(str, (*common, *outputs)), "--fdr", "0.1"])
     assert result.exit_code == 2
     assert "no --fdr" in result.stderr
+
+
+def test_of_large_images_fewer_are_looked_at(image_detector, monkeypatch):
+    assert sample_size(image_detector) == 1000
+    monkeypatch.setattr(type(image_detector._input), "n_features", 64 * 64 * 3)
+    assert sample_size(image_detector) == 341
+    monkeypatch.setattr(type(image_detector._input), "n_features", 2000 * 2000)
+    assert sample_size(image_detector) == 10
 
 
 def test_many_rows_are_thinned(table_detector, odd, tmp_path, monkeypatch):

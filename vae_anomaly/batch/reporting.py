@@ -59,12 +59,12 @@ def report_files(
 
 
 def _batch_of_files(inputs, detector, options):
-    from vae_anomaly.detectors.reporting import LISTED_ROWS, SAMPLE_ROWS, Batch
+    from vae_anomaly.detectors.reporting import LISTED_ROWS, Batch, sample_size
 
     scoring = loaded_scoring(inputs, detector, **options)
     kind, tally = detector._input, scoring.tally(None)
     sample, lowest = _Kept(kind), _Kept(kind)
-    step, n_seen = 1, 0
+    most, step, n_seen = sample_size(detector), 1, 0
     for path in scoring.paths:
         number = 0
         with scoring.reader(path) as reader:
@@ -79,7 +79,7 @@ def _batch_of_files(inputs, detector, options):
                 # Every step-th row; the step doubles when there are too many.
                 taken = np.arange(-n_seen % step, len(scores), step)
                 sample.add(data, taken, scores[taken], [""] * len(taken))
-                while len(sample.scores) > SAMPLE_ROWS:
+                while len(sample.scores) > most:
                     sample.keep(np.arange(0, len(sample.scores), 2))
                     step *= 2
                 n_seen += len(scores)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Rows that are looked at for anything but their score, and those that are listed.
 SAMPLE_ROWS, LISTED_ROWS = 1000, 10
+# Of large images fewer are looked at: not more numbers than this, unless by so few images.
+_SAMPLE_VALUES = 2**22
 _RATES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 _LEVEL = 0.9
 
@@ -38,7 +40,7 @@ class Batch:
     anomaly_share : (float, float, float) or None
         Estimated share of anomalies and its interval.
     sample : data
-        Some rows, ``SAMPLE_ROWS`` at most, as the scorer takes them.
+        Some rows, ``sample_size`` at most, as the scorer takes them.
     lowest : data
         The rows with the lowest scores, lowest first, ``LISTED_ROWS`` at most.
     names : list of str
@@ -105,6 +107,12 @@ class ReportMixin:
         return page
 
 
+def sample_size(detector: Any) -> int:
+    """Return how many rows or images are looked at for anything but their score, at most."""
+    affordable = _SAMPLE_VALUES // detector._input.n_features
+    return min(SAMPLE_ROWS, max(LISTED_ROWS, affordable))
+
+
 def batch_of(detector: Any, data: Any, subset: Any, names: Any) -> Batch:
     """Score data in memory for a report.
 
@@ -120,7 +128,7 @@ def batch_of(detector: Any, data: Any, subset: Any, names: Any) -> Batch:
     outputs = detector.scorer_.run(data, ("score", "is_anomaly"))
     scores = outputs["score"]
     lowest = np.argsort(scores, kind="stable")[:LISTED_ROWS]
-    step = max(1, -(-len(scores) // SAMPLE_ROWS))
+    step = max(1, -(-len(scores) // sample_size(detector)))
     share = None
     if detector.scorer_.n_calibration >= FEWEST_ROWS:
         found = detector._share_of(scores, _LEVEL)
@@ -209,7 +217,7 @@ def _kl_per_dimension(detector, batch):
     if batch:
         inputs = detector.scorer_.preprocess(batch.sample)
     else:
-        x = model.sample(SAMPLE_ROWS, seed=0).numpy()
+        x = model.sample(sample_size(detector), seed=0).numpy()
         inputs = detector._input.sampled_inputs(x)
     return np.mean(kl_divergence(*model.encode(inputs)), axis=0)
 

@@ -153,7 +153,11 @@ class ExplanationDisplay:
         for value, expected, low, high in zip(
             self.value, self.expected, self.low, self.high, strict=True
         ):
-            text = f"{_text(value)}, expected {_text(expected)}"
+            text = _text(value)
+            if _text(expected) == text:  # no reason, whatever it cost
+                sentences.append(text)
+                continue
+            text += f", expected {_text(expected)}"
             if not (_is_missing(low) or _is_missing(high) or _text(low) == _text(high)):
                 text += f" ({_text(low)} to {_text(high)})"
             sentences.append(text)
