@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vae_anomaly import VAEDetector, load_detector
 from vae_anomaly.tables import moments
-from vae_anomaly.tables.date_features import DateParts, learn_parts
+from vae_anomaly.tables.date_parts import DateParts, learn_parts
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 
 DAY, WEEK = 86400.0, 604800.0

@@ -7,6 +7,7 @@ import pytest
 
 from vae_anomaly.batch.summary import Tally, summary_text
 from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.tables.profiles import count, has_drifted, stability_index
 
 DAY = 86400.0
 NEW_YEAR = 1704067200.0
@@ -44,3 +45,101 @@ def test_a_batch_outside_of_the_training_period_is_a_line(days):
         "2024-01-01 to 2024-01-31; that alone is not scored"
     )
     assert lines == [expected] * (days > 0)
+
+
+KINDS = {
+    "size": "numeric",
+    "count": "numeric",
+    "paid": "boolean",
+    "city": "categorical",
+    "when": "datetime",
+    "end": "datetime",
+}
+
+
+def shop(n, seed, *, shift=0.0, share=0.3, start=NEW_YEAR, hour=12.0, city=(0.2, 0.7, 0.1)):
+    rng = np.random.default_rng(seed)
+    days = rng.integers(0, 40, n)
+    when = start + DAY * days + 3600 * (hour + rng.normal(size=n)).clip(0, 23.9)
+    return {
+        "size": rng.normal(shift, 1, n),
+        "count": rng.poisson(1 + shift, n).astype(float),
+        "paid": (rng.random(n) < share).astype(float),
+        "city": rng.choice(np.array(["a", "b", "c"], dtype=object), n, p=city),
+        "when": when,
+        "end": when + rng.lognormal(5 + shift, 1, n),
+    }
+
+
+def drifted(training, batch):
+    preprocessor = TablePreprocessor(KINDS)
+    preprocessor.adapt(training)
+    tally = Tally(preprocessor, CALIBRATION)
+    n = len(batch["size"])
+    for rows in np.array_split(np.arange(n), 3 if n > 30 else 1):
+        tally.update({name: array[rows] for name, array in batch.items()}, outputs(len(rows)), 0)
+    return {(d["column"], d["part"]) for d in tally.report()["drifted_columns"]}
+
+
+@pytest.mark.parametrize("n", [1, 5, 30, 200, 2000])
+def test_batches_like_the_training_rows_have_no_drifted_columns(n):
+    # 1 in 1000 such batches has one: more than one of 40 would be a wonder.
+    found = [drifted(shop(1000, seed), shop(n, 1000 + seed)) for seed in range(40)]
+    assert sum(map(bool, found)) <= 1
+
+
+@pytest.mark.parametrize("n_training", [60, 1000])
+def test_the_share_of_false_alarms_of_a_column_is_what_was_asked_for(n_training):
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(40):
+        training = {"size": rng.lognormal(size=n_training)}
+        preprocessor = TablePreprocessor({"size": "numeric"})
+        preprocessor.adapt(training)
+        (profile,) = preprocessor.profiles
+        for n in (3, 20, 100, 1000):
+            for _ in range(25):
+                counts = count(profile, {}, {}, {"size": rng.lognormal(size=n)})
+                index = stability_index(profile.counts, counts)
+                alarms += has_drifted(index, profile.counts, counts, 1)
+    # Of 4000 batches about 4 are expected.
+    assert alarms <= 16
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"share": 0.8}, {("paid", "value")}),
+        ({"city": (0.7, 0.2, 0.1)}, {("city", "value")}),
+        ({"hour": 20.0}, {("when", "time"), ("end", "time")}),
+        ({"start": NEW_YEAR + 70 * DAY}, set()),
+        ({"shift": 1.5}, {("size", "value"), ("count", "value"), ("end", "since")}),
+    ],
+    ids=["booleans", "levels", "hours", "later", "numbers"],
+)
+def test_columns_that_changed_are_named(change, expected):
+    assert drifted(shop(1000, 0), shop(300, 1, **change)) == expected
+
+
+def test_a_column_that_was_constant_and_is_not_any_more_has_drifted():
+    tally = tally_of({"c": "numeric"}, {"c": np.full(500, 5.0)})
+    tally.update({"c": np.full(50, 4.0)}, outputs(50), 0)
+    assert [d["column"] for d in tally.report()["drifted_columns"]] == ["c"]
+
+
+def test_the_file_of_one_day_has_not_drifted_by_its_weekday():
+    training = shop(1000, 0)
+    day = {name: array[training["when"] < NEW_YEAR + DAY] for name, array in training.items()}
+    assert drifted(training, day) == set()
+
+
+def test_a_batch_unlike_the_training_rows_names_the_columns():
+    preprocessor = TablePreprocessor(KINDS)
+    preprocessor.adapt(shop(1000, 0))
+    tally = Tally(preprocessor, CALIBRATION)
+    low = {"score": np.full(300, -9.0), "is_anomaly": np.ones(300, bool)}
+    tally.update(shop(300, 1, share=0.9), low, 0)
+    again = Tally(preprocessor, CALIBRATION, json.loads(json.dumps(tally.state())))
+    warnings = again.report()["warnings"]
+    assert any("'paid': values are distributed unlike in training" in text for text in warnings)
+    assert any("unlike the training data" in t and "look at 'paid'" in t for t in warnings)

@@ -4,8 +4,11 @@ from collections import Counter
 
 import numpy as np
 
+from vae_anomaly.batch.drift import DriftTally, what_drifted
 from vae_anomaly.scoring.calibration import effective_rows, percent
 from vae_anomaly.scoring.discoveries import FEWEST_ROWS, estimate_anomaly_share
+from vae_anomaly.tables.names import listed
+from vae_anomaly.tables.profiles import LARGEST_INDEX
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # Scores are counted by their first bits, to about 0.2% of each: a few thousand bins at most.
@@ -56,6 +59,7 @@ class Tally:
         self._missing = Counter(state.get("missing", {}))
         self._unseen = Counter(state.get("unseen", {}))
         self._outside = Counter(state.get("outside", {}))
+        self._drift = DriftTally(preprocessor, state.get("drift")) if preprocessor else None
         self._bins = Counter({int(key): n for key, n in state.get("bins", {}).items()})
         m = len(self._calibration)
         n_knots = min(m, _MOST_KNOTS)
@@ -89,6 +93,8 @@ class Tally:
             if name in self._periods:
                 low, high = self._periods[name]
                 self._outside[name] += int(((array < low) | (array > high)).sum())
+        if self._drift:
+            self._drift.update(arrays)
         self.counts.update(
             read=len(scores) + n_bad,
             scored=len(scores),
@@ -110,6 +116,7 @@ class Tally:
             "missing": dict(self._missing),
             "unseen": dict(self._unseen),
             "outside": dict(self._outside),
+            "drift": self._drift.state() if self._drift else None,
             "bins": dict(self._bins),
             "below": self._below.tolist(),
         }
@@ -124,8 +131,8 @@ class Tally:
             ``rows_with_infinities``; ``anomaly_share``, the estimated ``share`` of anomalies with
             its interval (``low``, ``high``, ``level``); ``score_quantiles`` of the batch (to
             about 0.2%) and of the calibration rows; ``moved_columns``, whose share of missing
-            cells or of levels that fit has not seen moved; ``training_periods`` of columns of
-            dates, and the share of the
+            cells or of levels that fit has not seen moved; ``drifted_columns``, as
+            ``DriftTally.found``; ``training_periods`` of columns of dates, and the share of the
             batch outside; ``warnings``, sentences.
         """
         counts = {
@@ -133,6 +140,7 @@ class Tally:
             for name in ("read", "scored", "quarantined", "anomalies", "infinite")
         }
         moved = self._moved()
+        drifted = self._drift.found() if self._drift else []
         return {
             "rows_read": counts["read"],
             "rows_scored": counts["scored"],
@@ -142,8 +150,9 @@ class Tally:
             "anomaly_share": self.anomaly_share(),
             "score_quantiles": self._score_quantiles(),
             "moved_columns": moved,
+            "drifted_columns": drifted,
             "training_periods": self._training_periods(),
-            "warnings": self._warnings(counts, moved),
+            "warnings": self._warnings(counts, moved, drifted),
         }
 
     def anomaly_share(self):
@@ -209,12 +218,17 @@ class Tally:
             for name, (low, high) in self._periods.items()
         ]
 
-    def _warnings(self, counts, moved):
+    def _warnings(self, counts, moved, drifted):
         n, m = counts["scored"], len(self._calibration)
         warnings = [
             f"column {m['column']!r}: {m['batch']:.1%} of the cells are {m['share']}, "
             f"{m['training']:.1%} in training"
             for m in moved
+        ]
+        warnings += [
+            f"{what_drifted(d)} distributed unlike in training: population stability index "
+            f"{d['index']:.2f}, over {LARGEST_INDEX}"
+            for d in drifted
         ]
         warnings += [
             f"column {name!r}: {self._outside[name] / n:.1%} of the dates are outside of the "
@@ -239,8 +253,14 @@ class Tally:
                 warnings.append(
                     "the batch as a whole looks unlike the training data: its distribution of "
                     f"scores differs by {distance:.2f} (Kolmogorov-Smirnov distance)"
+                    + _with_names(drifted, moved)
                 )
         return warnings
+
+
+def _with_names(drifted, moved):
+    names = list(dict.fromkeys(f"{found['column']!r}" for found in [*drifted, *moved]))
+    return f"; look at {listed(names, 5)}" if names else ""
 
 
 def _day(seconds):

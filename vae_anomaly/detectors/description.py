@@ -139,6 +139,26 @@ _PARTS = {
                         "items": False,
                     },
                 },
+                "dtypes": {
+                    "type": "object",
+                    "maxProperties": MAX_COLUMNS,
+                    "additionalProperties": {"type": "string", "maxLength": 100},
+                },
+                "profiles": _list(
+                    {
+                        "type": "array",
+                        "minItems": 4,
+                        "prefixItems": [
+                            _TEXT,
+                            {"enum": ["value", "time", "weekday", "month", "since"]},
+                            _list(_FINITE, 0, 20),
+                            _list(_FINITE, 1, MAX_LEVELS + 1),
+                        ],
+                        "items": False,
+                    },
+                    0,
+                    4 * MAX_COLUMNS,
+                ),
                 "skewed": _list(_int(0, 3 * MAX_COLUMNS), 0, MAX_COLUMNS),
             },
         },

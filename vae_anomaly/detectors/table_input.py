@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
+# Beyond it, not every integer is a float64.
+_LARGEST_WHOLE = 2**53
 # A standard deviation of about three of the steps in which marginals are tabulated.
 _SMALLEST_COMPOSITE_VARIANCE = 1e-3
 _FEW_ROWS = 1000
@@ -76,6 +78,7 @@ class TableInput:
         is_own = detector.encoder is not None or detector.decoder is not None
         self.preprocessor = TablePreprocessor(
             self.schema.kinds,
+            dtypes=_whole_dtypes(X) if _is_frame(X) else {},
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
@@ -177,21 +180,16 @@ class TableInput:
             "gain": pd.DataFrame(hidden.gain, columns=list(arrays), index=contribution.index),
         }
         for group in ("expected", "low", "high"):
-            found = getattr(hidden, group)
-            own = {name: kinds[name] for name in found}
-            groups[group] = arrays_frame(found, own, contribution.index)
+            groups[group] = self._frame(getattr(hidden, group), contribution.index)
         explanation = pd.concat(
             {name: group for name, group in groups.items() if group.size}, axis=1
         )
         return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
 
     def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray | pd.DataFrame:
-        arrays = self.preprocessor.inverse_samples(
-            detector.scorer_.model.sample(n_rows, seed=seed), seed
-        )
-        if self._has_names(detector):
-            return arrays_frame(arrays, self.preprocessor.kinds)
-        return self._like_input(arrays, None)
+        x = detector.scorer_.model.sample(n_rows, seed=seed)
+        arrays = self.preprocessor.inverse_samples(x, seed)
+        return self._frame(arrays) if self._has_names(detector) else self._like_input(arrays, None)
 
     def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
         raise ValueError("Expected a detector of images. Received: one fitted on a table.")
@@ -226,12 +224,21 @@ class TableInput:
 
     def _like_input(self, arrays: Arrays, frame: pd.DataFrame | None) -> np.ndarray | pd.DataFrame:
         """Return named columns as a DataFrame where the input is one, else as an array."""
-        kinds = self.preprocessor.kinds
         if frame is not None:
-            return arrays_frame(arrays, kinds, frame.index).rename(columns=_labels(frame))
-        if "categorical" in kinds.values():
-            return arrays_frame(arrays, kinds)
+            return self._frame(arrays, frame.index).rename(columns=_labels(frame))
+        if "categorical" in self.preprocessor.kinds.values():
+            return self._frame(arrays)
         return np.stack(list(arrays.values()), axis=1)
+
+    def _frame(self, arrays: Arrays, index: Any = None) -> pd.DataFrame:
+        """Return expected or drawn columns as a DataFrame, of whole numbers where fit saw such."""
+        kinds = {name: self.preprocessor.kinds[name] for name in arrays}
+        dtypes = {
+            name: dtype
+            for name, dtype in self.preprocessor.dtypes.items()
+            if kinds.get(name) == "numeric"
+        }
+        return arrays_frame(arrays, kinds, index).astype(dtypes)
 
 
 def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
@@ -308,6 +315,19 @@ def _infinities_reported(arrays: Arrays) -> Arrays:
             stacklevel=5,
         )
     return arrays
+
+
+def _whole_dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the names of the types of integer columns that float64 holds exactly."""
+    import pandas as pd
+
+    return {
+        str(name): str(column.dtype)
+        for name, column in frame.items()
+        if pd.api.types.is_integer_dtype(column.dtype)
+        and not isinstance(column.dtype, pd.SparseDtype)
+        and abs(column.fillna(0)).max() <= _LARGEST_WHOLE
+    }
 
 
 def _is_frame(X: Any) -> bool:

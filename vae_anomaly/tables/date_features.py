@@ -1,85 +1,20 @@
-"""What is modelled of dates: time of day, weekday, month, and the time since another date.
-
-Absolute time is not: rows of next month would all be anomalies.
-"""
+"""The parts of dates in the graph: features of them, and dates put together of what is expected."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.tables import moments
+from vae_anomaly.tables.date_parts import DateParts
 from vae_anomaly.tables.grids import snapped
-from vae_anomaly.tables.moments import DAY, WEEK
+from vae_anomaly.tables.moments import DAY
 
-#: Features of a weekday and of a month: one for what is no date, one for each.
-N_WEEKDAY, N_MONTH = 8, 13
-#: The most differences of dates that are modelled.
-MOST_PAIRS = 3
-_YEAR = 366 * DAY
 # A weekday or month that was seen is expected if it is this probable, relative to the likeliest.
 _PROBABLE = 0.1
-
-
-class DateParts(NamedTuple):
-    """What is modelled of a column of dates."""
-
-    time: bool = False  #: the time of day
-    weekday: bool = False
-    month: bool = False
-    since: str | None = None  #: the column before it: the time that has passed since that date
-
-
-def learn_parts(dates: Mapping[str, np.ndarray]) -> dict[str, DateParts]:
-    """Decide what is modelled of columns of dates.
-
-    A cycle is modelled where the training rows span more than one: the time of day beyond a day,
-    unless all dates are midnights; the weekday beyond a week; the month beyond a year. The weekday
-    is not if all dates are first days of months. Differences are those of each column to the one
-    before it, the first three pairs in which neither has one date only.
-
-    Parameters
-    ----------
-    dates : mapping of column name to float64 array (n,)
-        Seconds since 1970-01-01 UTC, in the table's order; NaN where missing.
-
-    Returns
-    -------
-    dict of column name to DateParts
-
-    Examples
-    --------
-    >>> days = np.arange(20) * 86400.0
-    >>> learn_parts({"sent": days, "seen": days + 7200})["seen"]
-    DateParts(time=True, weekday=True, month=False, since='sent')
-    """
-    present = {name: seconds[~np.isnan(seconds)] for name, seconds in dates.items()}
-    spans = {name: np.ptp(seconds) if seconds.size else 0.0 for name, seconds in present.items()}
-    pairs = [
-        (earlier, later)
-        for earlier, later in pairwise(dates)
-        if spans[earlier] and spans[later] and not np.isnan(dates[later] - dates[earlier]).all()
-    ]
-    since = {later: earlier for earlier, later in pairs[:MOST_PAIRS]}
-    return {
-        name: DateParts(
-            time=bool(span > DAY and (present[name] % DAY).any()),
-            weekday=bool(span > WEEK and not (span > _YEAR and _are_first_days(present[name]))),
-            month=bool(span > _YEAR),
-            since=since.get(name),
-        )
-        for name, span in spans.items()
-    }
-
-
-def _are_first_days(present):
-    seconds = tf.constant(present, tf.float64)
-    firsts = moments.first_of_month(seconds, moments.month(seconds))
-    return bool(tf.reduce_all(seconds - firsts < DAY))
 
 
 def time_numbers(seconds: tf.Tensor) -> list[tf.Tensor]:
@@ -87,6 +22,26 @@ def time_numbers(seconds: tf.Tensor) -> list[tf.Tensor]:
     valid, safe = _safe(seconds)
     no_time = tf.where(tf.math.is_nan(seconds), seconds, tf.constant(np.inf, tf.float64))
     return [tf.where(valid, f(moments.angle(safe)), no_time) for f in (tf.sin, tf.cos)]
+
+
+def numbers_of(
+    name: str, part: str, since: Mapping[str, str | None], columns: Mapping[str, Any]
+) -> list[tf.Tensor]:
+    """Return the numbers of a part of a column, float64 (n,) each; NaN where missing.
+
+    Parameters
+    ----------
+    name, part : str
+        As in ``model_columns``, of a numeric or boolean one.
+    since : mapping of datetime column name to that of the date before it, or None
+    columns : mapping of column name to tensor or array (n,)
+    """
+    values = tf.cast(columns[name], tf.float64)
+    if part == "time":
+        return time_numbers(values)
+    if part == "since" and (earlier := since[name]):
+        return [difference(values, tf.cast(columns[earlier], tf.float64))]
+    return [values]
 
 
 def difference(later: tf.Tensor, earlier: tf.Tensor) -> tf.Tensor:

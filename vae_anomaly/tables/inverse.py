@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.tables.date_features import DatePeriod, ExpectedParts, expected_dates
 from vae_anomaly.tables.grids import snapped
+from vae_anomaly.tables.model_columns import Part
 
 if TYPE_CHECKING:
     from vae_anomaly.tables.preprocessing import TablePreprocessor
@@ -43,58 +44,61 @@ def columns_of(
         Float64 (a boolean column: the probability of 1); of categories the likeliest place among
         the texts of ``layer.texts``.
     """
-    bounds = dict(zip(layer.measured, tf.unstack(layer.bounds.value), strict=True))
-    grids = dict(zip(layer.measured, tf.unstack(layer.grid.value), strict=True))
-    numbers, one_hots = _parts(layer, x)
-    columns: Tensors = {}
-    for (name, part), values in numbers.items():
-        if part != "value":
-            continue
-        columns[name] = values[0]
-        if name in bounds:
-            columns[name] = tf.clip_by_value(
-                snapped(values[0], grids[name]), bounds[name][0], bounds[name][1]
-            )
+    numbers, one_hots = _numbers(layer, x), one_hots_of(layer, x)
+    columns = {name: values[0] for (name, part), values in numbers.items() if part == "value"}
     for (name, part), probabilities in one_hots.items():
         if part == "value":
             # The slot before the levels is for what fit has not seen; no value is called that.
             columns[name] = 1 + tf.argmax(probabilities[:, 1:], axis=1)
-    columns |= _dates(layer, x, (numbers, one_hots), (bounds, grids), seen, start)
+    columns |= _dates(layer, x, (numbers, one_hots), seen, start)
     return {name: columns[name] for name in layer.kinds}
 
 
-def _parts(layer, x):
-    """Numbers, and one-hots, of each of the model's columns, by (column, part)."""
-    columns, widths = layer.columns, layer.column_widths
-    n_numbers = len(columns.numbers)
-    ends = np.cumsum(widths)
-    values: list[tf.Tensor] = []
-    if n_numbers:
-        features = layer.numbers.inverse(x[:, : sum(widths[:n_numbers])])
-        values = tf.unstack(features, num=layer.numbers.n_numbers, axis=1)
-    numbers = {
+def _numbers(layer, x):
+    """Lists of the numbers, (n,) each, of the model's columns, by (column, part)."""
+    columns = layer.columns
+    if not columns.numbers:
+        return {}
+    values = layer.numbers.inverse(x[:, : sum(layer.column_widths[: len(columns.numbers)])])
+    # Parts of dates and booleans have neither grid nor bounds of their own.
+    row = {name: index for index, name in enumerate(layer.measured)}
+    place = [
+        row.get(name, len(row)) if part == "value" else len(row)
+        for (name, part), count in zip(columns.numbers, columns.counts, strict=True)
+        for _ in range(count)
+    ]
+    anything = tf.constant([[-np.inf, np.inf]], tf.float64)
+    bounds = tf.gather(tf.concat([layer.bounds.value, anything], axis=0), place)
+    grid = tf.gather(tf.concat([layer.grid.value, tf.zeros(1, tf.float64)], axis=0), place)
+    values = tf.clip_by_value(snapped(values, grid), bounds[:, 0], bounds[:, 1])
+    values = tf.unstack(values, num=layer.numbers.n_numbers, axis=1)
+    return {
         column: values[first : first + count]
         for column, first, count in zip(
             columns.numbers, columns.first_numbers, columns.counts, strict=True
         )
     }
-    one_hots = {
-        column: x[:, end - width : end]
-        for column, end, width in zip(
-            columns.one_hots, ends[n_numbers:], widths[n_numbers:], strict=True
-        )
+
+
+def one_hots_of(layer: TablePreprocessor, x: Any) -> dict[Part, Any]:
+    """Return the features of each one-hot column of the model, (n, width), of x (n, features)."""
+    columns, ends = layer.columns.one_hots, np.cumsum(layer.column_widths)
+    starts, skipped = ends - layer.column_widths, len(layer.columns.numbers)
+    return {
+        column: x[:, start:end]
+        for column, start, end in zip(columns, starts[skipped:], ends[skipped:], strict=True)
     }
-    return numbers, one_hots
 
 
-def _dates(layer, x, parts, limits, seen, start):
-    (numbers, one_hots), (bounds, grids) = parts, limits
+def _dates(layer, x, parts, seen, start):
+    numbers, one_hots = parts
     missing = tf.fill(tf.shape(x)[:1], tf.constant(np.nan, tf.float64))
     periods, expected, seen_dates, starts = {}, {}, {}, {}
     scales = layer.numbers.scale
     for name in layer.dates:
-        low, high = bounds[name][0], bounds[name][1]
-        periods[name] = DatePeriod(low, high, grids[name])
+        row = layer.measured.index(name)
+        low, high = layer.bounds[row, 0], layer.bounds[row, 1]
+        periods[name] = DatePeriod(low, high, layer.grid[row])
         since = numbers.get((name, "since"))
         expected[name] = ExpectedParts(
             time=numbers.get((name, "time")),

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vae_anomaly.tables.date_features import N_MONTH, N_WEEKDAY, DateParts
+from vae_anomaly.tables.date_parts import N_MONTH, N_WEEKDAY, DateParts
 
 #: A column of the table, and the part of it: "value", "time", "weekday", "month" or "since".
 Part = tuple[str, str]
@@ -84,7 +84,11 @@ class ModelColumns:
 
     def number_of(self, name: str, part: str) -> int:
         """Return the place of the first number of a part of a column."""
-        return self.first_numbers[self.numbers.index((name, part))]
+        return self._places[name, part]
+
+    @cached_property
+    def _places(self):
+        return dict(zip(self.numbers, self.first_numbers, strict=True))
 
     def widths(self, number_widths: list[int], levels: Mapping[str, list[str]]) -> list[int]:
         """Return how many features each column takes.

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-DAY = 86400.0
-WEEK = 7 * DAY
-#: From the first second of the year 1 to the last of the year 9999.
-FIRST_SECOND, LAST_SECOND = -62135596800.0, 253402300799.0
+from vae_anomaly.tables.date_parts import DAY, FIRST_SECOND, LAST_SECOND, WEEK
+
 # 1970-01-01 was a Thursday.
 _MONDAY = -3 * DAY
 TWO_PI = 6.283185307179586

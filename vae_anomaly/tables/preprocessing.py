@@ -14,14 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.tables import date_features
-from vae_anomaly.tables.date_features import DateParts
+from vae_anomaly.tables.date_features import numbers_of
+from vae_anomaly.tables.date_parts import DateParts
 from vae_anomaly.tables.description import describe
-from vae_anomaly.tables.grids import DATE_STEPS, DECIMAL_STEPS, find_grid
-from vae_anomaly.tables.inverse import columns_of
+from vae_anomaly.tables.inverse import columns_of, one_hots_of
+from vae_anomaly.tables.learning import learn
 from vae_anomaly.tables.model_columns import ModelColumns
 from vae_anomaly.tables.number_features import NumberFeatures
+from vae_anomaly.tables.profiles import Profile
 from vae_anomaly.tables.rules import KINDS
-from vae_anomaly.tables.scales import learn_scale
 
 Tensors = dict[str, tf.Tensor]
 
@@ -36,7 +37,7 @@ class TablePreprocessor(keras.layers.Layer):
                               the farthest value there is
     datetime                  up to four *parts*, each a column of the model: sine and cosine of
                               the time of day; weekday; month; the seconds since the date column
-                              before it, as a number. Which, see ``date_features.learn_parts``
+                              before it, as a number. Which, see ``date_parts.learn_parts``
     boolean                   0 or 1
     categorical               one-hot over the ``max_levels`` most frequent levels, after a
                               slot for every other value; weekdays and months too
@@ -61,10 +62,14 @@ class TablePreprocessor(keras.layers.Layer):
     kinds : mapping of column name to kind
         In input order; kinds as in ``vae_anomaly.tables.columns``.
     levels : mapping of categorical column name to list of str, or None
-        Filled in by ``adapt``, as are the next two.
+        Filled in by ``adapt``, as are the next three.
     dates : mapping of datetime column name to the fields of ``DateParts``, or None
     skewed : sequence of int
         Which of the model's numbers take two features.
+    profiles : sequence of the fields of ``Profile``
+        How the training rows' cells are distributed, for comparing batches.
+    dtypes : mapping of column name to str, or None
+        The types, as pandas names them, that columns of whole numbers have in DataFrames.
     max_levels : int
         Most frequent levels kept of a categorical column.
     normal_scores : bool
@@ -88,6 +93,8 @@ class TablePreprocessor(keras.layers.Layer):
         levels: Mapping[str, Sequence[str]] | None = None,
         dates: Mapping[str, Sequence[Any]] | None = None,
         skewed: Sequence[int] = (),
+        profiles: Sequence[Sequence[Any]] = (),
+        dtypes: Mapping[str, str] | None = None,
         max_levels: int = 50,
         normal_scores: bool = True,
         **kwargs: Any,
@@ -102,6 +109,8 @@ class TablePreprocessor(keras.layers.Layer):
         self.kinds = dict(kinds)
         self.levels: dict[str, list[str]] = {}
         self.dates: dict[str, DateParts] = {}
+        self.profiles = [Profile(*profile) for profile in profiles]
+        self.dtypes = dict(dtypes or {})
         self.max_levels = int(max_levels)
         self.normal_scores = bool(normal_scores)
         self._dates = self._of_kinds("datetime")
@@ -127,7 +136,7 @@ class TablePreprocessor(keras.layers.Layer):
         """Decide which columns the model has."""
         self.levels = {name: list(levels[name]) for name in self._categories}
         self.dates = {name: DateParts(*dates[name]) for name in self._dates}
-        if not {parts.since for parts in self.dates.values()} <= {None, *self._dates}:
+        if not set(self.since.values()) <= {None, *self._dates}:
             raise ValueError(f"Expected `dates` since each other. Received: dates={dates!r}")
         self.columns = ModelColumns.of(self.kinds, self.dates)
         sizes = self.columns.n_numbers, self.columns.n_numeric_numbers
@@ -153,6 +162,11 @@ class TablePreprocessor(keras.layers.Layer):
         if not hasattr(self, "columns"):
             raise ValueError("Expected `adapt` (or levels) before the layer is used.")
         return self.columns
+
+    @property
+    def since(self) -> dict[str, str | None]:
+        """Of each column of dates, the one before it whose difference is modelled."""
+        return {name: parts.since for name, parts in self.dates.items()}
 
     @property
     def column_names(self) -> list[str]:
@@ -194,84 +208,34 @@ class TablePreprocessor(keras.layers.Layer):
         self._adapted()
         return self.numbers.resolution
 
-    def adapt(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Learn center, scale, step, levels and parts of dates from training columns.
+    def adapt(self, arrays: Mapping[str, np.ndarray], weights: np.ndarray | None = None) -> None:
+        """Learn scales, levels, parts of dates and profiles from training columns.
 
         Parameters
         ----------
-        arrays : dict of column name to array (n,)
+        arrays : mapping of column name to array (n,)
             As made by ``vae_anomaly.tables.columns.frame_arrays``.
+        weights : (n,) float64 array or None
+            Of the rows, positive; see ``learning.learn``.
 
         Raises
         ------
         ValueError
             A column contains an infinity; there are dates alone, and too few to tell anything.
         """
-        texts = {name: np.asarray(arrays[name], dtype=object) for name in self._categories}
-        numbers = {n: self._finite(n, arrays[n]) for n in self.kinds if n not in texts}
-        self.missing_share.assign(
-            [
-                np.mean(texts[name] == "" if name in texts else np.isnan(numbers[name]))
-                for name in self.kinds
-            ]
+        learned = learn(
+            self.kinds,
+            arrays,
+            max_levels=self.max_levels,
+            normal_scores=self.normal_scores,
+            weights=weights,
         )
-        self._set_columns(
-            {name: self._most_frequent(text) for name, text in texts.items()},
-            date_features.learn_parts({name: numbers[name] for name in self._dates}),
-        )
-        self._learn_bounds(numbers)
-        self.numbers.learn(self._learned_scales(numbers))
-
-    def _finite(self, name, values):
-        values = np.asarray(values, dtype=np.float64)
-        if np.isinf(values).any():
-            raise ValueError(
-                f"Column {name!r}: expected finite numbers. Received: infinity in row "
-                f"{np.flatnonzero(np.isinf(values))[0]}. Replace it or mark it as missing."
-            )
-        return values
-
-    def _learn_bounds(self, numbers):
-        bounds, grid = np.zeros(self.bounds.shape), np.zeros(self.grid.shape)
-        for index, name in enumerate(self.measured):
-            values = numbers[name][~np.isnan(numbers[name])]
-            if values.size:
-                bounds[index] = values.min(), values.max()
-                is_dates = self.kinds[name] in ("datetime", "timestamp")
-                grid[index] = find_grid(values, DATE_STEPS if is_dates else DECIMAL_STEPS)
-        self.bounds.assign(bounds)
-        self.grid.assign(grid)
-
-    def _learned_scales(self, numbers):
-        """What is learned of each number of the model; None of booleans and of empty columns."""
-        scales = []
-        for name, part in self.columns.numbers:
-            takes_scores = part == "since" or self.kinds[name] == "numeric"
-            for values in self._part(numbers, name, part):
-                values = np.asarray(values)
-                values = values[~np.isnan(values)]
-                is_learned = values.size and self.kinds[name] != "boolean"
-                scales.append(
-                    learn_scale(values, normal_scores=self.normal_scores and takes_scores)
-                    if is_learned
-                    else None
-                )
-        return scales
-
-    def _most_frequent(self, texts):
-        found, counts = np.unique(texts[texts != ""], return_counts=True)
-        kept = np.argsort(-counts, kind="stable")[: self.max_levels]
-        return sorted(str(level) for level in found[kept])
-
-    def _part(self, columns, name, part):
-        """The numbers of one of the model's columns, a list of (n,) float64; NaN where missing."""
-        values = tf.cast(columns[name], tf.float64)
-        if part == "time":
-            return date_features.time_numbers(values)
-        if part == "since":
-            earlier = tf.cast(columns[self.dates[name].since], tf.float64)
-            return [date_features.difference(values, earlier)]
-        return [values]
+        self._set_columns(learned.levels, learned.dates)
+        self.missing_share.assign(learned.missing_shares)
+        self.bounds.assign(learned.bounds)
+        self.grid.assign(learned.grid)
+        self.numbers.learn(learned.scales)
+        self.profiles = learned.profiles
 
     def call(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """Preprocess raw columns.
@@ -290,7 +254,7 @@ class TablePreprocessor(keras.layers.Layer):
         columns = self._adapted()
         x, observed = [], []
         if columns.numbers:
-            parts = [self._part(inputs, name, part) for name, part in columns.numbers]
+            parts = [numbers_of(name, part, self.since, inputs) for name, part in columns.numbers]
             raw = tf.stack([values for numbers in parts for values in numbers], 1)
             present = tf.logical_not(tf.math.is_nan(raw))
             x.append(self.numbers(raw, present))
@@ -358,16 +322,24 @@ class TablePreprocessor(keras.layers.Layer):
         for name in self._dates:
             low, high = bounds[name]
             start[name] = tf.constant(rng.uniform(low, high, len(x)))
-        return self._as_arrays(columns_of(self, _float64(x), {}, start))
+        tensors = columns_of(self, _float64(x), {}, start)
+        one_hots = one_hots_of(self, np.asarray(x))
+        for profile in self.profiles:
+            counts = np.array(profile.counts[1:])
+            if profile.column in self._categories and counts.sum():
+                levels = 1 + rng.choice(len(counts), len(x), p=counts / counts.sum())
+                is_level = one_hots[profile.column, "value"][:, 0] < 1
+                tensors[profile.column] = np.where(is_level, tensors[profile.column], levels)
+        return self._as_arrays(tensors)
 
     def _seen(self, arrays):
         return {name: arrays[name] for name in self._dates} if arrays else {}
 
     def _as_arrays(self, tensors):
         return {
-            name: np.array(self.texts(name), dtype=np.object_)[tensor.numpy()]
+            name: np.array(self.texts(name), dtype=np.object_)[np.asarray(tensor)]
             if self.kinds[name] == "categorical"
-            else tensor.numpy()
+            else np.asarray(tensor)
             for name, tensor in tensors.items()
         }
 
@@ -391,6 +363,12 @@ class TablePreprocessor(keras.layers.Layer):
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "dates": {name: list(parts) for name, parts in self.dates.items()},
             "skewed": list(self.numbers.skewed) if hasattr(self, "numbers") else [],
+            "dtypes": dict(self.dtypes),
+            # Keras puts lists of its own in the place of attributes' lists.
+            "profiles": [
+                [column, part, list(edges), list(counts)]
+                for column, part, edges, counts in self.profiles
+            ],
             "max_levels": self.max_levels,
             "normal_scores": self.normal_scores,
         }
