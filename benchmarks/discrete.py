@@ -47,7 +47,7 @@ def steps(X) -> np.ndarray:
     layer = TablePreprocessor(dict.fromkeys(names, "numeric"))
     layer.adapt(dict(zip(names, X.T, strict=True)))
     coarse = np.log(np.maximum(layer.resolution, 1e-30) ** 2 / 12) > MIN_LOG_VAR_RANGE[0]
-    return np.where(coarse, np.asarray(layer.step), 0.0)
+    return np.where(coarse, np.asarray(layer.numbers.step), 0.0)
 
 
 def scores_of(way, train, test, seed, params) -> dict[str, np.ndarray]:

@@ -93,7 +93,9 @@ class BaseDetector(
     }
 
     @validated
-    def fit(self: _Detector, X: Rows, y: object = None) -> _Detector:
+    def fit(
+        self: _Detector, X: Rows, y: object = None, sample_weight: npt.ArrayLike | None = None
+    ) -> _Detector:
         """Learn what normal rows, or images, look like.
 
         Parameters
@@ -103,6 +105,11 @@ class BaseDetector(
             Or images: an array (n, height, width) or (n, height, width, channels), 8 x 8 pixels or
             more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored
+        sample_weight : array-like (n,) or None
+            How much each row counts, at least 0; None: all the same. Rows of weight 0 are left out
+            altogether. Of the others, weights relative to their mean count in the loss and in what
+            is learned about columns: centers, scales, normal scores, frequent levels, shares. Which
+            rows are held out, thresholds, p-values and baselines do not depend on them.
 
         Returns
         -------
@@ -111,6 +118,7 @@ class BaseDetector(
         Raises
         ------
         ValueError
+            Weights that are negative, not finite, all 0, or not one for each row.
             Infinite values, no rows or no columns, duplicate column names; pixels that are NaN or
             out of range; a wrong parameter, or one that means nothing for X, such as
             ``image_shape`` for a table.
@@ -122,19 +130,19 @@ class BaseDetector(
         """
         before = dict(vars(self))
         try:
-            self._fit(X)
+            self._fit(X, sample_weight)
         except BaseException:
             # A fit that fails leaves the detector as it was.
             self.__dict__ = before
             raise
         return self
 
-    def _fit(self, X):
+    def _fit(self, X, sample_weight):
         check_one_replica(f"{type(self).__name__}.fit")
         chosen = chosen_input(self, X)
         random = check_random_state(self.random_state)
         seeds = [int(seed) for seed in random.randint(2**31 - 1, size=4)]
-        data = chosen.learn(self, X, seeds[2])
+        data, weights = chosen.learn(self, X, seeds[2], sample_weight)
         is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
         model_args = {
             **chosen.model_args(self),
@@ -152,6 +160,7 @@ class BaseDetector(
             seed=seeds[2],
         )
         training = self._training(chosen.training_defaults(len(is_held_out)))
+        training["weights"] = weights
         with chosen.reading(data):
             inputs_of = chosen.batches(scorer, data)
             history = train(model, inputs_of, is_validation, seed=seeds[3], **training)
@@ -168,6 +177,7 @@ class BaseDetector(
                     initial_weights=initial_weights,
                     best_step=best_step(history),
                     batch_size=training["batch_size"],
+                    weights=weights,
                     seed=seeds[3],
                 )
         scorer.calibration_scores.assign(np.sort(calibration_scores))

@@ -41,6 +41,7 @@ def cross_fitted_scores(
     initial_weights: list[np.ndarray],
     best_step: int,
     batch_size: int,
+    weights: np.ndarray | None,
     seed: int,
 ) -> np.ndarray:
     """Score each training row with a model trained without it, and leave the scorer as it was.
@@ -60,7 +61,7 @@ def cross_fitted_scores(
         Of the model, before it was trained.
     best_step : int
         Whose weights training kept.
-    batch_size : int
+    batch_size, weights
         Of ``training.train``.
     seed : int
         Of the folds and of the order of rows.
@@ -84,6 +85,7 @@ def cross_fitted_scores(
             n_steps=min(best_step, _MOST_STEPS),
             through_step=best_step,
             batch_size=batch_size,
+            weights=weights,
             seed=seed,
         )
         left = is_held_out[~is_out]

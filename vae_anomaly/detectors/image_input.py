@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.detectors.image_report import image_sections
+from vae_anomaly.detectors.row_weights import rows_and_weights
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.calibration import percent
@@ -67,8 +68,13 @@ class ImageInput:
     def described(self) -> dict[str, Any]:
         return {}
 
-    def learn(self, detector: Any, X: Any, seed: int) -> Any:
+    def learn(
+        self, detector: Any, X: Any, seed: int, sample_weight: Any
+    ) -> tuple[Any, np.ndarray | None]:
         images = _with_channels(X)
+        rows, weights = rows_and_weights(sample_weight, len(images))
+        if rows is not None:
+            images = images.with_rows(rows) if _is_streamed(images) else images[rows]
         if _is_streamed(images) and detector.image_shape is not None:
             images = images.with_shape(detector.image_shape)
         value_range, image_dtype = _value_range(detector.value_range, images)
@@ -87,7 +93,7 @@ class ImageInput:
         detector.n_features_in_ = int(np.prod(images.shape[1:]))
         if hasattr(detector, "feature_names_in_"):
             del detector.feature_names_in_
-        return images
+        return images, weights
 
     def check(self, detector: Any, X: Any) -> Any:
         if not self.takes(X):

@@ -11,6 +11,7 @@ from vae_anomaly.detectors.image_input import ImageInput
 from vae_anomaly.detectors.table_input import TableInput
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
@@ -38,7 +39,8 @@ class Input(Protocol):
     preprocessor : keras.Layer or None
         None until ``learn``.
     subset : callable or None
-        (data, bool array (n,)) -> those rows, for cross-fitting; None: too costly to train again.
+        (data, rows by numbers or bools) -> those rows, for cross-fitting; None: too costly to
+        train again.
     """
 
     name: str
@@ -62,8 +64,16 @@ class Input(Protocol):
     def described(self) -> dict[str, Any]:
         """Return what the preprocessor's config does not hold, as JSON can hold it."""
 
-    def learn(self, detector: Any, X: Any, seed: int) -> Any:
-        """Validate training data, and learn from them how to preprocess."""
+    def learn(
+        self, detector: Any, X: Any, seed: int, sample_weight: Any
+    ) -> tuple[Any, np.ndarray | None]:
+        """Validate training data, and learn from them how to preprocess.
+
+        Returns
+        -------
+        data, weights
+            Rows that train, and how much each of them counts; see ``row_weights``.
+        """
 
     def check(self, detector: Any, X: Any) -> Any:
         """Validate data to be scored."""

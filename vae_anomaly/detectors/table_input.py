@@ -12,6 +12,7 @@ import tensorflow as tf
 from sklearn.utils.validation import validate_data
 
 from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.detectors.row_weights import rows_and_weights
 from vae_anomaly.detectors.table_report import table_sections
 from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
@@ -72,8 +73,14 @@ class TableInput:
     def described(self) -> dict[str, Any]:
         return {"schema": self.schema.to_json()}
 
-    def learn(self, detector: Any, X: Any, seed: int) -> Arrays:
-        self.schema, arrays = _training_columns(detector, X)
+    def learn(
+        self, detector: Any, X: Any, seed: int, sample_weight: Any
+    ) -> tuple[Arrays, np.ndarray | None]:
+        self.schema, arrays, left_out = _training_columns(detector, X)
+        n_rows = self.n_rows(arrays) + len(left_out)
+        rows, weights = rows_and_weights(sample_weight, n_rows, left_out)
+        if rows is not None:
+            arrays = self.subset(arrays, rows)
         # A network that was given knows how many features it takes.
         is_own = detector.encoder is not None or detector.decoder is not None
         self.preprocessor = TablePreprocessor(
@@ -82,8 +89,9 @@ class TableInput:
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
-        self.preprocessor.adapt(arrays)
-        return arrays
+        self.preprocessor.adapt(arrays, weights)
+        _warn_of_dates(self.preprocessor)
+        return arrays, weights
 
     def check(self, detector: Any, X: Any) -> Arrays:
         if len(shape := getattr(X, "shape", ())) > 2:
@@ -241,8 +249,13 @@ class TableInput:
         return arrays_frame(arrays, kinds, index).astype(dtypes)
 
 
-def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
-    """Validate training rows; return what their columns are, and the columns that are modelled."""
+def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays, list[int]]:
+    """Validate training rows.
+
+    Returns
+    -------
+    what their columns are, the columns that are modelled, and the rows that were left out
+    """
     if not _is_frame(X):
         for name in ("kinds", "schema"):
             if getattr(detector, name):
@@ -253,7 +266,7 @@ def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
         X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False)
         names = _array_names(X.shape[1])
         arrays = dict(zip(names, X.T, strict=True))
-        return Schema.of_kinds(dict.fromkeys(names, "numeric")), arrays
+        return Schema.of_kinds(dict.fromkeys(names, "numeric")), arrays, []
     if 0 in X.shape:
         raise ValueError(
             f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
@@ -268,7 +281,7 @@ def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays]:
     validate_data(detector, X, skip_check_array=True)
     bad: list[BadCell] = []
     arrays = frame_arrays(X, schema, bad=bad)
-    return schema, _without_rows(arrays, bad) if bad else arrays
+    return schema, *_without_rows(arrays, bad)
 
 
 def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
@@ -288,9 +301,11 @@ def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
     return given if isinstance(given, Schema) else Schema.from_file(given)
 
 
-def _without_rows(arrays: Arrays, bad: list[BadCell]) -> Arrays:
+def _without_rows(arrays: Arrays, bad: list[BadCell]) -> tuple[Arrays, list[int]]:
     """Leave out the rows that have bad cells, and say so."""
     rows = sorted({cell.row for cell in bad})
+    if not rows:
+        return arrays, rows
     first, n_rows = bad[0], len(next(iter(arrays.values())))
     if len(rows) > n_rows / 2:
         raise ValueError(
@@ -305,7 +320,21 @@ def _without_rows(arrays: Arrays, bad: list[BadCell]) -> Arrays:
         DataWarning,
         stacklevel=6,
     )
-    return {name: np.delete(array, rows) for name, array in arrays.items()}
+    return {name: np.delete(array, rows) for name, array in arrays.items()}, rows
+
+
+def _warn_of_dates(preprocessor: TablePreprocessor) -> None:
+    """Say which columns of dates tell the model nothing."""
+    silent = [name for name, parts in preprocessor.dates.items() if not any(parts)]
+    missing = dict(zip(preprocessor.kinds, preprocessor.missing_share.numpy(), strict=True))
+    for name in silent:
+        if missing[name] < 1:
+            warnings.warn(
+                f"column {name!r}: dates of one day at most tell nothing of others; not modelled. "
+                f"Fit on more days, or model them as numbers: kinds={{{name!r}: 'timestamp'}}.",
+                DataWarning,
+                stacklevel=6,
+            )
 
 
 def _infinities_reported(arrays: Arrays) -> Arrays:

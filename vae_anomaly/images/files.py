@@ -140,6 +140,13 @@ class ImageFolder:
         """Return the same files, brought to another shape; they are not looked at again."""
         return self.with_form(self.form._replace(shape=_checked(image_shape)))
 
+    def with_rows(self, rows: Sequence[int]) -> ImageFolder:
+        """Return some of the files, by their numbers; they are not looked at again."""
+        images = copy.copy(self)
+        for name in ("paths", "_stored", "_names"):
+            setattr(images, name, [getattr(self, name)[row] for row in rows])
+        return images
+
     def with_form(self, form: ImageForm) -> ImageFolder:
         """Return the same files, brought to another form; they are not looked at again."""
         images = copy.copy(self)

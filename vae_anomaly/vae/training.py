@@ -27,6 +27,7 @@ def train(
     seed: int,
     validation_draws: int = 2000,
     most_validation_rows: int = 20_000,
+    weights: np.ndarray | None = None,
     verbose: int = 0,
 ) -> dict[str, list[float]]:
     """Fit a model by Adam with a cosine-decayed learning rate; keep its best weights.
@@ -52,6 +53,8 @@ def train(
     most_validation_rows : int
         Largest number of held-out rows to evaluate, which bounds the time and the memory that
         evaluation takes.
+    weights : float array (n,) or None
+        What each row counts in the loss, 1 on average; None: all the same.
     verbose : int
         1: a progress bar on stderr.
 
@@ -72,13 +75,14 @@ def train(
     epochs = max_steps // steps_per_epoch
     max_steps = epochs * steps_per_epoch
     batches = _batches(rows, max_steps, batch_size, np.random.default_rng(seed))
-    data = _dataset(inputs_of, batches)
+    batch_of = _batch_of(inputs_of, weights)
+    data = _dataset(batch_of, batches)
     callbacks: list[keras.callbacks.Callback] = []
     validation = None
     if len(watched):
         repeated = np.resize(watched, len(watched) * -(-validation_draws // len(watched)))
         validation = tf.data.Dataset.from_tensor_slices(repeated).batch(16 * batch_size)
-        validation = validation.map(lambda indices: (inputs_of(indices),)).cache()
+        validation = validation.map(batch_of).cache()
         callbacks.append(_early_stopping(max(1, patience // steps_per_epoch)))
     schedule = PacedCosineDecay(learning_rate, max_steps)
     model.compile(keras.optimizers.Adam(schedule), steps_per_execution=steps_per_epoch)
@@ -129,6 +133,7 @@ def retrain(
     through_step: int,
     batch_size: int,
     seed: int,
+    weights: np.ndarray | None = None,
 ) -> None:
     """Train a model that ``train`` has trained once more, from the weights that it has now.
 
@@ -149,6 +154,8 @@ def retrain(
         Rows in each step: those of ``train``, also where ``rows`` are fewer.
     seed : int
         Seed of the order of rows.
+    weights : float array (n,) or None
+        As in ``train``.
     """
     at_once = model.steps_per_execution
     epochs = max(1, -(-n_steps // at_once))
@@ -158,13 +165,31 @@ def retrain(
     # Other batches than in ``train`` would be another graph.
     rows = np.tile(rows, -(-batch_size // len(rows)))
     batches = _batches(rows, epochs * at_once, batch_size, np.random.default_rng(seed))
-    data = _dataset(inputs_of, batches)
+    batch_of = _batch_of(inputs_of, weights)
+    data = _dataset(batch_of, batches)
     model.fit(data, epochs=epochs, steps_per_epoch=at_once, shuffle=False, verbose=0)
 
 
-def _dataset(inputs_of: Callable[[tf.Tensor], Any], batches: np.ndarray) -> tf.data.Dataset:
+def _batch_of(
+    inputs_of: Callable[[tf.Tensor], Any], weights: np.ndarray | None
+) -> Callable[[tf.Tensor], tuple[Any, ...]]:
+    """Return a function of row numbers that gives what ``RowLossModel.fit`` takes of these rows."""
+    if weights is None:
+        return lambda indices: (inputs_of(indices),)
+    held = tf.constant(weights, tf.float32)
+
+    def weighted(indices):
+        weight = tf.gather(held, indices)
+        return inputs_of(indices), weight, weight  # the target in between is ignored
+
+    return weighted
+
+
+def _dataset(
+    batch_of: Callable[[tf.Tensor], tuple[Any, ...]], batches: np.ndarray
+) -> tf.data.Dataset:
     data = tf.data.Dataset.from_tensor_slices(batches)
-    return data.map(lambda indices: (inputs_of(indices),)).prefetch(2)
+    return data.map(batch_of).prefetch(2)
 
 
 def _batches(
