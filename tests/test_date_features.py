@@ -318,6 +318,7 @@ def test_a_detector_of_dates_survives_a_folder_and_an_export(of_rides, tmp_path)
         assert again.export(tmp_path / "served").n_rows
 
 
+@pytest.mark.filterwarnings("ignore:column 'when'. dates of one day")
 @pytest.mark.parametrize(
     "when",
     [[None] * 30, ["2024-01-01"] * 30, ["0001-01-01", "9999-12-31"] * 15],

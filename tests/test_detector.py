@@ -1055,11 +1055,19 @@ def test_a_column_that_is_all_missing_is_carried_along(trainings, table):
     assert np.isfinite(detector.score_samples(later)).all()
 
 
-def test_a_level_seen_once_is_a_level(trainings, table):
-    frame = table.assign(rare=["once"] + ["often"] * 399)
+def test_a_value_seen_once_is_no_level(trainings, table):
+    frame = table.assign(rare=["once"] + ["often"] * 397 + ["twice"] * 2)
     detector = VAEDetector(**SMALL).fit(frame)
-    assert detector.scorer_.preprocessor.levels["rare"] == ["often", "once"]
-    assert np.isfinite(detector.score_samples(frame)).all()
+    assert detector.scorer_.preprocessor.levels["rare"] == ["often", "twice"]
+    new = frame.head(1).assign(rare="never")
+    np.testing.assert_array_equal(detector.score_samples(new), detector.score_samples(frame[:1]))
+
+
+def test_values_none_of_which_is_a_level_are_told_of(trainings, table):
+    frame = table.assign(city=[f"city {index % 80}" for index in range(400)])
+    with pytest.warns(DataWarning, match="'city': no value is a level.*max_levels=50.*'text'"):
+        detector = VAEDetector(**SMALL).fit(frame)
+    assert detector.scorer_.preprocessor.levels["city"] == []
 
 
 def test_unused_levels_of_a_categorical_are_not_modelled(table_detector):

@@ -1,6 +1,7 @@
 """From raw columns to what the model sees."""
 
 import json
+from collections import Counter
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import stats
 
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.inspecting import frame_schema
+from vae_anomaly.tables.learning import learn
 from vae_anomaly.tables.number_features import SOFT_CLIP
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 
@@ -300,7 +302,7 @@ def test_a_missing_cell_is_zero_and_not_observed():
         "b": np.array([np.nan, 1.0, 1.0]),
         "w": np.array(["x", "", "y"], dtype=object),
     }
-    layer.adapt(columns)
+    layer.adapt({name: np.tile(column, 2) for name, column in columns.items()})
     x, observed = layer({name: tf.constant(column) for name, column in columns.items()})
     assert observed.numpy().tolist() == [[1, 0, 1], [1, 1, 0], [0, 1, 1]]
     expected = [[-1, 0, 0, 1, 0], [1, 1, 0, 0, 0], [0, 1, 0, 0, 1]]
@@ -322,7 +324,7 @@ def test_booleans_pass_as_0_and_1():
 
 
 def test_a_category_is_one_of_its_levels_or_unknown():
-    layer = adapted(["b", "a", "b"], "categorical")
+    layer = adapted(["b", "a", "b", "a", "once"], "categorical")
     assert layer.levels == {"c": ["a", "b"]}
     assert features(layer, ["a", "b", "never seen"]).tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
 
@@ -332,6 +334,24 @@ def test_only_the_most_frequent_levels_are_kept():
     assert layer.levels == {"c": ["b", "c"]}
     assert layer.column_widths == [3]
     assert features(layer, ["a"]).tolist() == [[1, 0, 0]]
+
+
+def levels_of(cells, max_levels):
+    arrays = {"c": np.array(["", *cells], dtype=object)}
+    options = {"max_levels": max_levels, "normal_scores": True}
+    return learn({"c": "categorical"}, arrays, **options).levels["c"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh")), st.integers(1, 9), st.permutations("abcdefgh"))
+def test_levels_are_the_most_frequent_values_whatever_their_names(cells, max_levels, names):
+    levels, counts = levels_of(cells, max_levels), Counter(cells)
+    assert len(levels) <= max_levels
+    assert all(counts[level] > 1 for level in levels)
+    least = min((counts[level] for level in levels), default=np.inf)
+    assert all(n < least for value, n in counts.items() if value not in levels and n > 1)
+    renamed = dict(zip("abcdefgh", names, strict=True))
+    again = levels_of([renamed[cell] for cell in cells], max_levels)
+    assert again == sorted(renamed[level] for level in levels)
 
 
 def test_a_category_without_levels_has_only_unknown_values():
@@ -344,7 +364,7 @@ def test_a_category_without_levels_has_only_unknown_values():
 
 @pytest.mark.parametrize("level", ["[UNK]", " ", "nan", "None", "0", "å", "a" * 1000, "\n"])
 def test_any_text_can_be_a_level(level):
-    layer = adapted([level, "A", "z"], "categorical")
+    layer = adapted([level, "A", "z"] * 2, "categorical")
     codes = features(layer, [level, "A", "z", "never seen"]).argmax(axis=1)
     assert sorted(codes) == [0, 1, 2, 3]
     assert codes[3] == 0
@@ -431,7 +451,7 @@ def test_the_layer_survives_its_config_and_weights(table):
 
 def test_an_unadapted_layer_survives_its_config():
     layer = TablePreprocessor.from_config(TablePreprocessor({"c": "categorical"}).get_config())
-    layer.adapt({"c": np.array(["a"], dtype=object)})
+    layer.adapt({"c": np.array(["a", "a"], dtype=object)})
     assert layer.levels == {"c": ["a"]}
 
 

@@ -45,8 +45,11 @@ class Tally:
         self._schema = preprocessor.schema() if preprocessor else []
         all_levels = preprocessor.levels if preprocessor else {}
         self._levels = {name: set(levels) for name, levels in all_levels.items()}
-        self._truncated = {
-            name for name, levels in all_levels.items() if len(levels) >= preprocessor.max_levels
+        # Shares of training cells that are none of the levels: values that are rare.
+        self._rare = {
+            profile.column: profile.counts[0] / max(1.0, sum(profile.counts))
+            for profile in (preprocessor.profiles if preprocessor else ())
+            if profile.column in all_levels
         }
         self._periods = {
             column["name"]: (column["low"], column["high"])
@@ -194,8 +197,8 @@ class Tally:
         for column in self._schema if n else ():
             name = column["name"]
             found = {"missing": (self._missing[name], column["missing_share"])}
-            if name in self._levels and name not in self._truncated:
-                found["unseen"] = (self._unseen[name], 0.0)
+            if name in self._levels:
+                found["unseen"] = (self._unseen[name], self._rare[name])
             for what, (count, expected) in found.items():
                 share, m = count / n, len(self._calibration)
                 pooled = (count + expected * m) / (n + m)

@@ -81,8 +81,8 @@ class VAEDetector(BaseDetector):
         Steps without improvement on the held-out rows before stopping. None: 3000, or for
         images the default of ``max_steps``.
     max_levels : int, default 50
-        For tables only: most frequent levels kept of a categorical column; others count as
-        unknown.
+        For tables only: most levels of a categorical column, its most frequent values. Others, and
+        those there once, count as one that ``fit`` has not seen.
     normal_scores : bool, default True
         For tables only: whether very skewed numeric columns are modelled twice, as values and as
         normal scores of their ranks; see ``preprocessing.TablePreprocessor``. Their two

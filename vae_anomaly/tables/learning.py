@@ -98,10 +98,14 @@ def _finite(name, values):
 
 def _most_frequent(texts, max_levels, weights):
     present = texts != ""
-    found, place, counts = np.unique(texts[present], return_inverse=True, return_counts=True)
+    found, place, n_cells = np.unique(texts[present], return_inverse=True, return_counts=True)
+    counts = n_cells
     if weights is not None:
         counts = np.bincount(place, weights[present], minlength=len(found))
-    kept = np.argsort(-counts, kind="stable")[:max_levels]
+    kept = n_cells > 1
+    if np.sum(kept) > max_levels:
+        # Of equally frequent values all are levels, or none: the alphabet does not choose.
+        kept &= counts > np.sort(counts[kept])[-max_levels - 1]
     return sorted(str(level) for level in found[kept])
 
 

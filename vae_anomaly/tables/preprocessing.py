@@ -39,8 +39,9 @@ class TablePreprocessor(keras.layers.Layer):
                               the time of day; weekday; month; the seconds since the date column
                               before it, as a number. Which, see ``date_parts.learn_parts``
     boolean                   0 or 1
-    categorical               one-hot over the ``max_levels`` most frequent levels, after a
-                              slot for every other value; weekdays and months too
+    categorical               one-hot over the ``max_levels`` most frequent values (of those that
+                              are equally frequent all or none, and none that is there once),
+                              after a slot for every other value; weekdays and months too
     missing cell              zeros, and observed = 0; of a difference, where either is missing
     constant or empty column  scale 1: a later deviation is measured in the column's units
     ========================= ===========================================================
@@ -71,7 +72,7 @@ class TablePreprocessor(keras.layers.Layer):
     dtypes : mapping of column name to str, or None
         The types, as pandas names them, that columns of whole numbers have in DataFrames.
     max_levels : int
-        Most frequent levels kept of a categorical column.
+        Most levels of a categorical column.
     normal_scores : bool
         False: each numeric column takes one feature.
     **kwargs
