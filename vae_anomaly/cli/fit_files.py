@@ -17,10 +17,10 @@ from vae_anomaly.image_size import SMALLEST_SIDE
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.files import skipped_text
 from vae_anomaly.tables import reader
-from vae_anomaly.tables.columns import arrays_frame
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.inspecting import file_schema
 from vae_anomaly.tables.pieces import BadRow
+from vae_anomaly.tables.rows import TableRows
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.writer import csv_lines
@@ -172,10 +172,10 @@ def fit_table(
         n_good = len(next(iter(arrays.values()), ()))
         most = n_good if max_bad_rows is None else max_bad_rows  # half of all rows
         _put_aside(table, bad, most, quarantine)
-    frame = arrays_frame(arrays, schema.kinds)
+    rows = TableRows(schema, arrays)
     import_tensorflow()
-    detector = vae_anomaly.VAEDetector(schema=schema, **params).fit(frame)
-    return detector, f"{len(frame)} rows of {frame.shape[1]} columns"
+    detector = vae_anomaly.VAEDetector(schema=schema, **params).fit(rows)
+    return detector, f"{len(rows)} rows of {len(arrays)} columns"
 
 
 def _put_aside(

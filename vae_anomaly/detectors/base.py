@@ -100,8 +100,9 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like (n, d) of numbers, or pandas.DataFrame of any mix of columns
-            Training rows, mostly normal. NaN (None, NaT, pd.NA, "") is a missing cell.
+        X : array-like (n, d) of numbers, or DataFrame of any mix of columns
+            Training rows, mostly normal. NaN (None, NaT, pd.NA, "") is a missing cell. DataFrames
+            of polars, tables of pyarrow and others that narwhals knows are taken as pandas' are.
             Or images: an array (n, height, width) or (n, height, width, channels), 8 x 8 pixels or
             more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from vae_anomaly.detectors.image_report import image_sections
 from vae_anomaly.detectors.row_weights import rows_and_weights
+from vae_anomaly.image_size import SMALLEST_SIDE
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.calibration import percent
@@ -39,6 +40,10 @@ _VALIDATION_DRAWS = 400
 _JUDGED_IMAGES, _LEAST_VARIANCE = 100, 0.02
 # Pixel values looked at together while an array is checked.
 _CHECKED_AT_ONCE = 2**24
+_NO_IMAGES = (
+    "An array of three axes means images; windows of a series are rows of a table: pass "
+    "X.reshape(len(X), -1)."
+)
 
 
 class ImageInput:
@@ -281,6 +286,11 @@ def _with_channels(X):
         raise ValueError(f"Expected images of numbers. Received: images of {X.dtype}.")
     if 0 in X.shape[1:]:
         raise ValueError(f"Expected images with pixels. Received: shape {tuple(X.shape)}.")
+    if len(X.shape) == 3 and min(X.shape[1:]) < SMALLEST_SIDE:
+        raise ValueError(
+            f"Expected images of {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more. Received: shape "
+            f"{tuple(X.shape)}. {_NO_IMAGES}"
+        )
     return X[..., None] if len(X.shape) == 3 else X
 
 
@@ -333,5 +343,5 @@ def _check_values(images, preprocessor):
             value = block[wrong][0]
             raise ValueError(
                 f"Expected pixels from {low:g} to {high:g}. Received: {value:g} in image {index}. "
-                "Rescale the images, or fit with their `value_range`."
+                f"Rescale the images, or fit with their `value_range`. {_NO_IMAGES}"
             )

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+    from narwhals.typing import IntoDataFrame
 
     from vae_anomaly.images.files import ImageFolder
+    from vae_anomaly.tables.rows import TableRows
 
-    Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | ImageFolder  #: what detectors take as X
+    #: What detectors take as X; ``TableRows`` only in ``fit``.
+    Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | IntoDataFrame | ImageFolder | TableRows
 
 
 class Input(Protocol):

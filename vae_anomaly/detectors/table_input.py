@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from sklearn.utils.validation import validate_data
 
-from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors.row_weights import rows_and_weights
 from vae_anomaly.detectors.table_report import table_sections
+from vae_anomaly.detectors.training_rows import (
+    array_names,
+    numbers_of,
+    training_columns,
+    warn_of_silent_columns,
+)
 from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
 from vae_anomaly.tables.columns import (
-    BadCell,
     arrays_frame,
     frame_arrays,
     n_infinite_rows,
 )
-from vae_anomaly.tables.inspecting import frame_schema
-from vae_anomaly.tables.names import listed
+from vae_anomaly.tables.frames import in_pandas, is_frame, labelled
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
@@ -76,7 +78,8 @@ class TableInput:
     def learn(
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[Arrays, np.ndarray | None]:
-        self.schema, arrays, left_out = _training_columns(detector, X)
+        X = in_pandas(X)
+        self.schema, arrays, left_out = training_columns(detector, X)
         n_rows = self.n_rows(arrays) + len(left_out)
         rows, weights = rows_and_weights(sample_weight, n_rows, left_out)
         if rows is not None:
@@ -85,25 +88,26 @@ class TableInput:
         is_own = detector.encoder is not None or detector.decoder is not None
         self.preprocessor = TablePreprocessor(
             self.schema.kinds,
-            dtypes=_whole_dtypes(X) if _is_frame(X) else {},
+            dtypes=_whole_dtypes(X) if is_frame(X) else {},
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
         self.preprocessor.adapt(arrays, weights)
-        _warn_of_dates(self.preprocessor)
+        warn_of_silent_columns(self.preprocessor, self.n_rows(arrays))
         return arrays, weights
 
     def check(self, detector: Any, X: Any) -> Arrays:
+        X = in_pandas(X)
         if len(shape := getattr(X, "shape", ())) > 2:
             raise ValueError(
                 f"Expected a table, as in fit. Received: an array of shape {tuple(shape)}."
             )
         kinds = self.preprocessor.kinds
-        if _is_frame(X) and self._has_names(detector):
+        if is_frame(X) and self._has_names(detector):
             if len(X) == 0:
                 raise ValueError("Expected rows to score. Received: 0 sample(s).")
             return _infinities_reported(frame_arrays(X, self.schema))
-        X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False, reset=False)
+        X = numbers_of(detector, X, list(kinds), reset=False)
         if len(kinds) != X.shape[1] or "categorical" in kinds.values():
             raise ValueError(
                 f"Expected a DataFrame, as in fit, of the columns {kinds}. "
@@ -167,17 +171,19 @@ class TableInput:
         return []  # columns that have nothing to do with each other are nobody's fault
 
     def reconstruct(self, detector: Any, X: Any) -> np.ndarray | pd.DataFrame:
+        X = in_pandas(X)
         expected = self._expected(detector, self.check(detector, X))
-        return self._like_input(expected, X if _is_frame(X) else None)
+        return self._like_input(expected, X if is_frame(X) else None)
 
     def explain(self, detector: Any, X: Any) -> pd.DataFrame:
         import pandas as pd
 
+        X = in_pandas(X)
         arrays = self.check(detector, X)
         scorer, kinds = detector.scorer_, self.preprocessor.kinds
         outputs = scorer.run(arrays, ("feature_log_prob", "latent"))
         hidden = hide_each_cell(scorer, arrays)
-        index = X.index if _is_frame(X) else None
+        index = X.index if is_frame(X) else None
         columns = pd.DataFrame(outputs["feature_log_prob"], columns=list(arrays), index=index)
         # Appended by position: a column of the table may have one of these names too.
         rest = pd.DataFrame({"latent": outputs["latent"], "baseline": scorer.baseline})
@@ -192,7 +198,7 @@ class TableInput:
         explanation = pd.concat(
             {name: group for name, group in groups.items() if group.size}, axis=1
         )
-        return explanation.rename(columns=_labels(X), level=1) if _is_frame(X) else explanation
+        return labelled(explanation, X) if is_frame(X) else explanation
 
     def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray | pd.DataFrame:
         x = detector.scorer_.model.sample(n_rows, seed=seed)
@@ -209,7 +215,7 @@ class TableInput:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def row_names(self, X: Any) -> Callable[[int], str]:
-        index = X.index if _is_frame(X) else range(len(X))
+        index = X.index if is_frame(X) else range(len(X))
         return lambda row: f"row {index[row]}"
 
     def report_sections(self, detector: Any, batch: Any) -> dict[str, Any]:
@@ -225,7 +231,7 @@ class TableInput:
         """Whether the detector was fitted on a DataFrame."""
         names = list(self.preprocessor.kinds)
         named = set(getattr(detector, "feature_names_in_", ()))
-        return names != _array_names(len(names)) or named.issuperset(names)
+        return names != array_names(len(names)) or named.issuperset(names)
 
     def _expected(self, detector: Any, arrays: Arrays) -> Arrays:
         return self.preprocessor.inverse(detector.scorer_.reconstruct(arrays), arrays)
@@ -233,7 +239,7 @@ class TableInput:
     def _like_input(self, arrays: Arrays, frame: pd.DataFrame | None) -> np.ndarray | pd.DataFrame:
         """Return named columns as a DataFrame where the input is one, else as an array."""
         if frame is not None:
-            return self._frame(arrays, frame.index).rename(columns=_labels(frame))
+            return labelled(self._frame(arrays, frame.index), frame)
         if "categorical" in self.preprocessor.kinds.values():
             return self._frame(arrays)
         return np.stack(list(arrays.values()), axis=1)
@@ -247,94 +253,6 @@ class TableInput:
             if kinds.get(name) == "numeric"
         }
         return arrays_frame(arrays, kinds, index).astype(dtypes)
-
-
-def _training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays, list[int]]:
-    """Validate training rows.
-
-    Returns
-    -------
-    what their columns are, the columns that are modelled, and the rows that were left out
-    """
-    if not _is_frame(X):
-        for name in ("kinds", "schema"):
-            if getattr(detector, name):
-                raise ValueError(
-                    f"Expected a DataFrame where `{name}` is given. "
-                    f"Received: X of type {type(X).__name__}. Wrap it in a pandas.DataFrame."
-                )
-        X = validate_data(detector, X, dtype=np.float64, ensure_all_finite=False)
-        names = _array_names(X.shape[1])
-        arrays = dict(zip(names, X.T, strict=True))
-        return Schema.of_kinds(dict.fromkeys(names, "numeric")), arrays, []
-    if 0 in X.shape:
-        raise ValueError(
-            f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
-            f"{X.shape[1]} feature(s) (shape={X.shape}) while a minimum of 1 is required."
-        )
-    schema = _chosen_schema(detector, X)
-    if not schema.kinds:
-        raise ValueError(
-            f"Expected at least one column to model. Received: {listed(schema.columns)}. Say "
-            "of which kind a column is, by `kinds`."
-        )
-    validate_data(detector, X, skip_check_array=True)
-    bad: list[BadCell] = []
-    arrays = frame_arrays(X, schema, bad=bad)
-    return schema, *_without_rows(arrays, bad)
-
-
-def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
-    """Return the given schema, or one found from the cells, with warnings of probable mistakes."""
-    given = detector.schema
-    if given is None:
-        schema = frame_schema(frame, kinds=detector.kinds)
-        for note in schema.notes:
-            if note.code != "bad_cells":  # told of when the rows are left out
-                warnings.warn(note.message, DataWarning, stacklevel=6)
-        return schema
-    if detector.kinds:
-        raise ValueError(
-            f"Expected `kinds` or `schema`. Received both: kinds={detector.kinds!r}. Edit the "
-            "schema."
-        )
-    return given if isinstance(given, Schema) else Schema.from_file(given)
-
-
-def _without_rows(arrays: Arrays, bad: list[BadCell]) -> tuple[Arrays, list[int]]:
-    """Leave out the rows that have bad cells, and say so."""
-    rows = sorted({cell.row for cell in bad})
-    if not rows:
-        return arrays, rows
-    first, n_rows = bad[0], len(next(iter(arrays.values())))
-    if len(rows) > n_rows / 2:
-        raise ValueError(
-            f"Column {first.column!r}, row {first.row}: expected a cell of the column's kind. "
-            f"Received: {first.value!r}, and {len(rows)} of {n_rows} rows like it. Say by `kinds` "
-            "of which kind the column is."
-        )
-    warnings.warn(
-        f"Left out {len(rows)} rows whose cells are not of their column's kind, such as row "
-        f"{first.row}, column {first.column!r}: {first.value!r}. Correct them, or say by `kinds` "
-        "of which kind the column is.",
-        DataWarning,
-        stacklevel=6,
-    )
-    return {name: np.delete(array, rows) for name, array in arrays.items()}, rows
-
-
-def _warn_of_dates(preprocessor: TablePreprocessor) -> None:
-    """Say which columns of dates tell the model nothing."""
-    silent = [name for name, parts in preprocessor.dates.items() if not any(parts)]
-    missing = dict(zip(preprocessor.kinds, preprocessor.missing_share.numpy(), strict=True))
-    for name in silent:
-        if missing[name] < 1:
-            warnings.warn(
-                f"column {name!r}: dates of one day at most tell nothing of others; not modelled. "
-                f"Fit on more days, or model them as numbers: kinds={{{name!r}: 'timestamp'}}.",
-                DataWarning,
-                stacklevel=6,
-            )
 
 
 def _infinities_reported(arrays: Arrays) -> Arrays:
@@ -357,16 +275,3 @@ def _whole_dtypes(frame: pd.DataFrame) -> dict[str, str]:
         and not isinstance(column.dtype, pd.SparseDtype)
         and abs(column.fillna(0)).max() <= _LARGEST_WHOLE
     }
-
-
-def _is_frame(X: Any) -> bool:
-    return hasattr(X, "iloc") and hasattr(X, "columns")
-
-
-def _labels(frame: pd.DataFrame) -> dict[str, Any]:
-    """Column labels by their names, for frames whose labels are no text."""
-    return {str(label): label for label in frame.columns}
-
-
-def _array_names(n_columns: int) -> list[str]:
-    return [f"x{index}" for index in range(n_columns)]
