@@ -9,19 +9,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vae_anomaly.tables.dates import DateFormat, convert_dates, date_shapes, find_date_format
+from vae_anomaly.tables.cells import MISSING_VALUES, clean, without_missing
+from vae_anomaly.tables.date_cells import convert_dates
+from vae_anomaly.tables.dates import DateFormat, date_shapes, find_date_format
 from vae_anomaly.tables.formats import (
     CURRENCIES,
-    MISSING,
-    MISSING_VALUES,
     SCALES,
     NumberFormat,
-    clean,
     convert_numbers,
     find_number_format,
     number_shapes,
-    without_missing,
 )
+from vae_anomaly.tables.rules import MISSING
 
 
 def guessed(cells, **known):
@@ -48,6 +47,9 @@ FORMATS = [
     (["10,000,000+", "5+"], {"thousands": ",", "plus": True}, [1e7, 5]),
     (["12 kg", "13.5kg", "14"], {"suffix": "kg"}, [12, 13.5, 14]),
     (["4.5 m/s²", "3 m/s²"], {"suffix": "m/s²"}, [4.5, 3]),
+    (["1,250 m3", "7 m3"], {"thousands": ",", "suffix": "m³"}, [1250, 7]),
+    (["9.81 m/s2", "3.2m/s²"], {"suffix": "m/s²"}, [9.81, 3.2]),
+    (["400 ppm CO2", "1e3 ppm CO2"], {"suffix": "ppm CO²"}, [400, 1000]),
     (["(1,234.5)", "7.5"], {"thousands": ","}, [-1234.5, 7.5]),
     (["5-", "6"], {}, [-5, 6]),
     (["\u22125", "6"], {}, [-5, 6]),

@@ -12,10 +12,12 @@ from typing import NamedTuple, TypeAlias
 from vae_anomaly.tables.files import (
     STANDARD,
     SUFFIXES,
+    TEXT_SUFFIXES,
     TableError,
     file_format,
     is_table,
     reported,
+    without_suffix,
 )
 
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -43,19 +45,22 @@ def find_inputs(inputs: Path | Sequence[Path], exclude: Collection[Path] = ()) -
     excluded = {os.path.realpath(path) for path in exclude}
     found = []
     for name in listed(inputs):
+        is_named = False
         if os.path.isdir(name):
             candidates = sorted(map(os.fspath, pathlib.Path(name).iterdir()))
         elif not os.path.exists(name) and glob.has_magic(name):
             candidates = sorted(glob.glob(name, recursive=True))
+            is_named = name.lower().endswith(TEXT_SUFFIXES)
         else:
-            if name != STANDARD and not is_table(name):
+            if name != STANDARD and not is_table(name, named=True):
                 raise TableError(
-                    f"{name}: expected a table ({', '.join(SUFFIXES)}), for the model is one of "
-                    f"tables, received {pathlib.Path(name).suffix!r}; convert it"
+                    f"{name}: expected a table ({', '.join(SUFFIXES + TEXT_SUFFIXES)}), for the "
+                    f"model is one of tables, received {pathlib.Path(name).suffix!r}; convert it"
                 )
             found.append(name)
             continue
-        tables = [path for path in candidates if is_table(path) and os.path.isfile(path)]
+        tables = [path for path in candidates if is_table(path, named=is_named)]
+        tables = [path for path in tables if os.path.isfile(path)]
         tables = [path for path in tables if not excluded.intersection(_real_and_folder(path))]
         if not tables:
             raise TableError(
@@ -120,7 +125,7 @@ def targets_of(paths: Sequence[str], output: Path, format: str | None) -> list[T
     """
     if not is_folder(output):
         path = pathlib.Path(output)
-        if format and is_table(path) and file_format(path) != format:
+        if format and is_table(path, named=True) and file_format(path) != format:
             raise ValueError(
                 f"Expected `format` as the suffix says, or another suffix. Received: "
                 f"format={format!r}, {path}."
@@ -131,8 +136,7 @@ def targets_of(paths: Sequence[str], output: Path, format: str | None) -> list[T
         name = "stdin.csv" if name == STANDARD else pathlib.Path(name).name
         own = file_format(name)
         if format not in (None, own):
-            name = name[: name.lower().rindex(".p" if own == "parquet" else f".{own}")]
-            name += f".{format}"
+            name = f"{without_suffix(name)}.{format}"
         targets.append(Target(pathlib.Path(output) / name, format or own, [index]))
     return targets
 

@@ -1,4 +1,4 @@
-"""How a column spells dates and times, found from all of its cells, and their seconds since 1970.
+"""How a column spells dates and times, found from all of its cells.
 
 A time of day may stand anywhere in a cell and is read alike in all formats: ``7:30``, ``7:30 pm``,
 ``07:30:15.5``, each perhaps with a zone (``Z``, ``+02:00``). A format says how dates are spelled.
@@ -6,59 +6,49 @@ A time of day may stand anywhere in a cell and is read alike in all formats: ``7
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
-
-import numpy as np
-
-from vae_anomaly.tables.formats import clean, without_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TIME_ONLY = "%H:%M"
 _ISO_SHAPE = "Y-m-m"
-EPOCHS = {"epoch_s": 1.0, "epoch_ms": 1e-3}  #: counts since 1970 in UTC, and their seconds
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_FULL_MONTHS = (
+#: Numbers that count time: how many seconds is one, and which is 1970-01-01 UTC.
+EPOCHS = {
+    "epoch_s": (1.0, 0.0),
+    "epoch_ms": (1e-3, 0.0),
+    "epoch_us": (1e-6, 0.0),
+    "epoch_ns": (1e-9, 0.0),
+    "excel_days": (86400.0, 25569.0),
+}
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+FULL_MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september",
     "october", "november", "december",
 )  # fmt: skip
-_DAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
+DAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
 _TIME = (
     r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
     r"(?: ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?))?"
 )
-_TIME_PARTS = re.compile(
-    r"(?P<hour>\d+):(?P<minute>\d+)(?::(?P<second>\d+)(?:[.,](?P<fraction>\d+))?)?"
-    r" ?(?P<half>[AaPp])?[.Mm]*(?: ?(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?.*"
-)
 _WITH_TIME = rf"^(?P<before>|.*?[T :]) *(?P<time>{_TIME})(?: (?P<after>.*))?$"
 # Cells that may be a date or a time, apart from the time of day that may be around a date.
-_MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*"
+_MONTH = rf"(?:{'|'.join(MONTHS)})[a-z]*"
 _DATE_LIKE = (
-    rf"(?i)^(?:{_DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?|\d{{8}}[T ]\d\d"
+    rf"(?i)^(?:{DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?|\d{{8}}[T ]\d\d"
     rf"|\d{{1,4}}[-/. ]{{0,2}}{_MONTH}(?:[-/., ]{{0,2}}\d{{1,4}})?"
     rf"|{_MONTH}[-/., ]{{1,2}}\d{{1,4}}(?:,? \d{{4}})?|\d{{1,2}}:\d\d)(?:[T :].{{1,40}}|:.*)?$"
 )
 _ISO = (
     r"^[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?$"
 )
+_COMPACT = r"^([12]\d{{7}})[T ]?([01]\d|2[0-3])([0-5]\d){}((?:Z|[+-]\d\d:?\d\d)?)$"
 _TOKEN = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
-_DIRECTIVES = {
-    "%Y": r"(?P<Y>\d{4})",
-    "%y": r"(?P<y>\d{2})",
-    "%m": r"(?P<m>\d{1,2})",
-    "%d": r"(?P<d>\d{1,2})",
-    "%b": r"(?P<b>[A-Za-z]{3,9})\.?",
-    "%a": rf"{_DAYS}",
-}
 # What a token of a shape (see `date_shapes`) can be read as.
 _READS = {"%Y": "Y", "%y": "[mdy]", "%m": "m", "%d": "[md]", "%b": "b", "%a": "a"}
 
@@ -87,8 +77,8 @@ class DateFormat:
     ----------
     pattern : str
         Directives of ``strftime``: ``%Y``, ``%y``, ``%m``, ``%d``, ``%b`` (a month's English name,
-        short or long) and ``%a`` (a weekday's). A time of day may be anywhere. Or one of
-        ``"%H:%M"``, a time of day alone, ``"epoch_s"`` and ``"epoch_ms"``.
+        short or long) and ``%a`` (a weekday's). A time of day may be anywhere. Or ``"%H:%M"``, a
+        time of day alone, or one of ``EPOCHS``.
 
     Raises
     ------
@@ -118,14 +108,19 @@ class DateFormat:
         if not known:
             raise ValueError(
                 "Expected a format of dates, such as '%d.%m.%Y' (with %Y, %y, %m, %d, %b or %a, "
-                f"and perhaps %H:%M:%S), 'epoch_s' or 'epoch_ms'. Received: {self.pattern!r}."
+                f"and perhaps %H:%M:%S), or one of {', '.join(EPOCHS)}. Received: {self.pattern!r}."
             )
         object.__setattr__(self, "pattern", pattern)
 
     @property
+    def directives(self) -> list[str]:
+        """Return what stands for years, months and days, in its order."""
+        return re.findall("%[Yymdb]", self.pattern)
+
+    @property
     def day_first(self) -> bool | None:
         """Whether the day is before the month; None where the month has a name or comes first."""
-        order = re.findall("%[Yymdb]", self.pattern)
+        order = self.directives
         if {"%d", "%m"} <= set(order) and order[0] not in ("%Y", "%y"):
             return order.index("%d") < order.index("%m")
         return None
@@ -137,7 +132,12 @@ class DateGuess:
 
     format: DateFormat
     fits: int  #: how many cells
-    ambiguous: bool  #: whether days and months may be exchanged
+    others: tuple[str, ...] = ()  #: patterns that fit as many, and read other dates
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether days, months and years may be exchanged."""
+        return bool(self.others)
 
 
 def may_be_dates(text: pa.Array) -> pa.Array:
@@ -169,12 +169,12 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
     """
     import pyarrow.compute as pc
 
-    text = text.filter(may_be_dates(text))
+    text = with_colons(text.filter(may_be_dates(text)))
     iso = pc.match_substring_regex(text, _ISO)  # counted at once, for they are the most frequent
     n_iso = pc.sum(iso).as_py() or 0
     counts: Counter[str] = Counter({_ISO_SHAPE: n_iso} if n_iso else {})
     text = text.filter(pc.invert(iso))
-    for pair in pc.value_counts(_split(text)[0]).to_pylist():
+    for pair in pc.value_counts(split_times(text)[0]).to_pylist():
         shape = _shape(pair["values"])
         counts[shape] += pair["counts"]
         if first_of is not None:
@@ -182,7 +182,22 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
     return counts
 
 
-def _split(text: pa.Array) -> tuple[pa.Array, pa.Array]:
+def with_colons(text: pa.Array) -> pa.Array:
+    """Return text with colons in a time of day that digits alone spell.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> with_colons(pa.array(["20240131T1000Z", "20240131100005", "20240131"])).to_pylist()
+    ['20240131 10:00Z', '20240131 10:00:05', '20240131']
+    """
+    import pyarrow.compute as pc
+
+    text = pc.replace_substring_regex(text, _COMPACT.format(r"(\d\d)"), r"\1 \2:\3:\4\5")
+    return pc.replace_substring_regex(text, _COMPACT.format("()"), r"\1 \2:\3\5")
+
+
+def split_times(text: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Return the dates of cells, `TIME_ONLY` where there is a time alone; and the times, or ""."""
     import pyarrow.compute as pc
 
@@ -210,9 +225,9 @@ def _token_shape(token: str) -> str:
         if len(token) == 8:
             return "".join(_token_shape(part) for part in (token[:4], token[4:6], token[6:]))
         return "Y" if len(token) == 4 and 1000 <= number < 3000 else "9"
-    if token.lower() in (*_MONTHS, *_FULL_MONTHS, "sept"):
+    if token.lower() in (*MONTHS, *FULL_MONTHS, "sept"):
         return "b"
-    return "a" if re.fullmatch(_DAYS, token, re.IGNORECASE) else token
+    return "a" if re.fullmatch(DAYS, token, re.IGNORECASE) else token
 
 
 def find_date_format(
@@ -233,7 +248,7 @@ def find_date_format(
     >>> find_date_format({"m/m/Y": 8, "d/m/Y": 1}).format
     DateFormat(pattern='%d/%m/%Y')
     >>> find_date_format({"m/m/Y": 9})
-    DateGuess(format=DateFormat(pattern='%m/%d/%Y'), fits=9, ambiguous=True)
+    DateGuess(format=DateFormat(pattern='%m/%d/%Y'), fits=9, others=('%d/%m/%Y',))
     """
     fits = {
         pattern: sum(n for shape, n in shapes.items() if reads.fullmatch(shape))
@@ -244,118 +259,22 @@ def find_date_format(
         return None
     best = [DateFormat(pattern) for pattern, n in fits.items() if n == most]
     ordered = [found for found in best if found.day_first is not None]
-    ambiguous = len({found.day_first for found in ordered}) > 1
-    if ambiguous:
+    chosen = best[0]
+    if len({found.day_first for found in ordered}) > 1:
         wanted = day_first if day_first is not None else "/" not in ordered[0].pattern
-        best = [found for found in ordered if found.day_first == wanted]
-    return DateGuess(best[0], most, ambiguous)
+        chosen = next(found for found in ordered if found.day_first == wanted)
+    others = [f.pattern for f in best if f.directives != chosen.directives]
+    return DateGuess(chosen, most, tuple(others))
 
 
 @lru_cache(maxsize=1)
 def _shape_patterns() -> dict[str, re.Pattern[str]]:
-    return {pattern: re.compile(_filled(pattern, _READS)) for pattern in _patterns()}
+    return {pattern: re.compile(filled(pattern, _READS)) for pattern in _patterns()}
 
 
-def _filled(pattern: str, meanings: Mapping[str, str]) -> str:
+def filled(pattern: str, meanings: Mapping[str, str]) -> str:
+    """Return the regular expression of a pattern, whose directives have these meanings."""
     if pattern == TIME_ONLY:
         return re.escape(pattern)
     parts = re.split("(%.)", pattern)
     return "".join(meanings.get(part) or re.escape(part) for part in parts)
-
-
-def convert_dates(
-    text: pa.Array, found: DateFormat, missing: Iterable[str] = ()
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the cells of a column into seconds since 1970-01-01 UTC, to the microsecond.
-
-    Parameters
-    ----------
-    text : pyarrow.Array of strings, (n,)
-    found : DateFormat
-        Not of epochs, which are numbers.
-    missing : iterable of str
-        Markers of missing cells besides the usual ones.
-
-    Returns
-    -------
-    seconds : numpy.ndarray, (n,), float64
-        NaN where a cell is missing or bad. A date without a zone is in UTC, one without a day is
-        the first of its month, and a time without a date is on 1970-01-01.
-    bad : numpy.ndarray, (n,), bool
-        Where a cell is neither missing nor a date in this format.
-
-    Examples
-    --------
-    >>> import pyarrow as pa
-    >>> cells = pa.array(["02/01/1970 00:01", "30/02/1970", "-"])
-    >>> seconds, bad = convert_dates(cells, DateFormat("%d/%m/%Y"))
-    >>> seconds.tolist(), bad.tolist()
-    ([86460.0, nan, nan], [False, True, False])
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if found.pattern == "%Y-%m-%d":
-        with suppress(pa.ArrowInvalid):  # much faster
-            micros = text.cast("timestamp[us]").cast("int64").to_numpy(zero_copy_only=False)
-            return micros / 1e6, np.zeros(len(text), bool)
-    text = without_missing(clean(text), missing, values=True)
-    dates, times = _split(text)
-    days = _of_distinct(dates, partial(_day, pattern=found.pattern))
-    micros = _of_distinct(times, _micros)
-    present = pc.is_valid(text).to_numpy(zero_copy_only=False)
-    none = np.isnan(days) | np.isnan(micros)
-    # float64 lacks some integers from 2^53 on, which is in the year 2255 as microseconds.
-    whole_days, micros = (np.where(none, 0, part).astype("int64") for part in (days, micros))
-    seconds = (whole_days * 86_400_000_000 + micros) / 1e6
-    return np.where(none, np.nan, seconds), none & present
-
-
-def _of_distinct(text: pa.Array, value: Callable[[str], float]) -> np.ndarray:
-    """Return the values of cells, each computed once; NaN of missing ones."""
-    import pyarrow.compute as pc
-
-    coded = text.dictionary_encode()
-    values = np.array([*map(value, coded.dictionary.to_pylist()), np.nan])
-    return values[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
-
-
-@lru_cache(maxsize=2**16)
-def _day(date: str, pattern: str) -> float:
-    """Return the day of a date from 1970-01-01, NaN if it is none."""
-    if date == pattern == TIME_ONLY:
-        return 0.0
-    match = re.fullmatch(_filled(pattern, _DIRECTIVES), date, re.IGNORECASE)
-    if not match:
-        return np.nan
-    parts = match.groupdict()
-    year = int(parts.get("Y") or parts.get("y") or 1970)
-    if parts.get("y"):  # as POSIX reads years of two digits
-        year += 1900 if year >= 69 else 2000
-    month = int(parts.get("m") or 1)
-    if name := parts.get("b"):
-        name = name.lower()
-        if name not in (*_MONTHS, *_FULL_MONTHS, "sept"):
-            return np.nan
-        month = _MONTHS.index(name[:3]) + 1
-    try:
-        day = datetime.date(year, month, int(parts.get("d") or 1))
-    except ValueError:
-        return np.nan
-    return float(day.toordinal() - datetime.date(1970, 1, 1).toordinal())
-
-
-def _micros(time: str) -> float:
-    """Return the microseconds from midnight UTC of a date to a time on it, NaN if it is none."""
-    match = _TIME_PARTS.fullmatch(time or "0:00")
-    if not match:
-        return np.nan
-    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
-    if hour > (12 if match["half"] else 23) or minute > 59 or second > 60:
-        return np.nan
-    if match["half"]:
-        hour = hour % 12 + 12 * (match["half"] in "pP")
-    ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
-    minute -= -ahead if match["sign"] == "-" else ahead
-    fraction = (match["fraction"] or "")[:6].ljust(6, "0")
-    return ((hour * 60 + minute) * 60 + second) * 1e6 + int(fraction)

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst", ".parquet", ".pq")
+# Text that may be a table: it is one where it is named, and passed over in a folder.
+TEXT_SUFFIXES = (".txt", ".dat", ".data", ".tab")
+_SUFFIX = re.compile(
+    r"\.(?:(?:csv|tsv|txt|dat|data|tab)(?:\.gz|\.zst)?|parquet|pq)$", re.IGNORECASE
+)
+_FORMATS = {"tab": "tsv", "txt": "csv", "dat": "csv", "data": "csv", "pq": "parquet"}
 STANDARD = "-"  #: stands for standard input or output; its format is CSV
 
 
@@ -37,9 +43,9 @@ def reported(path: object, action: str) -> Iterator[None]:
         raise table_error(path, f"to {action} the file", f"'{reason}'", "check the path") from error
 
 
-def is_table(path: str | Path) -> bool:
-    """Whether the name is that of a table file."""
-    return str(path).lower().endswith(SUFFIXES)
+def is_table(path: str | Path, *, named: bool = False) -> bool:
+    """Whether the name is that of a table file; ``named``: by a caller who means it."""
+    return bool(_SUFFIX.search(str(path))) if named else str(path).lower().endswith(SUFFIXES)
 
 
 def file_format(path: str | Path) -> str:
@@ -52,11 +58,23 @@ def file_format(path: str | Path) -> str:
     """
     if str(path) == STANDARD:
         return "csv"
-    match = re.search(r"\.(csv|tsv|parquet|pq)(\.gz|\.zst)?$", str(path).lower())
-    if not match or (match[2] and match[1] in ("parquet", "pq")):
-        suffix = Path(path).suffix
-        raise table_error(path, f"one of {', '.join(SUFFIXES)}", repr(suffix), "convert it")
-    return "parquet" if match[1] == "pq" else match[1]
+    match = _SUFFIX.search(str(path))
+    if not match:
+        expected = f"one of {', '.join((*SUFFIXES, *TEXT_SUFFIXES))}"
+        raise table_error(path, expected, repr(Path(path).suffix), "convert it")
+    found = match[0].lower().split(".")[1]
+    return _FORMATS.get(found, found)
+
+
+def without_suffix(name: str) -> str:
+    """Return the name of a table file without what says its format.
+
+    Examples
+    --------
+    >>> without_suffix("a.b.csv.gz")
+    'a.b'
+    """
+    return _SUFFIX.sub("", name)
 
 
 def open_raw(path: str | Path, mode: str) -> Any:

@@ -1,4 +1,4 @@
-"""How a column spells its numbers, found from all of its cells, and which cells are missing.
+"""How a column spells its numbers, found from all of its cells.
 
 A format belongs to a column, never to a cell: ``1,234`` is 1234 or 1.234 by what the other cells of
 its column, and then the other columns of its file, show.
@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.tables.rules import MISSING
+from vae_anomaly.tables.cells import clean, without_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Missing in columns of numbers, booleans or dates alone, however it is capitalised.
-MISSING_VALUES = (
-    "?", "-", "--", "---", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan", "nat", "null", "nil",
-    "none", "nd", "n/d", "missing", "unknown", "(null)", "#value!", "#div/0!", "#ref!", "\\n",
-)  # fmt: skip
 MIN_SHARE = 0.95  #: of a column's cells are numbers, or dates, where the others are bad cells
 
 DECIMALS = (".", ",")
@@ -37,15 +32,18 @@ CURRENCIES = (
 SCALES = {"k": "e3", "K": "e3", "M": "e6", "B": "e9"}
 _PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^(?i)[+-]?inf(?:inity)?$"
 _PREFIXES = "|".join(sorted(map(re.escape, CURRENCIES), key=len, reverse=True))
+# Units that end with a digit: m3, m/s2, CO2.
+_UNIT_WITH_DIGIT = r"[^\d]{0,12}(?:m|ft|in|yd|mi|s|[CNS]O|[CN]H|[HNO])"
 # What may be a number: digits and marks in one piece, with few other characters around it.
 _NUMBER_LIKE = (
-    rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?[^\d]{{0,16}}$"
+    rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?"
+    rf"(?:{_UNIT_WITH_DIGIT}[234])?[^\d]{{0,16}}$"
 )
 _SHAPE = re.compile(
     rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[90.,' ]*9[.,]?|0)"
     r"(?:[eE][+-]?9+)? ?(?P<suffix>[^90()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
 )
-_UNIT = re.compile(r"(?:[^\W\d_]|[°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³·.*^ ]){1,16}")
+_UNIT = re.compile(r"(?:[^\W\d_]|[°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³⁴·.*^ ]){1,16}")
 
 
 @dataclass(frozen=True)
@@ -117,47 +115,22 @@ def is_plain(text: pa.Array) -> pa.Array:
     return pc.match_substring_regex(text, _PLAIN)
 
 
-def clean(text: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Return text without spaces around it, with one spelling of space, minus and apostrophe."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def with_raised_digits(text: pa.Array) -> pa.Array:
+    """Return text whose units are without digits: 12 m3 is 12 m³, for a number has one piece.
 
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    text = pc.utf8_trim_whitespace(text.cast("string"))
-    if pc.all(pc.string_is_ascii(text)).as_py() is not False:
-        return text
-    for marks, mark in (
-        ("[\u00a0\u2007\u2009\u202f]", " "),
-        ("\u2212", "-"),
-        ("[\u2019\u02bc]", "'"),
-    ):
-        text = pc.replace_substring_regex(text, marks, mark)
-    return text
-
-
-def without_missing(text: pa.Array, more: Iterable[str] = (), *, values: bool) -> pa.Array:
-    """Return text that is null where it is a marker of a missing cell.
-
-    Parameters
-    ----------
-    text : pyarrow.Array of strings
-    more : iterable of str
-        Markers besides `MISSING`.
-    values : bool
-        Whether the column is of numbers, booleans or dates, where `MISSING_VALUES` are missing too.
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> with_raised_digits(pa.array(["12 m3", "400 ppm CO2", "9.81 m/s2", "12 A3"])).to_pylist()
+    ['12 m³', '400 ppm CO²', '9.81 m/s²', '12 A3']
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array({*MISSING, *more}, "string")
-    text = pc.if_else(pc.is_in(text, value_set=known), None, text)
-    if not values:
-        return text
-    short = pc.less_equal(pc.binary_length(text), max(map(len, MISSING_VALUES)))
-    lowered = pc.utf8_lower(pc.if_else(short, text, None))
-    known = pa.array(MISSING_VALUES, "string")
-    return pc.if_else(pc.is_in(lowered, value_set=known), None, text)
+    for digit, raised in zip("234", "²³⁴", strict=True):
+        text = pc.replace_substring_regex(
+            text, rf"^(.*\d ?{_UNIT_WITH_DIGIT}){digit}([^\d]*)$", rf"\1{raised}\2"
+        )
+    return text
 
 
 def may_be_numbers(text: pa.Array) -> pa.Array:
@@ -173,7 +146,7 @@ def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Cou
     Parameters
     ----------
     text : pyarrow.Array of strings
-        As `clean` returns it.
+        As `cells.clean` returns it.
     first_of : dict of str to str, or None
         The first cell of each shape is put into it, if it has none.
 
@@ -185,7 +158,7 @@ def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Cou
     """
     import pyarrow.compute as pc
 
-    text = text.filter(may_be_numbers(text))
+    text = with_raised_digits(text.filter(may_be_numbers(text)))
     starts_0 = pc.match_substring_regex(text, r"^\D*0[.,]")
     counts: Counter[str] = Counter()
     for some, zero in ((text.filter(pc.invert(starts_0)), "9"), (text.filter(starts_0), "0")):
@@ -316,7 +289,7 @@ def convert_numbers(
     text : pyarrow.Array of strings, (n,)
     found : NumberFormat
     missing : iterable of str
-        Markers of missing cells besides `MISSING` and `MISSING_VALUES`.
+        Markers of missing cells besides the usual ones.
 
     Returns
     -------
@@ -345,7 +318,7 @@ def convert_numbers(
                 return values, np.zeros(len(text), bool)
         except pa.ArrowInvalid:
             pass
-    text = without_missing(clean(text), missing, values=True)
+    text = with_raised_digits(without_missing(clean(text), missing, values=True))
     fits = pc.or_(pc.match_substring_regex(text, _pattern(found)), is_infinite(text))
     bad = _mask(pc.invert(fits))
     text = pc.if_else(fits, text, None)

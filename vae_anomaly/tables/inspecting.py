@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,18 @@ from vae_anomaly.tables.arrow_cells import tally_of
 from vae_anomaly.tables.columns import series_tally, unique_names
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.files import table_error
+from vae_anomaly.tables.frames import in_pandas
 from vae_anomaly.tables.inspection import decide
 from vae_anomaly.tables.names import with_nearest
+from vae_anomaly.tables.pieces import BadRow
 from vae_anomaly.tables.reader import TableReader, check_columns
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS, kind_of_type
-from vae_anomaly.tables.schema import Schema
+from vae_anomaly.tables.schema import Note, Schema
 from vae_anomaly.tables.tallies import ColumnTally
 
 if TYPE_CHECKING:
     import pandas as pd
+    from narwhals.typing import IntoDataFrame
 
 _ISO = DateFormat("%Y-%m-%d")
 
@@ -66,11 +70,13 @@ def file_schema(
                 where, expected = f"{path}, column {name!r}", f"one of {', '.join(KINDS)}"
                 raise table_error(where, expected, type_name, "convert it or choose a kind")
             _add_type_kind(name, found, type_name, kinds, dates)
+        bad: list[BadRow] = []
         counted = [name for name in reader.names if kinds.get(name) not in UNMODELLED_KINDS]
         for chunk in reader.chunks(Schema({}), keep_bad=True):
+            bad += chunk.bad
             for name in counted:
                 tallies[name].merge(tally_of(chunk.raw[name], missing))
-        return decide(
+        schema = decide(
             tallies,
             kinds=kinds,
             date_formats=dates,
@@ -79,6 +85,14 @@ def file_schema(
             units=reader.units,
             missing=missing,
         )
+        return replace(schema, notes=(*_notes_of_rows(bad), *schema.notes))
+
+
+def _notes_of_rows(bad: Sequence[BadRow]) -> list[Note]:
+    if not bad:
+        return []
+    first = f"line {bad[0].line}: {bad[0].reason}"
+    return [Note("bad_rows", None, f"rows that cannot be read, left out: {len(bad)}; {first}")]
 
 
 def frame_schema(
@@ -118,12 +132,12 @@ def frame_schema(
     return decide(tallies, kinds=kinds, date_formats=dates, missing=missing)
 
 
-def inspect(X: pd.DataFrame | str | Path, *, kinds: Mapping[Any, str] | None = None) -> Schema:
+def inspect(X: IntoDataFrame | str | Path, *, kinds: Mapping[Any, str] | None = None) -> Schema:
     """Tell what ``fit`` would take a table for, without training.
 
     Parameters
     ----------
-    X : pandas.DataFrame, or path of a CSV, TSV or Parquet file
+    X : DataFrame of pandas or another library, or path of a CSV, TSV or Parquet file
     kinds : mapping of column name to kind, or None
         Kinds that are known; see ``VAEDetector``.
 
@@ -154,7 +168,7 @@ def inspect(X: pd.DataFrame | str | Path, *, kinds: Mapping[Any, str] | None = N
     """
     if isinstance(X, (str, Path)):
         return file_schema(X, kinds={str(name): kind for name, kind in (kinds or {}).items()})
-    return frame_schema(X, kinds=kinds)
+    return frame_schema(in_pandas(X), kinds=kinds)
 
 
 def check_kinds(kinds: Mapping[str, str], names: Sequence[str]) -> None:

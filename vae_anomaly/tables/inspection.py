@@ -21,10 +21,18 @@ MOSTLY_DISTINCT = 0.5  #: share of distinct values from which text has no levels
 # Words of a name that say that whole numbers name rows; the second only as the last word.
 ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "identifier", "key", "pk", "rowid", "unnamed"}
 LAST_ID_WORDS = {"no", "nr", "num", "number", "nummer", "index", "idx", "serial", "row", "record"}
-# Bounds of whole numbers that count from 1970: 2000 to 2033 in seconds, to 2100 in milliseconds.
-_EPOCH_S = (946_684_800, 2_000_000_000)
-_EPOCH_MS = (946_684_800_000, 4_102_444_800_000)
-_TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "epoch", "at", "unixtime", "utc"}
+# Bounds of numbers that count from 1970: 2000 to 2033, of milliseconds to 2100; of Excel to 2050.
+_COUNTED = {
+    "epoch_s": (946_684_800, 2_000_000_000),
+    "epoch_ms": (946_684_800_000, 4_102_444_800_000),
+    "epoch_us": (946_684_800 * 10**6, 2 * 10**15),
+    "epoch_ns": (946_684_800 * 10**9, 2 * 10**18),
+}
+_EXCEL = (36_526, 54_789)
+_DATE_WORDS = {"date", "datetime", "day", "datum"}
+_TIME_WORDS = {"time", "timestamp", "ts", "epoch", "at", "unixtime", "utc", *_DATE_WORDS}
+# Share of cells from which one value that is unlike the others may mean missing.
+_MARKER_SHARE = 0.01
 
 
 @dataclass
@@ -175,13 +183,14 @@ def _kind_of_numbers(column: _Column) -> str:
             way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
             column.note("leading_zeros", f"codes with leading zeros, categorical; {way_out}")
         return kind
-    if numbers.n_whole < numbers.count or numbers.count < MIN_SHARE * column.n_values:
+    if numbers.count < MIN_SHARE * column.n_values:
         return "numeric"
-    if numbers.low < numbers.high and _epoch(column) is not None:
+    if numbers.low < numbers.high and (found := _epoch(column)):
         way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
-        column.note("epoch", f"whole numbers such as {column.example} are times; {way_out}")
+        what = f"numbers such as {column.example} are times ({found.pattern})"
+        column.note("epoch", f"{what}; {way_out}")
         return "datetime"
-    if column.n_values < MIN_CELLS:
+    if numbers.n_whole < numbers.count or column.n_values < MIN_CELLS:
         return "numeric"
     way_out = f"to model it, --numeric {column.name} (kinds in Python)"
     if numbers.are_steps():
@@ -202,15 +211,24 @@ def _kind_of_numbers(column: _Column) -> str:
 
 
 def _epoch(column: _Column) -> DateFormat | None:
-    """Return the format of whole numbers that are times; None if they are not."""
+    """Return the format of numbers that are times; None if they are not."""
     numbers = column.tally.numbers
+    said = set(words(column.name))
+    says_time = bool(said & _TIME_WORDS)
     if numbers.n_days >= MIN_SHARE * column.n_values:
         return DateFormat("%Y%m%d")
-    if _EPOCH_MS[0] <= numbers.low <= numbers.high <= _EPOCH_MS[1]:
-        return DateFormat("epoch_ms")
-    latest = 2 * _EPOCH_S[1] if _TIME_WORDS & set(words(column.name)) else _EPOCH_S[1]
-    is_epoch = _EPOCH_S[0] <= numbers.low <= numbers.high <= latest
-    return DateFormat("epoch_s") if is_epoch and not names_rows(column.name) else None
+    if numbers.n_months >= MIN_SHARE * column.n_values and (
+        says_time or column.n_values >= MIN_CELLS
+    ):
+        return DateFormat("%Y%m")
+    if said & _DATE_WORDS and _EXCEL[0] <= numbers.low <= numbers.high <= _EXCEL[1]:
+        return DateFormat("excel_days")
+    if (numbers.n_whole < numbers.count and not says_time) or names_rows(column.name):
+        return None
+    for pattern, (low, high) in _COUNTED.items():
+        if low <= numbers.low <= numbers.high <= (2 * high if says_time else high):
+            return DateFormat(pattern)
+    return None
 
 
 def _kind_of_text(column: _Column) -> str:
@@ -221,8 +239,8 @@ def _kind_of_text(column: _Column) -> str:
         odd = _odd_cells(column, column.numbers.unlike)
         column.note(
             "mixed",
-            f"{share:.0%} of the cells are numbers, the others text such as {odd}; categorical; if "
-            f"that means missing, --na-values {odd}; else --numeric {column.name}",
+            f"{share:.0%} of the cells are numbers, the others text such as {odd}; not read as "
+            f"numbers; if that means missing, --na-values {odd}; else --numeric {column.name}",
         )
     if n_present < MIN_CELLS or distinct <= MOSTLY_DISTINCT * n_present:
         return "categorical"
@@ -272,6 +290,7 @@ def _column_schema(
                 f"{column.example} could be spelled with the decimal mark {other!r} too; read as "
                 f"{number_format.example()}; if wrong, --decimal {other!r}",
             )
+        _note_marker(column)
     elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
         if column.dates and date_format == column.dates.format:
@@ -298,14 +317,31 @@ def _column_schema(
     )
 
 
+def _note_marker(column: _Column) -> None:
+    """Note a number that may mean missing: the only negative one, or nines alone, often."""
+    numbers, least = column.tally.numbers, _MARKER_SHARE * max(1, column.n_values)
+    if column.tally.distinct.estimate() < MIN_CELLS:
+        return
+    for value, n in ((numbers.low, numbers.n_low), (numbers.high, numbers.n_high)):
+        is_only = value < 0 and numbers.n_negative == n
+        is_nines = re.fullmatch(r"9{2,}(\.9+)?9", f"{value:.15g}") is not None
+        if n > max(1, least) and (is_only or is_nines):
+            what = "the only negative value" if is_only else "the largest value"
+            column.note(
+                "marker",
+                f"{value:.15g}, in {column.share(n):.1%} of the cells, is {what}; if it means "
+                f"missing, --na-values={value:.15g} (in Python replace it by NaN)",
+            )
+
+
 def _date_format(column: _Column) -> DateFormat | None:
     numbers = column.tally.numbers
     if column.dates and column.dates.fits >= numbers.count:
         if column.dates.ambiguous:
             column.note(
                 "date_format",
-                f"{column.example} could have day and month exchanged; read as "
-                f"{column.dates.format.pattern}; if wrong, --datetime {column.name}=FORMAT",
+                f"{column.example} could be spelled {' or '.join(column.dates.others)} too; read "
+                f"as {column.dates.format.pattern}; if wrong, --datetime {column.name}=FORMAT",
             )
         return column.dates.format
     if numbers.count and (found := _epoch(column)):

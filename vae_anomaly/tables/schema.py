@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from vae_anomaly.tables.dates import EPOCHS, DateFormat, convert_dates
+from vae_anomaly.tables.cells import clean, without_missing
+from vae_anomaly.tables.date_cells import convert_dates, epoch_seconds
+from vae_anomaly.tables.dates import EPOCHS, DateFormat
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.durations import with_seconds
-from vae_anomaly.tables.formats import (
-    PLAIN,
-    NumberFormat,
-    clean,
-    convert_numbers,
-    without_missing,
-)
+from vae_anomaly.tables.formats import PLAIN, NumberFormat, convert_numbers
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS
 from vae_anomaly.tables.schema_text import schema_text
 
@@ -124,7 +120,7 @@ class ColumnSchema:
         if pattern.pattern not in EPOCHS:
             return convert_dates(text, pattern, missing)
         values, bad = convert_numbers(text, PLAIN, missing)
-        return values * EPOCHS[pattern.pattern], bad
+        return epoch_seconds(values, pattern.pattern), bad
 
     def read_numbers(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn numbers that stand for dates, such as 20240131, into seconds since 1970-01-01 UTC.
@@ -133,7 +129,7 @@ class ColumnSchema:
         """
         pattern = self.dates.pattern if self.dates else ""
         if pattern in EPOCHS:
-            return values * EPOCHS[pattern], np.zeros(len(values), dtype=bool)
+            return epoch_seconds(values, pattern), np.zeros(len(values), dtype=bool)
         import pyarrow as pa
 
         days = [None if value != value else f"{value:.0f}" for value in values]

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_anomaly.tables.cells import clean, without_missing
 from vae_anomaly.tables.dates import date_shapes, may_be_dates
 from vae_anomaly.tables.durations import with_seconds
-from vae_anomaly.tables.formats import (
-    clean,
-    is_plain,
-    may_be_numbers,
-    number_shapes,
-    without_missing,
-)
+from vae_anomaly.tables.formats import is_plain, may_be_numbers, number_shapes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,9 +80,13 @@ class NumberTally:
     count: int = 0
     n_infinite: int = 0
     n_whole: int = 0  #: by value: 3.0 is whole
-    n_days: int = 0  #: of the form 20240131
+    n_days: int = 0  #: of the forms 20240131, 202401312359 and 20240131235959
+    n_months: int = 0  #: of the form 202401
+    n_negative: int = 0
     low: float = np.inf  #: of finite ones, as are the others
     high: float = -np.inf
+    n_low: int = 0  #: how many are the lowest
+    n_high: int = 0
     power_sums: tuple[int, int, int] = (0, 0, 0)  #: of whole numbers, modulo 2^64
 
     def add(self, values: np.ndarray) -> None:
@@ -98,11 +97,13 @@ class NumberTally:
         self.n_infinite += len(values) - len(finite)
         if not len(finite):
             return
-        self.low = min(self.low, float(finite.min()))
-        self.high = max(self.high, float(finite.max()))
+        low, high = float(finite.min()), float(finite.max())
+        self._add_ends(low, int((finite == low).sum()), high, int((finite == high).sum()))
+        self.n_negative += int((finite < 0).sum())
         whole = finite[np.floor(finite) == finite]
         self.n_whole += len(whole)
         self.n_days += int(_are_days(whole).sum())
+        self.n_months += int(_are_months(whole).sum())
         whole = whole[np.abs(whole) < 2**53]
         residues = whole.astype(np.int64).astype(np.uint64)
         sums = [int((residues**power).sum()) for power in (1, 2, 3)]
@@ -110,11 +111,9 @@ class NumberTally:
 
     def merge(self, other: NumberTally) -> None:
         """Count what the other has counted too."""
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.count += other.count
-        self.n_infinite += other.n_infinite
-        self.n_whole += other.n_whole
-        self.n_days += other.n_days
+        self._add_ends(other.low, other.n_low, other.high, other.n_high)
+        for name in ("count", "n_infinite", "n_whole", "n_days", "n_months", "n_negative"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self._add_sums(other.power_sums)
 
     def are_steps(self) -> bool:
@@ -137,15 +136,33 @@ class NumberTally:
         )
         return tuple(total % 2**64 for total in sums) == self.power_sums
 
+    def _add_ends(self, low: float, n_low: int, high: float, n_high: int) -> None:
+        self.n_low = self.n_low * (self.low <= low) + n_low * (low <= self.low)
+        self.n_high = self.n_high * (self.high >= high) + n_high * (high >= self.high)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
     def _add_sums(self, sums: Iterable[int]) -> None:
         one, two, three = ((a + b) % 2**64 for a, b in zip(self.power_sums, sums, strict=True))
         self.power_sums = (one, two, three)
 
 
 def _are_days(whole: np.ndarray) -> np.ndarray:
-    month, day = whole // 100 % 100, whole % 100
-    in_range = (whole >= 19000101) & (whole <= 21001231)
-    return in_range & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    found = _are_dates(whole)
+    for time in (10**4, 10**6):  # of 4 or 6 digits behind the date
+        minutes = whole % time // (time // 10**4)
+        is_time = (minutes // 100 < 24) & (minutes % 100 < 60) & (whole % (time // 10**4) < 60)
+        found |= _are_dates(whole // time) & is_time
+    return found
+
+
+def _are_dates(whole: np.ndarray) -> np.ndarray:
+    day = whole % 100
+    return _are_months(whole // 100) & (day >= 1) & (day <= 31)
+
+
+def _are_months(whole: np.ndarray) -> np.ndarray:
+    month = whole % 100
+    return (whole >= 190001) & (whole <= 210012) & (month >= 1) & (month <= 12)
 
 
 @dataclass

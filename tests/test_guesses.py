@@ -1,0 +1,129 @@
+"""Whatever a column was meant to be: it is read so, or a note says what it was taken for."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.inspecting import file_schema, frame_schema
+from vae_anomaly.tables.inspection import decide
+from vae_anomaly.tables.reader import read_arrays
+from vae_anomaly.tables.tallies import ColumnTally
+
+EUROPEAN, SWISS = str.maketrans(",.", ".,"), str.maketrans(",", "'")
+NUMBERS = {
+    "plain": "{}".format,
+    "commas": "{:,}".format,
+    "european": lambda x: f"{x:,}".translate(EUROPEAN),
+    "decimal comma": lambda x: f"{x}".replace(".", ","),
+    "spaces": lambda x: f"{x:,}".replace(",", " "),
+    "apostrophes": lambda x: f"{x:,}".translate(SWISS),
+    "dollars": "${:,}".format,
+    "euros": lambda x: f"{x:,} €".translate(EUROPEAN),
+    "francs": lambda x: f"CHF {x:,}".translate(SWISS),
+    "percent": "{}%".format,
+    "kilograms": "{} kg".format,
+    "cubic metres": "{:,} m3".format,
+    "carbon dioxide": "{} ppm CO2".format,
+    "accounts": lambda x: f"({-x:,})" if x < 0 else f"{x:,}",
+    "at least": "{:,}+".format,
+    "scientific": lambda x: f"{x:.12e}",
+}
+DATES = [
+    "%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d-%b-%Y", "%B %d, %Y", "%d%b%Y", "%Y%m%d",
+    "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%a %b %d %H:%M:%S %Y", "%y-%m-%d", "%m-%d-%y",
+    "%Y-%m-%dT%H:%M:%SZ", "%d/%b/%Y:%H:%M:%S +0000",
+]  # fmt: skip
+EPOCH = datetime.datetime(1970, 1, 1)
+
+
+@st.composite
+def numbers(draw):
+    digits = draw(st.sampled_from([0, 0, 1, 2, 3]))
+    whole = draw(st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=60))
+    values = [x / 10**digits for x in whole] if digits else whole
+    spelling = draw(st.sampled_from(sorted(NUMBERS)))
+    return [NUMBERS[spelling](x) for x in values], "numeric", values
+
+
+@st.composite
+def dates(draw):
+    moments = st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2068, 12, 31))
+    pattern = draw(st.sampled_from(DATES))
+    some = [datetime.datetime(2001, 2, 3), datetime.datetime(2002, 1, 4)]  # they do not tell
+    cells = [m.strftime(pattern) for m in [*some, *draw(st.lists(moments, max_size=60))]]
+    times = [datetime.datetime.strptime(cell, pattern) for cell in cells]
+    return cells, "datetime", [(time - EPOCH).total_seconds() for time in times]
+
+
+@st.composite
+def words(draw):
+    texts = st.sampled_from(["red", "two words", "May", "A12", "true", "0", "7.5", "x;y", "é"])
+    return ["Nord", *draw(st.lists(texts, max_size=60))], "categorical", None
+
+
+@st.composite
+def codes(draw):
+    length = draw(st.integers(2, 6))
+    some = st.integers(0, 10**length - 1).map(lambda number: f"{number:0{length}d}")
+    return ["0" * length, *draw(st.lists(some, max_size=60))], "categorical", None
+
+
+def is_read_as_meant(column, cells, kind, values):
+    if column.kind != kind:
+        return False
+    if values is None:
+        return True
+    found, bad = column.read(pa.array(cells, "string"))
+    return not bad.any() and np.allclose(found, values, rtol=1e-12, atol=0)
+
+
+@given(st.one_of(numbers(), dates(), words(), codes()), st.sampled_from(["x", "when", "order_no"]))
+def test_a_column_is_read_as_it_was_meant_or_a_note_says_what_it_is_taken_for(meant, name):
+    cells, kind, values = meant
+    tally = ColumnTally()
+    tally.add_text(pa.array(cells, "string"))
+    schema = decide({name: tally})
+    if not is_read_as_meant(schema.columns[name], cells, kind, values):
+        assert [note.column for note in schema.notes] == [name]
+        assert repr(name) in schema.notes[0].message
+
+
+def through(door, frame, folder):
+    """Schema and named arrays of a frame of text, as it comes through a door."""
+    if door == "frame":
+        schema = frame_schema(frame)
+        return schema, frame_arrays(frame, schema)
+    path = folder / f"table.{door}"
+    if door == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+    schema = file_schema(path)
+    return schema, read_arrays(path, schema, dialect=schema.dialect or {})
+
+
+@pytest.mark.parametrize("spelling", [*NUMBERS, *DATES])
+def test_every_spelling_is_read_alike_through_every_door(spelling, tmp_path):
+    rng = np.random.default_rng(0)
+    if spelling in NUMBERS:
+        values = rng.integers(-(10**8), 10**8, 80) / 100
+        cells = [NUMBERS[spelling](float(x)) for x in values]
+    else:
+        days = EPOCH + pd.to_timedelta(rng.integers(10**9, 2 * 10**9, 80), unit="s")
+        cells = [day.strftime(spelling) for day in days]
+    frame = pd.DataFrame({"x": cells, "g": rng.choice(["a", "b"], 80)})
+    schemas, arrays = zip(
+        *(through(door, frame, tmp_path) for door in ("frame", "csv", "parquet")), strict=True
+    )
+    kind = "numeric" if spelling in NUMBERS else "datetime"
+    assert [schema.kinds for schema in schemas] == [{"x": kind, "g": "categorical"}] * 3
+    for other in arrays:
+        np.testing.assert_array_equal(other["x"], arrays[0]["x"])
+    if spelling in NUMBERS:
+        np.testing.assert_allclose(arrays[0]["x"], values, rtol=1e-12)

@@ -1,0 +1,145 @@
+"""Dates and times of cells as seconds since 1970, once it is known how their column spells them."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_anomaly.tables.cells import clean, without_missing
+from vae_anomaly.tables.dates import (
+    DAYS,
+    EPOCHS,
+    FULL_MONTHS,
+    MONTHS,
+    TIME_ONLY,
+    DateFormat,
+    filled,
+    split_times,
+    with_colons,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TIME_PARTS = re.compile(
+    r"(?P<hour>\d+):(?P<minute>\d+)(?::(?P<second>\d+)(?:[.,](?P<fraction>\d+))?)?"
+    r" ?(?P<half>[AaPp])?[.Mm]*(?: ?(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?.*"
+)
+_DIRECTIVES = {
+    "%Y": r"(?P<Y>\d{4})",
+    "%y": r"(?P<y>\d{2})",
+    "%m": r"(?P<m>\d{1,2})",
+    "%d": r"(?P<d>\d{1,2})",
+    "%b": r"(?P<b>[A-Za-z]{3,9})\.?",
+    "%a": rf"{DAYS}",
+}
+
+
+def epoch_seconds(values: np.ndarray, pattern: str) -> np.ndarray:
+    """Return the seconds since 1970-01-01 UTC of numbers that count time, as ``EPOCHS`` says."""
+    unit, start = EPOCHS[pattern]
+    return (values - start) * unit
+
+
+def convert_dates(
+    text: pa.Array, found: DateFormat, missing: Iterable[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the cells of a column into seconds since 1970-01-01 UTC, to the microsecond.
+
+    Parameters
+    ----------
+    text : pyarrow.Array of strings, (n,)
+    found : DateFormat
+        Not of epochs, which are numbers.
+    missing : iterable of str
+        Markers of missing cells besides the usual ones.
+
+    Returns
+    -------
+    seconds : numpy.ndarray, (n,), float64
+        NaN where a cell is missing or bad. A date without a zone is in UTC, one without a day is
+        the first of its month, and a time without a date is on 1970-01-01.
+    bad : numpy.ndarray, (n,), bool
+        Where a cell is neither missing nor a date in this format.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> cells = pa.array(["02/01/1970 00:01", "30/02/1970", "-"])
+    >>> seconds, bad = convert_dates(cells, DateFormat("%d/%m/%Y"))
+    >>> seconds.tolist(), bad.tolist()
+    ([86460.0, nan, nan], [False, True, False])
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if found.pattern == "%Y-%m-%d":
+        with suppress(pa.ArrowInvalid):  # much faster
+            micros = text.cast("timestamp[us]").cast("int64").to_numpy(zero_copy_only=False)
+            return micros / 1e6, np.zeros(len(text), bool)
+    text = with_colons(without_missing(clean(text), missing, values=True))
+    dates, times = split_times(text)
+    days = _of_distinct(dates, partial(_day, pattern=found.pattern))
+    micros = _of_distinct(times, _micros)
+    present = pc.is_valid(text).to_numpy(zero_copy_only=False)
+    none = np.isnan(days) | np.isnan(micros)
+    # float64 lacks some integers from 2^53 on, which is in the year 2255 as microseconds.
+    whole_days, micros = (np.where(none, 0, part).astype("int64") for part in (days, micros))
+    seconds = (whole_days * 86_400_000_000 + micros) / 1e6
+    return np.where(none, np.nan, seconds), none & present
+
+
+def _of_distinct(text: pa.Array, value: Callable[[str], float]) -> np.ndarray:
+    """Return the values of cells, each computed once; NaN of missing ones."""
+    import pyarrow.compute as pc
+
+    coded = text.dictionary_encode()
+    values = np.array([*map(value, coded.dictionary.to_pylist()), np.nan])
+    return values[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
+
+
+@lru_cache(maxsize=2**16)
+def _day(date: str, pattern: str) -> float:
+    """Return the day of a date from 1970-01-01, NaN if it is none."""
+    if date == pattern == TIME_ONLY:
+        return 0.0
+    match = re.fullmatch(filled(pattern, _DIRECTIVES), date, re.IGNORECASE)
+    if not match:
+        return np.nan
+    parts = match.groupdict()
+    year = int(parts.get("Y") or parts.get("y") or 1970)
+    if parts.get("y"):  # as POSIX reads years of two digits
+        year += 1900 if year >= 69 else 2000
+    month = int(parts.get("m") or 1)
+    if name := parts.get("b"):
+        name = name.lower()
+        if name not in (*MONTHS, *FULL_MONTHS, "sept"):
+            return np.nan
+        month = MONTHS.index(name[:3]) + 1
+    try:
+        day = datetime.date(year, month, int(parts.get("d") or 1))
+    except ValueError:
+        return np.nan
+    return float(day.toordinal() - datetime.date(1970, 1, 1).toordinal())
+
+
+def _micros(time: str) -> float:
+    """Return the microseconds from midnight UTC of a date to a time on it, NaN if it is none."""
+    match = _TIME_PARTS.fullmatch(time or "0:00")
+    if not match:
+        return np.nan
+    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
+    if hour > (12 if match["half"] else 23) or minute > 59 or second > 60:
+        return np.nan
+    if match["half"]:
+        hour = hour % 12 + 12 * (match["half"] in "pP")
+    ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
+    minute -= -ahead if match["sign"] == "-" else ahead
+    fraction = (match["fraction"] or "")[:6].ljust(6, "0")
+    return ((hour * 60 + minute) * 60 + second) * 1e6 + int(fraction)
