@@ -810,7 +810,7 @@ def test_sparse_matrices_are_refused(detector_class, rows):
         (np.zeros(3), "Expected 2D array, got 1D array"),
         (pd.Series([1.0, 2.0]), "Expected a 2-dimensional|Expected 2D|1D"),
         (np.zeros((2, 2, 2)), "8 x 8 pixels or more"),
-        (np.array([["a", "b"], ["c", "d"]]), "could not convert string to float"),
+        (np.array([["1", "b"], ["c", "d"]]), "Received: 'b' in row 0, column 1"),
         (np.array([[1j]]), "[Cc]omplex"),
     ],
     ids=["rows", "columns", "frame rows", "frame columns", "1d", "series", "3d", "text", "complex"],

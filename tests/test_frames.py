@@ -75,7 +75,7 @@ def test_labels_of_several_levels_come_back(trainings):
 @pytest.mark.parametrize("columns", [["amount", "city"], ["count", "day"]])
 def test_an_array_of_mixed_cells_is_an_error_that_names_column_and_cell(trainings, table, columns):
     frame = table[columns].dropna()
-    cell = repr(frame[columns[1]].iloc[0])
+    cell = repr(str(frame[columns[1]].iloc[0]))
     with pytest.raises((TypeError, ValueError)) as raised:
         VAEDetector(**SMALL).fit(frame.to_numpy())
     assert f"{cell} in row 0, column 1 of an array. Pass the DataFrame" in str(raised.value)

@@ -93,8 +93,9 @@ def numbers_of(detector: Any, X: Any, names: list[str], **options: Any) -> np.nd
         row, column, cell = found
         name = f" ({names[column]!r})" if column < len(names) else ""
         raise type(error)(
-            f"Expected numbers, or a DataFrame where other cells are to be modelled. Received: "
-            f"{cell!r} in row {row}, column {column}{name} of an array. Pass the DataFrame itself."
+            "Expected numbers, or a DataFrame where other cells are to be modelled. Received: "
+            f"{str(cell)!r} in row {row}, column {column}{name} of an array. Pass the DataFrame "
+            "itself."
         ) from error
 
 
@@ -103,17 +104,15 @@ def _first_other_cell(X: Any) -> tuple[int, int, Any] | None:
 
     None: there is none, or it is a container, which scikit-learn tells of.
     """
-    cells = np.asarray(X, dtype=object)
-    for row, column in np.ndindex(cells.shape) if cells.ndim == 2 else ():
+    cells = np.asarray(X)
+    is_mixed = cells.ndim == 2 and cells.dtype.kind in "OTU"
+    for row, column in np.ndindex(cells.shape) if is_mixed else ():
         cell = cells[row, column]
         try:
             float(cell)
         except (TypeError, ValueError):
-            return (
-                None
-                if isinstance(cell, (Mapping, list, tuple, set, np.ndarray))
-                else (row, column, cell)
-            )
+            is_container = isinstance(cell, (Mapping, list, tuple, set, np.ndarray))
+            return None if is_container else (row, column, cell)
     return None
 
 
