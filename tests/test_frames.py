@@ -72,6 +72,7 @@ def test_labels_of_several_levels_come_back(trainings):
     assert detector.reconstruct(frame).columns.equals(labels)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("columns", [["amount", "city"], ["count", "day"]])
 def test_an_array_of_mixed_cells_is_an_error_that_names_column_and_cell(trainings, table, columns):
     frame = table[columns].dropna()
