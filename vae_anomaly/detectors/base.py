@@ -107,10 +107,9 @@ class BaseDetector(
             more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored
         sample_weight : array-like (n,) or None
-            How much each row counts, at least 0; None: all the same. Rows of weight 0 are left out
-            altogether. Of the others, weights relative to their mean count in the loss and in what
-            is learned about columns: centers, scales, normal scores, frequent levels, shares. Which
-            rows are held out, thresholds, p-values and baselines do not depend on them.
+            How much each row counts in the loss and in what is learned about columns (centers,
+            scales, levels, shares), at least 0; None: all the same. Rows of weight 0 are left out.
+            Thresholds, p-values and which rows are held out do not depend on weights.
 
         Returns
         -------
@@ -141,8 +140,7 @@ class BaseDetector(
     def _fit(self, X, sample_weight):
         check_one_replica(f"{type(self).__name__}.fit")
         chosen = chosen_input(self, X)
-        random = check_random_state(self.random_state)
-        seeds = [int(seed) for seed in random.randint(2**31 - 1, size=4)]
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
         data, weights = chosen.learn(self, X, seeds[2], sample_weight)
         is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
         model_args = {
@@ -160,8 +158,7 @@ class BaseDetector(
             n_calibration=len(is_held_out) if crosses else int(is_held_out.sum()),
             seed=seeds[2],
         )
-        training = self._training(chosen.training_defaults(len(is_held_out)))
-        training["weights"] = weights
+        training = self._training(chosen.training_defaults(len(is_held_out)), weights)
         with chosen.reading(data):
             inputs_of = chosen.batches(scorer, data)
             history = train(model, inputs_of, is_validation, seed=seeds[3], **training)
@@ -229,14 +226,14 @@ class BaseDetector(
             if given is not None:
                 network.set_weights(given.get_weights())
 
-    def _training(self, defaults):
+    def _training(self, defaults, weights):
         """Return the arguments of ``train``: the detector's parameters where they are not None."""
         own = {
             name: number(getattr(self, name))
             for name, number in _TRAINING.items()
             if getattr(self, name) is not None
         }
-        return {**defaults, **own, "verbose": self.verbose}
+        return {**defaults, **own, "weights": weights, "verbose": self.verbose}
 
     def score_samples(self, X: Rows) -> Floats:
         """Score rows; higher is more normal.
