@@ -114,15 +114,16 @@ def attack(folder, options):
         if process.returncode:
             case = results[-1]["next"] if output else "the first"
             results.append({"held": False, "next": 0, "what": f"case {case} ended its worker"})
-    failures = [result for result in results if not result["held"]]
+        failures = [result for result in results if not result["held"]]
+        print(f"{len(results)} tried, {len(failures)} not held", file=sys.stderr, flush=True)
     for result in failures:
         print(result["what"])
     cases = [result for result in results if "seconds" in result]
-    loaded = sum(result["loaded"] for result in cases)
+    held, loaded = (sum(case[name] for case in cases) for name in ("held", "loaded"))
     slowest = max(cases, key=lambda result: result["seconds"])
     print(
-        f"{len(cases)} cases tried (seed {options.seed}): {len(cases) - len(failures)} held, of "
-        f"which {loaded} loaded; at most {max(r['mib'] for r in cases)} MiB a process; slowest: "
+        f"{len(cases)} cases tried (seed {options.seed}): {held} held, of which "
+        f"{loaded} loaded; at most {max(r['mib'] for r in cases)} MiB a process; slowest: "
         f"{slowest['seconds']:.1f} s, {slowest['what']}"
     )
     sys.exit(bool(failures))
@@ -135,7 +136,6 @@ def work(folder, seed, numbers):
     resource.setrlimit(resource.RLIMIT_DATA, (2 * MOST_MIB * 2**20,) * 2)
     from vae_anomaly import load_detector
 
-    signal.alarm(10 * MOST_SECONDS)  # to import TensorFlow, once
     load_detector(folder / "table")
     for number in numbers:
         target = folder / f"case-{number}"
