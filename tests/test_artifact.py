@@ -1,6 +1,7 @@
 """Saved detectors: what is in the folder, what comes back, what is refused."""
 
 import copy
+import errno
 import json
 import pathlib
 import pickle
@@ -321,14 +322,29 @@ def test_a_save_that_is_killed_while_it_replaces_leaves_the_old_detector(
     )
 
 
-def test_a_target_that_cannot_be_written_is_found_without_writing(tmp_path, monkeypatch):
+def test_a_target_that_cannot_be_written_is_found_and_nothing_left_there(tmp_path):
     artifact.check_target(tmp_path / "a" / "b" / "m")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(PermissionError, match="file, to make"):
+    with pytest.raises(PermissionError, match="file/m: Not a directory"):
         artifact.check_target(tmp_path / "file" / "m")
-    monkeypatch.setattr(artifact.os, "access", lambda *_: False)
-    with pytest.raises(PermissionError, match="can be written to"):
+    for name in ("n" * 255, "a/" + "n" * 255):
+        with pytest.raises(PermissionError, match="name too long"):
+            artifact.check_target(tmp_path / name)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileExistsError, match="loop"):
+        artifact.check_target(tmp_path / "loop")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
+def test_a_target_where_no_folder_can_be_made_is_found_whatever_its_permissions(
+    tmp_path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "of a read-only file system")
+
+    monkeypatch.setattr(atomic.Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="can be written"):
         artifact.check_target(tmp_path / "m")
 
 

@@ -131,12 +131,31 @@ def atomic_folder(path: StrPath, files: Collection[str]) -> Iterator[Path]:
 def check_replaceable(path: StrPath, files: Collection[str]) -> None:
     """Raise FileExistsError unless the path is free, or a folder of these files alone."""
     strange = _entries(Path(path)) - set(files) if os.path.isdir(path) else set()
-    if strange or (os.path.exists(path) and not os.path.isdir(path)):
+    if strange or (os.path.lexists(path) and not os.path.isdir(path)):
         what = f"which has {min(strange)} in it" if strange else "which is no folder"
         raise FileExistsError(
             f"Expected a new folder, or one with nothing but {', '.join(files)}. Received: {path}, "
             f"{what}. Choose another name."
         )
+
+
+def check_can_be_made(path: StrPath) -> None:
+    """Check that a path can be written, by making what is unfinished of it, and removing that.
+
+    Raises
+    ------
+    OSError
+        The system's: no permission, a file system that takes no folders, too long a name.
+    """
+    target = Path(os.path.realpath(path))
+    parent = next(folder for folder in target.parents if folder.exists())
+    missing = target.relative_to(parent).parts
+    work = _part(parent / missing[0])
+    with _locked(work, is_folder=True), suppress(OSError):  # not empty: of a killed process
+        work.rmdir()
+    for name in missing:
+        if len(os.fsencode(_part(Path(name)))) > os.pathconf(parent, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
 
 
 def restore(path: StrPath, files: Collection[str]) -> None:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_anomaly.atomic import StrPath, atomic_folder, check_replaceable, restore
+from vae_anomaly.atomic import StrPath, atomic_folder, check_can_be_made, check_replaceable, restore
 from vae_anomaly.detectors.arrays import MAX_BYTES, read_arrays, write_arrays
 from vae_anomaly.detectors.description import check_description, check_weights
 
@@ -86,14 +86,14 @@ def write(folder: StrPath, content: dict[str, Any], weights: dict[str, np.ndarra
 
 
 def check_target(folder: StrPath) -> None:
-    """Check that ``write`` can write to a folder.
+    """Check that ``write`` can write to a folder; nothing is there that was not before.
 
     Raises
     ------
     FileExistsError
         There is something else than a saved detector, or a file that does not belong to one.
     PermissionError
-        It may not be written.
+        It cannot be written.
     """
     folder = Path(os.path.realpath(folder))
     check_replaceable(folder, FILES)
@@ -102,12 +102,15 @@ def check_target(folder: StrPath) -> None:
             f"Expected a new folder or a saved detector to replace. Received: {folder}, which "
             "is something else. Choose another name."
         )
-    parent = next(path for path in folder.parents if path.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+    try:
+        check_can_be_made(folder)
+    except FileExistsError:
+        raise
+    except OSError as error:
         raise PermissionError(
-            f"Expected a folder that can be written to. Received: {parent}, to make {folder} in. "
-            "Choose another name."
-        )
+            f"Expected a folder that can be written. Received: {folder}: "
+            f"{os.strerror(error.errno or 0)}. Choose another name."
+        ) from error
 
 
 def read(folder: StrPath) -> dict[str, Any]:
