@@ -5,6 +5,7 @@ import os
 # Read once, when TensorFlow is imported; handed on to the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import gc
 import subprocess
 import sys
 
@@ -16,6 +17,34 @@ from hypothesis import HealthCheck, settings
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+
+def pytest_collection_finish():
+    """Leave what has been imported, much of it TensorFlow, out of each garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def can_cross_fit():
+    """The function that says whether a fit is cross-fitted; here it is not, for that takes long.
+
+    Tests that are about cross-fitting, or about all defaults, use ``cross_fitting``.
+    """
+    from vae_anomaly.detectors import base
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = base.can_cross_fit
+        patch.setattr(base, "can_cross_fit", lambda is_validation: False)
+        yield original
+
+
+@pytest.fixture(scope="module")
+def cross_fitting(can_cross_fit):
+    """Cross-fit in this module, from when this is first asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_anomaly.detectors.base.can_cross_fit", can_cross_fit)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +75,6 @@ def detectors(rows, detector):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vae_anomaly.detectors.base.train", train)
-        patch.setattr("vae_anomaly.detectors.base.can_cross_fit", lambda is_validation: False)
         others = {
             score_type: clone(detector).set_params(score_type=score_type).fit(rows)
             for score_type in SCORE_TYPES
@@ -143,11 +171,7 @@ def leave_out_training():
             )
             return {"step": [0]}
 
-        def cross_fitted_scores(scorer, data, subset, inputs_of, is_held_out, **kwargs):
-            return np.zeros(len(is_held_out))
-
         patch.setattr("vae_anomaly.detectors.base.train", train)
-        patch.setattr("vae_anomaly.detectors.base.cross_fitted_scores", cross_fitted_scores)
         return calls
 
     return leave_out

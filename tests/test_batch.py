@@ -517,7 +517,8 @@ def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
     assert detector.offset_ == before
 
 
-def test_rows_are_selected_at_a_false_discovery_rate(detector, new, folder, tmp_path):
+def test_rows_are_selected_at_a_false_discovery_rate(detector, table, new, folder, tmp_path):
+    detector = copy.deepcopy(detector).calibrate(table)
     inputs = [folder / "new.csv", shutil.copy(folder / "new.csv", tmp_path / "again.csv")]
     report = score_files(inputs, detector, tmp_path / "o.csv", fdr=0.9, chunk_rows=90)
     scored = pd.read_csv(tmp_path / "o.csv")

@@ -235,11 +235,11 @@ def test_a_model_is_calibrated_by_new_rows_without_training(calibrated, workspac
 
 
 def test_a_threshold_is_moved_by_a_wish(calibrated):
-    result = run("calibrate", calibrated, "--alerts", 10, "--per", 200)
+    result = run("calibrate", calibrated, "--alerts", 2, "--per", 13)
     assert result.exit_code == 0, result.output
     report = load_detector(calibrated).threshold_report()
-    assert report.rate_asked == 0.05
-    assert "alerts=10, per=200 flags 5.0% of new normal rows" in result.stderr
+    assert report.rate_asked == 2 / 13
+    assert "alerts=2, per=13 flags 15% of new normal rows" in result.stderr
     run("calibrate", calibrated, "--threshold", -3.5)
     assert load_detector(calibrated).offset_ == -3.5
 
@@ -261,6 +261,7 @@ def test_what_cannot_be_calibrated_leaves_the_model(calibrated, arguments, messa
     assert (calibrated / "detector.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_warnings_are_lines_on_stderr(workspace, calibrated):
     result = run_process("calibrate", calibrated, workspace / "new.csv")
     assert result.returncode == 0, result.stderr
@@ -283,7 +284,7 @@ def test_info_shows_the_schema_and_the_threshold(workspace):
 
 
 def test_info_says_how_each_kind_is_modelled_and_in_what_units(workspace):
-    lines = run_process("info", workspace / "m").stdout.splitlines()
+    lines = run("info", workspace / "m").stdout.splitlines()
     assert "numeric: Gaussian likelihood of (value - center) / scale; units: as given" in lines, (
         lines
     )
@@ -295,7 +296,7 @@ def test_info_says_how_each_kind_is_modelled_and_in_what_units(workspace):
     assert any(line.startswith("categorical: categorical likelihood") for line in lines)
 
 
-def test_info_says_which_columns_are_modelled_twice(tmp_path, table):
+def test_info_says_which_columns_are_modelled_twice(trainings, tmp_path, table):
     VAEDetector(score_type="elbo", hidden_units=(4,), max_steps=1).fit(table).save(tmp_path / "m")
     lines = run("info", tmp_path / "m").stdout.splitlines()
     said = "Gaussian likelihood of (value - center) / scale"
@@ -321,13 +322,13 @@ def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
     assert "-1.23456e-100" in text
 
 
-def test_info_does_not_import_tensorflow(workspace):
+def test_info_does_not_import_tensorflow(workspace, fresh_python):
     code = (
         "import sys; from click.testing import CliRunner; from vae_anomaly import cli; "
-        f"r = CliRunner().invoke(cli.main, ['info', {str(workspace / 'm')!r}]); "
-        "assert r.exit_code == 0, r.output; assert 'tensorflow' not in sys.modules"
+        "result = CliRunner().invoke(cli.main, ['info', sys.argv[1]]); "
+        "print(result.exit_code, 'tensorflow' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert fresh_python(code, workspace / "m").split() == ["0", "False"]
 
 
 def test_column_options_override_what_is_inferred(trainings, workspace, tmp_path):

@@ -240,7 +240,7 @@ def test_the_same_rows_at_another_time_are_no_anomalies(events, of_events, days)
 
 
 def test_absolute_time_is_scored_where_the_caller_says_so(events):
-    detector = VAEDetector(kinds={"when": "timestamp"}, **SMALL).fit(events)
+    detector = VAEDetector(kinds={"when": "timestamp"}, **{**SMALL, "max_steps": 100}).fit(events)
     later = events.assign(when=events["when"] + pd.Timedelta(days=366))
     assert np.mean(detector.predict(later) < 0) > 0.9
     assert detector.sample(2, random_state=0)["when"].dtype == "datetime64[us]"
@@ -261,7 +261,10 @@ def rides(n=1500):
     )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["scores", "no scores"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(True, id="scores"), pytest.param(False, id="no", marks=pytest.mark.slow)],
+)
 def of_rides(request):
     return VAEDetector(normal_scores=request.param, **SMALL).fit(rides())
 
@@ -310,19 +313,25 @@ def test_samples_are_of_the_training_period(of_rides):
     assert samples["pickup"].dt.hour.between(13, 23).mean() > 0.9
 
 
-def test_a_detector_of_dates_survives_a_folder_and_an_export(of_rides, tmp_path):
+def test_a_detector_of_dates_survives_a_folder(of_rides, tmp_path):
     of_rides.save(tmp_path / "model")
     again = load_detector(tmp_path / "model")
     np.testing.assert_array_equal(again.score_samples(rides()), of_rides.score_samples(rides()))
-    if of_rides.normal_scores:
-        assert again.export(tmp_path / "served").n_rows
+
+
+@pytest.mark.slow
+def test_a_detector_of_dates_is_exported(of_rides, tmp_path):
+    assert of_rides.export(tmp_path / "served").n_rows
 
 
 @pytest.mark.filterwarnings("ignore:column 'when'. dates of one day")
 @pytest.mark.parametrize(
     "when",
-    [[None] * 30, ["2024-01-01"] * 30, ["0001-01-01", "9999-12-31"] * 15],
-    ids=["missing", "constant", "far"],
+    [
+        pytest.param([None] * 30, id="missing", marks=pytest.mark.slow),
+        pytest.param(["2024-01-01"] * 30, id="constant", marks=pytest.mark.slow),
+        pytest.param(["0001-01-01", "9999-12-31"] * 15, id="far"),
+    ],
 )
 def test_odd_columns_of_dates_pass(when):
     table = pd.DataFrame({"when": np.array(when, "datetime64[us]"), "v": np.arange(30.0) % 7})
@@ -331,6 +340,7 @@ def test_odd_columns_of_dates_pass(when):
     assert len(detector.sample(3, random_state=0)) == 3
 
 
+@pytest.mark.slow
 def test_a_row_with_a_date_is_enough():
     table = pd.DataFrame({"when": pd.to_datetime(["2024-01-01"]), "v": [1.0]})
     with pytest.warns(DataWarning, match="'when': dates of one day .* not modelled.*'timestamp'"):

@@ -11,11 +11,13 @@ from vae_anomaly import DataWarning, VAEDetector, load_detector
 from vae_anomaly.scoring.calibration import p_values
 from vae_anomaly.scoring.discoveries import p_value_cutoff
 
+pytestmark = pytest.mark.usefixtures("cross_fitting")
+
 QUICK = {"hidden_units": (8,), "max_steps": 60, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
-def quick(rows):
+def quick(rows, cross_fitting):
     """Fitted on 200 rows; new normal rows are ``rows[200:]``."""
     return VAEDetector(**QUICK).fit(rows[:200])
 
@@ -25,7 +27,7 @@ def detector(quick):
     return copy.deepcopy(quick)
 
 
-def test_few_rows_calibrate_by_cross_fitting_and_many_by_those_held_out(quick):
+def test_few_rows_calibrate_by_cross_fitting_and_many_by_those_held_out(quick, trainings):
     assert quick.threshold_report().calibrated_on == "cross-fitted training rows"
     assert quick.scorer_.n_calibration == 200
     many = VAEDetector(**QUICK).fit(np.random.default_rng(0).normal(size=(1001, 2)))
@@ -38,6 +40,15 @@ def test_cross_fitting_changes_no_score(rows, monkeypatch, quick):
     plain = VAEDetector(**QUICK).fit(rows[:200])
     assert plain.scorer_.n_calibration == 20
     np.testing.assert_array_equal(plain.score_samples(rows), quick.score_samples(rows))
+
+
+def test_p_values_are_those_of_all_rows_cross_fitted(quick, rows):
+    calibration = quick.scorer_.calibration_scores.numpy()
+    assert len(calibration) == 200
+    # Lower than those of the model that was trained on the rows.
+    assert np.mean(calibration) < np.mean(quick.score_samples(rows[:200]))
+    expected = p_values(quick.score_samples(rows), calibration)
+    np.testing.assert_allclose(quick.p_values(rows), expected, rtol=1e-15)
 
 
 def test_calibration_scores_are_not_those_of_rows_that_the_model_knows(rows):
@@ -173,7 +184,7 @@ def test_few_calibration_rows_are_warned_of(rows):
     with pytest.warns(
         DataWarning, match=r"few calibration rows: 60\. The threshold .* flags 1\.6%"
     ):
-        detector = VAEDetector(**QUICK).fit(rows[:60])
+        detector = VAEDetector(**{**QUICK, "score_type": "elbo", "max_steps": 2}).fit(rows[:60])
     with pytest.warns(DataWarning, match=r"few calibration rows: 99\."):
         detector.calibrate(rows[300:399])
     with warnings.catch_warnings():

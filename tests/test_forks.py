@@ -7,6 +7,8 @@ import warnings
 
 import pytest
 
+from vae_anomaly.scoring import forks
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
@@ -50,6 +52,12 @@ def test_a_fork_of_a_process_that_has_computed_is_told_what_to_use_instead(detec
         assert word in said
 
 
+def test_a_fork_of_a_process_that_has_not_computed_is_let_through(monkeypatch):
+    monkeypatch.setattr(forks._Process, "has_computed", False)
+    assert in_a_fork(lambda: error_of(forks.check_process)) == "no error"
+
+
+@pytest.mark.slow
 def test_a_fork_of_a_process_that_has_not_computed_may_compute(fresh_python):
     code = """
 import os

@@ -82,7 +82,7 @@ def test_an_image_scores_the_same_in_any_company(fitted):
     [
         saved_and_loaded,
         lambda detector, path: pickle.loads(pickle.dumps(detector)),
-        lambda detector, path: copy.deepcopy(detector),
+        pytest.param(lambda detector, path: copy.deepcopy(detector), marks=pytest.mark.slow),
     ],
     ids=["load_detector", "pickle", "deepcopy"],
 )

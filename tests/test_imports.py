@@ -1,6 +1,7 @@
 """What may import what: one way only, and nothing heavy before it is needed."""
 
 import ast
+import functools
 import pathlib
 
 import pytest
@@ -58,6 +59,7 @@ def path_of(module):
     return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
+@functools.cache
 def imports(module, *, inside_functions=True):
     """Names of the modules a module imports, those for type checkers left out."""
     names = set()
@@ -76,6 +78,7 @@ def imports(module, *, inside_functions=True):
     return names
 
 
+@functools.cache
 def own_imports(module):
     """Modules of this package that a module imports, inside functions too."""
     found = set()

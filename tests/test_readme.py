@@ -5,29 +5,42 @@ import re
 
 import pytest
 
+from vae_anomaly.detectors.table_input import TableInput
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in path.parts),
 ]
 BLOCKS = [
-    pytest.param(
-        code,
-        id=f"{page.name}-{index}",
-        marks=[] if page.name == "README.md" else pytest.mark.slow,
-    )
+    pytest.param(code, id=f"{page.name}-{index}")
     for page in PAGES
     if page.name != "index.md"  # begins with the README's example
     for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_an_example_runs_as_it_stands(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def run_example(code):
     names = {}
     exec(compile(code, "example", "exec"), names)
     assert "detector" in names or "vae" in names
+
+
+@pytest.mark.parametrize("code", [block for block in BLOCKS if "README" in block.id])
+def test_an_example_of_the_readme_runs_with_fewer_steps(code, tmp_path, monkeypatch):
+    defaults = TableInput.training_defaults
+    monkeypatch.setattr(
+        TableInput, "training_defaults", lambda *args: {**defaults(*args), "max_steps": 40}
+    )
+    monkeypatch.chdir(tmp_path)
+    run_example(code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", BLOCKS)
+def test_an_example_runs_as_it_stands(code, tmp_path, monkeypatch, cross_fitting):
+    monkeypatch.chdir(tmp_path)
+    run_example(code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,5 +1,7 @@
 """Reports on fitted detectors: from memory and from files."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,14 +39,15 @@ def test_a_report_tells_of_the_lowest_rows_with_reasons(table_detector, odd):
     assert heaviest["row 3"] == "amount" and heaviest["row 5"] == "count"
 
 
-def test_a_report_tells_what_the_threshold_gives(table_detector, odd):
-    found, report = content(table_detector, odd), table_detector.threshold_report()
-    assert (found.n_rows, found.n_flagged) == (80, (table_detector.predict(odd) == -1).sum())
+def test_a_report_tells_what_the_threshold_gives(table_detector, table, odd):
+    detector = copy.deepcopy(table_detector).calibrate(table)
+    found, report = content(detector, odd), detector.threshold_report()
+    assert (found.n_rows, found.n_flagged) == (80, (detector.predict(odd) == -1).sum())
     assert found.rate.expected == report.rate_expected
     assert [rate.asked for rate in found.rates] == [0.0025, 0.005, 0.01, 0.02, 0.05, 0.1]
     for rate in found.rates:
         assert rate.low < rate.expected < rate.high
-    share = table_detector.anomaly_share(odd)
+    share = detector.anomaly_share(odd)
     assert found.anomaly_share == (share.share, share.low, share.high)
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, chi2, genpareto
 
+from vae_anomaly.scoring import tails
 from vae_anomaly.scoring.tails import (
     TailFit,
     fit_tail,
@@ -60,7 +61,8 @@ def test_a_rate_beyond_the_calibration_rows_is_found():
     assert 1e-5 < chi2(8).sf(-offset_from_tail(1e-4, fit)) < 1e-3
 
 
-def test_a_tail_that_is_none_is_refused_with_what_was_tried():
+def test_a_tail_that_is_none_is_refused_with_what_was_tried(monkeypatch):
+    monkeypatch.setattr(tails, "_FIT_SAMPLES", 29)
     # Two clumps below the others: nothing a generalised Pareto distribution could be.
     rng = np.random.default_rng(0)
     clumps = np.repeat([-50.0, -90.0], 60) + rng.normal(0, 0.1, size=120)

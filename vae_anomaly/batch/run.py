@@ -80,7 +80,7 @@ def iter_scored(
     --------
     >>> import numpy as np, pathlib, tempfile
     >>> from vae_anomaly import VAEDetector, iter_scored
-    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> X = np.random.default_rng(0).normal(size=(1100, 2))
     >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "new.csv"

@@ -324,7 +324,7 @@ class BaseDetector(
         --------
         >>> import numpy as np
         >>> from vae_anomaly import VAEDetector
-        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> X = np.random.default_rng(0).normal(size=(1100, 3))
         >>> detector = VAEDetector(max_steps=40, random_state=0).fit(X)
         >>> contributions = detector.explain(X)["contribution"]
         >>> np.allclose(contributions.sum(axis=1), detector.score_samples(X))
