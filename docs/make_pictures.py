@@ -2,17 +2,22 @@
 
     python docs/make_pictures.py
 
-writes ``explained.png`` and ``displays.png`` to ``docs/_static``. It runs ``vae-anomaly demo``, so
-it takes half a minute.
+writes ``explained.png``, ``displays.png`` and ``report.png`` to ``docs/_static``. It runs
+``vae-anomaly demo`` and the quickstart notebook, so it takes a minute. The last picture needs
+Chromium.
 """
 
+import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops
 
 from vae_anomaly import (
     CalibrationDisplay,
@@ -24,7 +29,9 @@ from vae_anomaly import (
 )
 
 FOLDER = pathlib.Path(__file__).parent / "_static"
+NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "01_quickstart.ipynb"
 N_REASONS = 6
+N_ROWS = 3
 
 
 def explained(detector, scored):
@@ -67,8 +74,29 @@ def table_of(detector, scored):
     return scored[list(detector.feature_names_in_)]
 
 
+def report(folder):
+    """Return a photograph of the lowest rows in the report that the quickstart notebook writes."""
+    matplotlib.use("agg")
+    names = {}
+    for cell in json.loads(NOTEBOOK.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    head, page = names["page"].split("</head>")
+    rows = re.search(r'<ol class="anomalies">.*?</ol>', page, re.DOTALL).group()
+    style = f"<style>ol.anomalies > li:nth-child(n+{N_ROWS + 1}) {{ display: none }}</style>"
+    html, shot = folder / "rows.html", folder / "rows.png"
+    html.write_text(f"{head}{style}</head><body><main>{rows}</main></body></html>")
+    browser = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars"]
+    size = ["--window-size=820,900", "--force-device-scale-factor=1.3"]
+    subprocess.run([*browser, *size, f"--screenshot={shot}", html.as_uri()], check=True)
+    picture = Image.open(shot).convert("RGB")
+    paper = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    return picture.crop(ImageChops.difference(picture, paper).getbbox()).quantize(48)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
+        report(pathlib.Path(folder)).save(FOLDER / "report.png", optimize=True)
         demo = pathlib.Path(folder) / "demo"
         subprocess.run([sys.executable, "-m", "vae_anomaly", "demo", "--output", demo], check=True)
         detector, scored = load_detector(demo / "model"), pd.read_csv(demo / "scored.csv")

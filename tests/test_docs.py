@@ -102,3 +102,12 @@ def test_the_version_is_the_same_everywhere():
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1) == version
+
+
+def test_a_change_that_a_page_shows_fits_the_code():
+    (change,) = re.findall(r"```diff\n(.*?)```", PAGES[DOCS / "extending.md"], re.DOTALL)
+    for part in change.split("--- ")[1:]:
+        name, *lines = part.splitlines()
+        code = (ROOT / name).read_text().splitlines()
+        for line in lines:
+            assert line[0] == "+" or line[1:] in code, (name, line)
