@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) 
         "versions": ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
     }
     _print_facts(console, facts)
-    {"table": _print_columns, "images": _print_images}[description["input"]](console, description)
+    _PRINTED[description["input"]](console, description)
 
 
 def _print_facts(console: Console, facts: Mapping[str, object]) -> None:
@@ -82,6 +83,15 @@ def _print_images(console: Console, description: Mapping[str, Any]) -> None:
         "pixel likelihood": likelihood or "none: squared error",
     }
     _print_facts(console, facts)
+
+
+def _print_features(console: Console, description: Mapping[str, Any]) -> None:
+    network = json.loads(description["scorer"]["preprocessor"]["backbone"])
+    height, width, components = description["model"]["image_shape"]
+    name = network.get("config", {}).get("name", "")
+    facts = {"backbone": f"{name}: {height} x {width} positions, {components} components"}
+    _print_facts(console, facts)
+    _print_images(console, description)
 
 
 def _print_columns(console: Console, description: Mapping[str, Any]) -> None:
@@ -149,3 +159,7 @@ def _center(column):
 
 def _short(value):
     return "" if value is None else f"{value:.6g}"
+
+
+# By the name of the input: what shows how it is taken.
+_PRINTED = {"table": _print_columns, "images": _print_images, "features": _print_features}

@@ -29,8 +29,8 @@ _OURS = ".vae_anomaly_maps"
 class MapDrawer:
     """Writes maps to a folder, laid out as the images are.
 
-    A map shows side by side the image as the model sees it, what the model expects instead, and
-    what each pixel adds to the score.
+    A map shows side by side the image as the model sees it, what the model expects instead (not
+    with a backbone), and what each pixel adds to the score.
 
     Parameters
     ----------
@@ -75,19 +75,17 @@ class MapDrawer:
     def _write(self, paths, images, contributions):
         import tensorflow as tf
 
-        preprocessor = self._scorer.preprocessor
-        low, high = preprocessor.value_range
-        expected = preprocessor.inverse(self._scorer.reconstruct(images))
-        seen, expected = (
-            np.clip(np.round((part - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
-            for part in (images.astype(np.float64), expected)
-        )
-        for path, *parts in zip(paths, seen, expected, contributions, strict=True):
+        low, high = self._scorer.preprocessor.value_range
+        seen = (images.astype(np.float64) - low) / (high - low)
+        expected = self._scorer.expected(images)
+        pictures = [seen] if expected is None else [seen, expected]
+        levels = [np.clip(np.round(part * 255), 0, 255).astype(np.uint8) for part in pictures]
+        for path, contribution, *parts in zip(paths, contributions, *levels, strict=True):
             target = self._targets[path]
             target.parent.mkdir(parents=True, exist_ok=True)
             # Without waiting for the disk, which takes longer than all the rest.
             part = target.with_name(f".{target.name}.tmp")
-            part.write_bytes(tf.io.encode_png(_map(*parts)).numpy())
+            part.write_bytes(tf.io.encode_png(_map(parts, contribution)).numpy())
             part.replace(target)
 
 
@@ -118,13 +116,13 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def _map(image, expected, contribution):
-    """Return image, expected image and contributions side by side, uint8 (height, width, 3)."""
+def _map(pictures, contribution):
+    """Return pictures and contributions side by side, uint8 (height, width, 3)."""
     strength = np.clip(contribution / FULL_COLOUR, -1, 1)
     # White loses green and blue where a pixel lowers the score, red and green where it raises it.
     less, more = np.maximum(-strength, 0), np.maximum(strength, 0)
     colours = 255 * (1 - np.stack([more, less + more, less], axis=-1))
-    three = [np.broadcast_to(part, (*part.shape[:2], 3)) for part in (image, expected)]
-    whole = np.concatenate([*three, np.round(colours).astype(np.uint8)], axis=1)
-    factor = max(1, _MAP_SIDE // max(image.shape[:2]))
+    panels = [np.broadcast_to(part, (*part.shape[:2], 3)) for part in pictures]
+    whole = np.concatenate([*panels, np.round(colours).astype(np.uint8)], axis=1)
+    factor = max(1, _MAP_SIDE // max(contribution.shape))
     return whole.repeat(factor, axis=0).repeat(factor, axis=1)

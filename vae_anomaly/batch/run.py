@@ -39,6 +39,7 @@ __all__ = ["TooManyBadRowsError", "iter_scored", "score_files"]
 _CHUNK_SCORERS: dict[str, type[ChunkScorer]] = {
     "table": TableChunkScorer,
     "images": ImageChunkScorer,
+    "features": ImageChunkScorer,
 }
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import vae_anomaly
 from vae_anomaly.atomic import atomic_file
-from vae_anomaly.image_size import SMALLEST_SIDE
+from vae_anomaly.image_size import BACKBONE_SIDE, SMALLEST_SIDE
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.files import skipped_text
 from vae_anomaly.tables import reader
@@ -49,7 +49,7 @@ SCHEMA_OPTIONS = (
 #: Options that only a table, or only a folder of images, takes.
 FIT_OPTIONS = {
     "table": (*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
-    "images": ("image_size", "color", "resize"),
+    "images": ("image_size", "color", "resize", "backbone"),
 }
 
 
@@ -205,6 +205,7 @@ def fit_images(
     image_size: str | None,
     color: str,
     resize: str,
+    backbone: str | None,
 ) -> tuple[BaseDetector, str]:
     """Return a detector fitted to a folder of images, and what these were.
 
@@ -218,6 +219,8 @@ def fit_images(
     color : {"auto", "grey", "rgb"}
     resize : {"stretch", "pad", "crop"}
         See ``ImageFolder``.
+    backbone : str or None
+        Of ``VAEDetector``.
 
     Raises
     ------
@@ -232,13 +235,16 @@ def fit_images(
     for path, reason in images.unreadable.items():
         click.echo(f"left out: {printable(path)}: {reason}", err=True)
     height, width, channels = images.shape[1:]
+    if backbone is not None:
+        height = width = BACKBONE_SIDE
     height, width = size or (height, width)
     image_shape = height, width, {"auto": channels, "grey": 1, "rgb": 3}[color]
     images = images.with_shape(image_shape)
     for line in (skipped_text(images.skipped) if images.skipped else "", images.stretching()):
         if line:
             click.echo(line, err=True)
-    detector = vae_anomaly.VAEDetector(image_shape=image_shape, **params).fit(images)
+    params = {**params, "image_shape": image_shape, "backbone": backbone}
+    detector = vae_anomaly.VAEDetector(**params).fit(images)
     how = {"stretch": "", "pad": ", padded", "crop": ", cropped"}[resize]
     what = f"{len(images)} images of {height} x {width} pixels{how}, {image_shape[2]} channel(s)"
     return detector, what

@@ -78,7 +78,13 @@ _SCORE_TYPES = [
     "--image-size",
     metavar="HxW",
     help="Height and width in pixels to which images are resized.  [default: the most frequent "
-    "size, shrunk to 64 pixels on the longer side]",
+    "size, shrunk to 64 pixels on the longer side; 224x224 with --backbone]",
+)
+@click.option(
+    "--backbone",
+    metavar="NAME|FILE",
+    help="Model feature maps of this network instead of pixels: a name in keras.applications, such "
+    "as 'efficientnetv2-b0', or a .keras file.",
 )
 @click.option(
     "--color",

@@ -387,6 +387,7 @@ class BaseDetector(
         state = dict(super().__getstate__())
         if "scorer_" in state:
             state["_input"] = self._input.name, self._input.described()
+            state |= packing.without_networks(state, self._input)
             state["scorer_"] = packing.pack_scorer(self.scorer_)
         return state
 
@@ -396,4 +397,5 @@ class BaseDetector(
             state["_input"], state["scorer_"] = packing.unpack_scorer(
                 state["_input"], state["_model_args"], *state["scorer_"]
             )
+            state |= packing.with_networks(state, state["_input"])
         super().__setstate__(state)

@@ -102,6 +102,31 @@ _TAIL = _object(
     }
 )
 
+_IMAGE_MODEL = _object(
+    {
+        **_NETWORKS,
+        "image_shape": _SHAPE,
+        "filters": _list(_int(1, MAX_UNITS), 0, MAX_LAYERS),
+    },
+    {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}},
+)
+_IMAGE_PREPROCESSOR = {
+    "image_shape": _SHAPE,
+    "value_range": _RANGE,
+    "image_dtype": _TEXT,
+    "resize": {"enum": list(RESIZES)},
+}
+_IMAGE_SCHEMA = {
+    "type": "object",
+    "required": ["height", "width", "channels", "value_range", "dtype", "resize"],
+    "properties": {
+        **dict.fromkeys(("height", "width", "channels"), _int(1, MAX_IMAGE_SIDE)),
+        "value_range": _RANGE,
+        "dtype": _TEXT,
+        "resize": {"enum": list(RESIZES)},
+    },
+}
+
 # By the name of the input: the parts that differ.
 _PARTS = {
     "table": {
@@ -166,32 +191,17 @@ _PARTS = {
         "described": _object({"schema": {**_TEXT, "maxLength": MAX_SCHEMA_TEXT}}),
     },
     "images": {
-        "model": _object(
-            {
-                **_NETWORKS,
-                "image_shape": _SHAPE,
-                "filters": _list(_int(1, MAX_UNITS), 0, MAX_LAYERS),
-            },
-            {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}},
-        ),
+        "model": _IMAGE_MODEL,
+        "preprocessor": _object(_IMAGE_PREPROCESSOR),
+        "schema": _IMAGE_SCHEMA,
+        "described": _object({}),
+    },
+    "features": {
+        "model": _IMAGE_MODEL,
         "preprocessor": _object(
-            {
-                "image_shape": _SHAPE,
-                "value_range": _RANGE,
-                "image_dtype": _TEXT,
-                "resize": {"enum": list(RESIZES)},
-            }
+            {**_IMAGE_PREPROCESSOR, "backbone": {**_TEXT, "maxLength": MAX_NETWORK_TEXT}}
         ),
-        "schema": {
-            "type": "object",
-            "required": ["height", "width", "channels", "value_range", "dtype", "resize"],
-            "properties": {
-                **dict.fromkeys(("height", "width", "channels"), _int(1, MAX_IMAGE_SIDE)),
-                "value_range": _RANGE,
-                "dtype": _TEXT,
-                "resize": {"enum": list(RESIZES)},
-            },
-        },
+        "schema": _IMAGE_SCHEMA,
         "described": _object({}),
     },
 }
@@ -272,12 +282,13 @@ def check_description(content: Any) -> None:
     n_levels = sum(len(levels) for levels in preprocessor.get("levels", {}).values())
     if n_levels > MAX_LEVELS:
         raise ValueError(f"expected at most {MAX_LEVELS} levels. Received: {n_levels}")
-    height, width, channels = content["model"].get("image_shape", (1, 1, 1))
-    if height * width * channels > MAX_IMAGE_VALUES:
-        raise ValueError(
-            f"expected images of at most {MAX_IMAGE_VALUES} values. Received: {height} x {width} "
-            f"x {channels}"
-        )
+    for part in (content["model"], preprocessor):
+        height, width, channels = part.get("image_shape", (1, 1, 1))
+        if height * width * channels > MAX_IMAGE_VALUES:
+            raise ValueError(
+                f"expected images of at most {MAX_IMAGE_VALUES} values. Received: {height} x "
+                f"{width} x {channels}"
+            )
 
 
 def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

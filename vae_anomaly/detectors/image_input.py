@@ -62,7 +62,7 @@ class ImageInput:
         self._roughness: Any = None
 
     @staticmethod
-    def takes(X: Any) -> bool:
+    def takes(detector: Any, X: Any) -> bool:
         shape = getattr(X, "shape", None)
         return shape is not None and len(shape) in (3, 4)
 
@@ -76,39 +76,44 @@ class ImageInput:
     def learn(
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[Any, np.ndarray | None]:
+        images, weights = self._learn_form(detector, X, sample_weight)
+        some = some_images(len(images), self.n_features, seed)
+        x = preprocessed(self.preprocessor, images, some)
+        self._is_binary = bool(np.isin(x, (0.0, 1.0)).all())
+        self._roughness = roughness(x)
+        return images, weights
+
+    def _learn_form(self, detector, X, sample_weight):
+        """Validate training images and weights; learn shape and range, the ``preprocessor``."""
         images = _with_channels(X)
         rows, weights = rows_and_weights(sample_weight, len(images))
         if rows is not None:
-            images = images.with_rows(rows) if _is_streamed(images) else images[rows]
-        if _is_streamed(images) and detector.image_shape is not None:
+            images = images.with_rows(rows) if is_streamed(images) else images[rows]
+        if is_streamed(images) and detector.image_shape is not None:
             images = images.with_shape(detector.image_shape)
         value_range, image_dtype = _value_range(detector.value_range, images)
         image_shape = images.shape[1:]
         if detector.image_shape is not None:
             image_shape = _image_shape(detector.image_shape, image_shape)
-        resize = images.form.resize if _is_streamed(images) else "stretch"
+        resize = images.form.resize if is_streamed(images) else "stretch"
         self.preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype, resize)
         _check_values(images, self.preprocessor)
         if len(images) < 2:
             raise ValueError(f"Expected two images or more. Received: {len(images)} sample(s).")
-        some = some_images(len(images), self.n_features, seed)
-        x = preprocessed(self.preprocessor, images, some)
-        self._is_binary = bool(np.isin(x, (0.0, 1.0)).all())
-        self._roughness = roughness(x)
         detector.n_features_in_ = int(np.prod(images.shape[1:]))
         if hasattr(detector, "feature_names_in_"):
             del detector.feature_names_in_
         return images, weights
 
     def check(self, detector: Any, X: Any) -> Any:
-        if not self.takes(X):
+        if not self.takes(detector, X):
             raise ValueError(
                 "Expected images, as in fit: an array (n, height, width) or (n, height, width, "
                 f"channels). Received: {type(X).__name__} of shape {np.shape(X)}."
             )
         images = _with_channels(X)
         self._check_type(images)
-        if _is_streamed(images):
+        if is_streamed(images):
             # Straight from the files, as in fit: resized twice they would be other images.
             images = images.with_form(self.preprocessor.form)
         height, width, channels = self.preprocessor.image_shape
@@ -129,7 +134,7 @@ class ImageInput:
 
     def _check_type(self, images: Any) -> None:
         expected = self.preprocessor.image_dtype
-        if _is_streamed(images):
+        if is_streamed(images):
             is_wrong = images.dtype != expected
         else:  # whole numbers of another type may be such values, but eight bits are not sixteen
             is_whole = images.dtype.kind in "ui"
@@ -147,16 +152,20 @@ class ImageInput:
 
     @property
     def n_features(self) -> int:
-        return int(np.prod(self.preprocessor.image_shape))
+        return int(np.prod(self.preprocessor.x_shape))
+
+    @property
+    def given_networks(self) -> dict[str, Any]:
+        return {}
 
     @property
     def sizes(self) -> dict[str, Any]:
-        return {"image_shape": [int(size) for size in self.preprocessor.image_shape]}
+        return {"image_shape": [int(size) for size in self.preprocessor.x_shape]}
 
     def model_args(self, detector: Any) -> dict[str, Any]:
         filters = detector.filters
         if filters is None:
-            filters = default_filters(self.preprocessor.image_shape)
+            filters = default_filters(self.preprocessor.x_shape)
         return {**self.sizes, "filters": [int(count) for count in filters]}
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
@@ -178,7 +187,7 @@ class ImageInput:
         return ImageScorer(self.preprocessor, model, **kwargs)
 
     def training_defaults(self, n_rows: int) -> dict[str, Any]:
-        is_large_image = is_large(self.preprocessor.image_shape)
+        is_large_image = is_large(self.preprocessor.x_shape)
         steps = _LARGE_IMAGE_STEPS if is_large_image else _SMALL_IMAGE_STEPS
         at_once = n_images_at_once(self.n_features)
         return {
@@ -192,7 +201,7 @@ class ImageInput:
 
     def batches(self, scorer: ImageScorer, data: Any) -> Callable[[tf.Tensor], tf.Tensor]:
         preprocessor = self.preprocessor
-        if _is_streamed(data):
+        if is_streamed(data):
             return lambda indices: preprocessor(data.read(indices))
         held = tf.constant(data.astype(preprocessor.image_dtype, copy=False))
         return lambda indices: preprocessor(tf.gather(held, indices))
@@ -202,7 +211,7 @@ class ImageInput:
         try:
             yield
         except tf.errors.OpError:
-            if _is_streamed(data):
+            if is_streamed(data):
                 data.check()
             raise
 
@@ -227,12 +236,16 @@ class ImageInput:
     def explain(self, detector: Any, X: Any) -> dict[str, Any]:
         images, scorer = self.check(detector, X), detector.scorer_
         outputs = scorer.run(images, ("feature_log_prob", "latent"))
+        pictures = {"value": scorer.seen(images), "expected": scorer.expected(images)}
         return {
             "contribution": outputs["feature_log_prob"],
             "latent": outputs["latent"],
             "baseline": scorer.baseline,
-            "value": self._in_units(scorer.preprocess(images), len(X.shape)),
-            "expected": self._in_units(scorer.reconstruct(images), len(X.shape)),
+            **{
+                name: self._in_units(x, len(X.shape))
+                for name, x in pictures.items()
+                if x is not None
+            },
         }
 
     def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray:
@@ -253,7 +266,7 @@ class ImageInput:
         return np.concatenate(parts)
 
     def row_names(self, X: Any) -> Callable[[int], str]:
-        if _is_streamed(X):
+        if is_streamed(X):
             return lambda row: printable(X.paths[row])
         return lambda row: f"image {row}"
 
@@ -273,14 +286,14 @@ class ImageInput:
         return images[..., 0] if n_axes == 3 and images.shape[-1] == 1 else images
 
 
-def _is_streamed(X):
+def is_streamed(X):
     """Whether X is an ``ImageFolder``, which is not to be held in memory."""
     return hasattr(X, "read")
 
 
 def _with_channels(X):
     """Return X with a channel axis."""
-    if not _is_streamed(X):
+    if not is_streamed(X):
         X = np.asarray(X)
     if X.dtype.kind not in "buif":
         raise ValueError(f"Expected images of numbers. Received: images of {X.dtype}.")
@@ -315,7 +328,7 @@ def _value_range(given, images):
 
 def _lowest_and_highest(images):
     """Return the range of images of 16 bits, which may be of 10 or 12 in truth."""
-    low, high = images.value_range if _is_streamed(images) else (images.min(), images.max())
+    low, high = images.value_range if is_streamed(images) else (images.min(), images.max())
     return int(low), max(int(high), int(low) + 1)
 
 

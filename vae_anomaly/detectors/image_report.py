@@ -29,7 +29,7 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
         return sections
     scorer = detector.scorer_
     found = scorer.run(batch.lowest, ("score", "p_value", "feature_log_prob"))
-    seen, expected = scorer.preprocess(batch.lowest), scorer.reconstruct(batch.lowest)
+    seen, expected = scorer.seen(batch.lowest), scorer.expected(batch.lowest)
     sections["anomalies"] = [
         Anomaly(
             name,
@@ -37,7 +37,7 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
             float(found["p_value"][i]),
             pictures=[
                 Picture(_shown(seen[i]), "image"),
-                Picture(_shown(expected[i]), "expected"),
+                *([] if expected is None else [Picture(_shown(expected[i]), "expected")]),
                 Picture(_map(found["feature_log_prob"][i]), "red: less probable than usual"),
             ],
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from vae_anomaly.detectors.feature_input import FeatureInput
 from vae_anomaly.detectors.image_input import ImageInput
 from vae_anomaly.detectors.table_input import TableInput
 
@@ -54,8 +55,8 @@ class Input(Protocol):
     subset: Any
 
     @staticmethod
-    def takes(X: Any) -> bool:
-        """Whether training data are of this kind."""
+    def takes(detector: Any, X: Any) -> bool:
+        """Whether training data are of this kind, for this detector."""
 
     @classmethod
     def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> Input:
@@ -87,6 +88,10 @@ class Input(Protocol):
     @property
     def n_features(self) -> int:
         """Numbers that the model gets of each row."""
+
+    @property
+    def given_networks(self) -> dict[str, Any]:
+        """Networks that are parameters of the detector and no part of its model, by name."""
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -148,7 +153,9 @@ class Input(Protocol):
 
 
 # Asked in this order which of them takes the training data.
-INPUTS: dict[str, type[Input]] = {kind.name: kind for kind in (ImageInput, TableInput)}
+INPUTS: dict[str, type[Input]] = {
+    kind.name: kind for kind in (FeatureInput, ImageInput, TableInput)
+}
 
 
 def chosen_input(detector: Any, X: Any) -> Input:
@@ -159,7 +166,7 @@ def chosen_input(detector: Any, X: Any) -> Input:
     ValueError
         A parameter of the detector is for another input.
     """
-    chosen = next(kind for kind in INPUTS.values() if kind.takes(X))
+    chosen = next(kind for kind in INPUTS.values() if kind.takes(detector, X))
     defaults = inspect.signature(type(detector)).parameters
     for kind in INPUTS.values():
         for name in sorted(kind.parameters & set(defaults) - chosen.parameters):

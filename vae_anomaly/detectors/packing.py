@@ -7,6 +7,7 @@ by Keras' counters, which depend on what a process built before.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -103,6 +104,7 @@ def unpack(detector: BaseDetector, content: dict[str, Any], weights: Arrays) -> 
             network = network_from_json(model_args[name])
             network.set_weights(getattr(detector.scorer_.model, name).get_weights())
             setattr(detector, name, network)
+    detector.set_params(**with_networks(detector.get_params(deep=False), restored))
 
 
 def _check_sizes(restored: Input, model_args: dict[str, Any], weights: Arrays) -> None:
@@ -126,6 +128,17 @@ def pack_scorer(scorer: AnomalyScorer) -> tuple[dict[str, Any], Arrays]:
         "n_calibration": scorer.n_calibration,
     }
     return config, {name: np.asarray(weight) for name, weight in named_weights(scorer).items()}
+
+
+def without_networks(params: dict[str, Any], given: Input) -> dict[str, None]:
+    """Return those of the parameters that are networks which an input holds too, as None."""
+    names = given.given_networks
+    return {name: None for name in names if isinstance(params[name], keras.Model)}
+
+
+def with_networks(params: dict[str, Any], given: Input) -> dict[str, keras.Model]:
+    """Return what ``without_networks`` took away."""
+    return {name: net for name, net in given.given_networks.items() if params[name] is None}
 
 
 def unpack_scorer(
@@ -166,7 +179,7 @@ def _check_shapes(variables: Variables, weights: Arrays, parts: tuple[str, ...] 
 def named_weights(scorer: AnomalyScorer) -> Variables:
     """Return the scorer's own weights and its parts', not the optimizer's nor the metrics'."""
     return {
-        **_numbered("preprocessor", scorer.preprocessor.weights),
+        **_layer_weights("preprocessor", scorer.preprocessor),
         **_model_weights(scorer.model),
         **{f"scorer/{name}": variable for name, variable in scorer.own_weights.items()},
     }
@@ -180,18 +193,19 @@ def _model_weights(model: VAE | Autoencoder) -> Variables:
     }
 
 
-def _network_weights(prefix: str, network: keras.Model) -> Variables:
+def _layer_weights(prefix: str, layer: Any) -> Variables:
+    """Return the weights of a layer, or of a network by its layers."""
+    has_layers = hasattr(layer, "layers")
+    return _network_weights(prefix, layer) if has_layers else _numbered(prefix, layer.weights)
+
+
+def _network_weights(prefix: str, network: Any) -> Variables:
     named: Variables = {}
     for layer in network.layers:
-        of_layer = _network_weights if hasattr(layer, "layers") else _numbered_layer
-        named |= of_layer(f"{prefix}/{layer.name}", layer)
+        named |= _layer_weights(f"{prefix}/{layer.name}", layer)
     # Weights that a subclass of Model holds itself, outside of its layers.
     known = {id(variable) for variable in named.values()}
     return named | _numbered(prefix, [w for w in network.weights if id(w) not in known])
-
-
-def _numbered_layer(prefix: str, layer: keras.Layer) -> Variables:
-    return _numbered(prefix, layer.weights)
 
 
 def _numbered(prefix: str, variables: list[keras.Variable]) -> Variables:
@@ -216,4 +230,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return None if isinstance(value, (np.random.RandomState, keras.Model)) else value

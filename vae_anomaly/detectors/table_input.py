@@ -59,7 +59,7 @@ class TableInput:
         self.schema: Any = schema
 
     @staticmethod
-    def takes(X: Any) -> bool:
+    def takes(detector: Any, X: Any) -> bool:
         return True  # ``learn`` refuses what is no table
 
     @classmethod
@@ -121,6 +121,10 @@ class TableInput:
     @property
     def n_features(self) -> int:
         return int(sum(self.preprocessor.column_widths))
+
+    @property
+    def given_networks(self) -> dict[str, Any]:
+        return {}
 
     @property
     def sizes(self) -> dict[str, Any]:

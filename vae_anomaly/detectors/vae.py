@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.detectors.base import BaseDetector
-from vae_anomaly.detectors.sklearn_compat import Interval, StrOptions
+from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions
 from vae_anomaly.scoring.tables import SCORE_TYPES
 from vae_anomaly.vae.builders import PIXEL_LIKELIHOODS
 
@@ -89,6 +90,11 @@ class VAEDetector(BaseDetector):
         log-probabilities are added, so even "importance_weighted" estimates no density of the row
         then. Expected values and samples of such columns are within the range of the training
         rows. Custom networks take each numeric column once.
+    backbone : keras.Model, str, path or None, default None
+        For images only: a network that gives feature maps, which are modelled in place of pixels;
+        see ``images.features.FeaturePreprocessor``. A model, a ``.keras`` file, or the name of a
+        network in ``keras.applications``, such as "efficientnetv2-b0", whose weights Keras
+        downloads. It is not trained. None: pixels.
     kinds : dict or None, default None
         Column name to "numeric", "boolean", "datetime", "timestamp" or "categorical", where the
         cells of a DataFrame's column do not tell; to "id", "text" or "dropped", where it is not to
@@ -145,6 +151,7 @@ class VAEDetector(BaseDetector):
         "pixel_likelihood": [StrOptions({"auto", *PIXEL_LIKELIHOODS})],
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
+        "backbone": [HasMethods(["to_json", "get_weights"]), str, PathLike, None],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "n_train_draws": [Interval(Integral, 1, None, closed="left")],
     }
@@ -173,6 +180,7 @@ class VAEDetector(BaseDetector):
         patience=None,
         max_levels=50,
         normal_scores=True,
+        backbone=None,
         kinds=None,
         schema=None,
         image_shape=None,
@@ -201,6 +209,7 @@ class VAEDetector(BaseDetector):
         self.patience = patience
         self.max_levels = max_levels
         self.normal_scores = normal_scores
+        self.backbone = backbone
         self.kinds = kinds
         self.schema = schema
         self.image_shape = image_shape

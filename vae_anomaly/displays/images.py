@@ -27,7 +27,7 @@ class ImageExplanationDisplay:
     Parameters
     ----------
     images, expected : (n, height, width) or (n, height, width, channels) arrays
-        Images of 1 (grey) or 3 (colour) channels.
+        Images of 1 (grey) or 3 (colour) channels. ``expected`` may be None, and is left out then.
     contributions : (n, height, width) array
         What each pixel adds to the score; 0 is usual.
     scores : (n,) array
@@ -41,7 +41,7 @@ class ImageExplanationDisplay:
 
     Attributes
     ----------
-    axes_ : (n, 3) array of matplotlib Axes
+    axes_ : (n, 3) array of matplotlib Axes, or (n, 2) without ``expected``
         Set by ``plot``.
     figure_ : matplotlib Figure
         Set by ``plot``.
@@ -72,7 +72,7 @@ class ImageExplanationDisplay:
     def __init__(
         self,
         images: ArrayLike,
-        expected: ArrayLike,
+        expected: ArrayLike | None,
         contributions: ArrayLike,
         *,
         scores: ArrayLike,
@@ -81,7 +81,7 @@ class ImageExplanationDisplay:
         unit: str = "nats",
     ) -> None:
         self.images = np.asarray(images, dtype=np.float64)
-        self.expected = np.asarray(expected, dtype=np.float64)
+        self.expected = None if expected is None else np.asarray(expected, dtype=np.float64)
         self.contributions = np.asarray(contributions, dtype=np.float64)
         self.scores = np.asarray(scores, dtype=np.float64)
         self.offset = float(offset)
@@ -94,7 +94,7 @@ class ImageExplanationDisplay:
                 f"with 1 or 3 channels, n >= 1. Received: {shape}"
             )
         for name, wanted in (
-            ("expected", shape),
+            *([] if expected is None else [("expected", shape)]),
             ("contributions", shape[:3]),
             ("scores", shape[:1]),
         ):
@@ -141,7 +141,7 @@ class ImageExplanationDisplay:
         is_error = detector.scorer_.score_type == "reconstruction_error"
         display = cls(
             explanation["value"],
-            explanation["expected"],
+            explanation.get("expected"),
             explanation["contribution"],
             scores=detector.score_samples(images),
             offset=detector.offset_,
@@ -170,20 +170,24 @@ class ImageExplanationDisplay:
         from matplotlib.colors import AsinhNorm
 
         axes = self._new_axes() if axes is None else np.asarray(axes)
-        wanted = (len(self.images), 3)
+        pictures = [self.images] if self.expected is None else [self.images, self.expected]
+        n_columns = len(pictures) + 1
+        wanted = (len(self.images), n_columns)
         if axes.shape != wanted:
             raise ValueError(
-                f"Expected `axes` of shape {wanted}: three for each image. Received: {axes.shape}"
+                f"Expected `axes` of shape {wanted}: {n_columns} for each image. "
+                f"Received: {axes.shape}"
             )
         lowest, highest = self._extremes()
         limit = min(max(-lowest, highest), _LIMIT_NATS)
         norm = AsinhNorm(linear_width=1.0, vmin=-limit, vmax=limit)
         for i in range(len(self.images)):
-            self._draw_image(axes[i, 0], self.images[i])
-            self._draw_image(axes[i, 1], self.expected[i])
-            colours = axes[i, 2].imshow(self.contributions[i], cmap="RdBu", norm=norm)
+            for ax, picture in zip(axes[i], pictures, strict=False):
+                self._draw_image(ax, picture[i])
+            colours = axes[i, -1].imshow(self.contributions[i], cmap="RdBu", norm=norm)
             decision = "anomaly" if self.scores[i] < self.offset else "normal"
-            titles = (f"score {self.scores[i]:.4g}: {decision}", "expected", "contribution")
+            middle = ["expected"] * (n_columns - 2)
+            titles = [f"score {self.scores[i]:.4g}: {decision}", *middle, "contribution"]
             for ax, title in zip(axes[i], titles, strict=True):
                 ax.set_title(title, fontsize="medium")
         for ax in axes.flat:
@@ -197,7 +201,9 @@ class ImageExplanationDisplay:
     def _new_axes(self) -> Any:
         n_images, height, width = self.contributions.shape
         row_height = 0.4 + np.clip(1.8 * height / width, 0.8, 4.0)
-        return new_figure(7, row_height * n_images).subplots(n_images, 3, squeeze=False)
+        n_columns = 2 if self.expected is None else 3
+        figure = new_figure(7, row_height * n_images)
+        return figure.subplots(n_images, n_columns, squeeze=False)
 
     def _extremes(self) -> tuple[float, float]:
         """Return the lowest and the highest contribution, 0 included; (-1, 1) if all are 0."""
@@ -216,7 +222,7 @@ class ImageExplanationDisplay:
     def _draw_colour_bar(self, colours: Any, lowest: float, highest: float, limit: float) -> None:
         bar = self.figure_.colorbar(
             colours,
-            ax=self.axes_[:, 2],
+            ax=self.axes_[:, -1],
             label=f"contribution ({self.unit})",
             extend=("neither", "max", "min", "both")[2 * (lowest < -limit) + (highest > limit)],
         )

@@ -68,6 +68,8 @@ class ImageFolder:
         Files in the folder that are no images by their suffix.
     form : ImageForm
         What the images are brought to.
+    has_default_shape : bool
+        Whether ``image_shape`` was None: a detector with a backbone then takes larger images.
     shape : (int, int, int, int)
     dtype : numpy.dtype
         uint8 or uint16.
@@ -114,6 +116,7 @@ class ImageFolder:
         self._stored: list[Any] = [found[path] for path in self.paths]
         self._names = [os.fsencode(path) for path in self.paths]
         self.value_range = _value_range(self._stored, dtype)
+        self.has_default_shape = image_shape is None
         shape = _chosen_shape(self._stored) if image_shape is None else _checked(image_shape)
         self.form = ImageForm(shape, dtype, resize)
         if stretching := self.stretching():
@@ -138,7 +141,9 @@ class ImageFolder:
 
     def with_shape(self, image_shape: Sequence[int]) -> ImageFolder:
         """Return the same files, brought to another shape; they are not looked at again."""
-        return self.with_form(self.form._replace(shape=_checked(image_shape)))
+        images = self.with_form(self.form._replace(shape=_checked(image_shape)))
+        images.has_default_shape = False
+        return images
 
     def with_rows(self, rows: Sequence[int]) -> ImageFolder:
         """Return some of the files, by their numbers; they are not looked at again."""

@@ -144,6 +144,11 @@ class ImagePreprocessor(keras.layers.Layer):
         self.built = True
 
     @property
+    def x_shape(self) -> tuple[int, ...]:
+        """The shape of an output: what the model sees of an image."""
+        return self.image_shape
+
+    @property
     def form(self) -> ImageForm:
         """The form to which files are brought."""
         height, width, channels = self.image_shape
@@ -158,8 +163,12 @@ class ImagePreprocessor(keras.layers.Layer):
 
         Returns
         -------
-        float32 tensor, (n, *image_shape)
+        float32 tensor, (n, *x_shape)
         """
+        return self.pixels(images)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return images of one shape with values from 0 to 1, float32 (n, *image_shape)."""
         low, high = self.value_range
         x = with_shape(
             images,

@@ -39,7 +39,7 @@ def n_images_at_once(n_values):
 
 
 def preprocessed(preprocessor, images, rows):
-    """Return x of some images, float32 (n, *image_shape): a bounded number of raw ones at a time.
+    """Return pixels of some images, float32 (n, *image_shape); of raw ones holds a bounded number.
 
     Parameters
     ----------
@@ -49,7 +49,9 @@ def preprocessed(preprocessor, images, rows):
     """
     step = n_images_at_once(int(np.prod(images.shape[1:])))
     parts = [
-        preprocessor(np.asarray(images[rows[start : start + step]], preprocessor.image_dtype))
+        preprocessor.pixels(
+            np.asarray(images[rows[start : start + step]], preprocessor.image_dtype)
+        )
         for start in range(0, max(len(rows), 1), step)
     ]
     return np.concatenate(parts)
@@ -203,6 +205,14 @@ class ImageScorer(AnomalyScorer):
 
     def preprocess(self, images: Any) -> np.ndarray:
         """Return x of images, float32 of shape (n, height, width, channels), from 0 to 1."""
+        return self.seen(images)
+
+    def expected(self, images: Any) -> np.ndarray | None:
+        """Return the images that the model expects, as ``seen``; None if it expects no images."""
+        return np.clip(self.reconstruct(images), 0.0, 1.0)
+
+    def seen(self, images: Any) -> np.ndarray:
+        """Return images as they are looked at, float32 (n, *image_shape), from 0 to 1."""
         return preprocessed(self.preprocessor, images, np.arange(len(images)))
 
     @property

@@ -96,8 +96,7 @@ class ServedImages(Served):
 
         They need resizing, where the model resizes.
         """
-        model, preprocessor = self.scorer.model, self._preprocessor
-        typical = np.clip(model.decode(np.zeros((1, model.latent_dim), "float32")), 0, 1)
+        preprocessor, typical = self._preprocessor, self.typical()
         noise = np.random.default_rng(0).normal(0, 0.2, size=typical.shape)
         x = np.concatenate([typical, np.clip(typical + noise, 0, 1), 1 - typical, 0 * typical])
         if self._is_any_size:
@@ -107,6 +106,11 @@ class ServedImages(Served):
         if preprocessor.image_dtype != "float32":
             images = np.rint(images)
         return images.astype(preprocessor.image_dtype)
+
+    def typical(self) -> np.ndarray:
+        """Return the image that the model expects of the middle of its latent space, (1, ...)."""
+        model = self.scorer.model
+        return np.clip(model.decode(np.zeros((1, model.latent_dim), "float32")), 0, 1)
 
     def explained(self, raw: np.ndarray, answers: Arrays) -> Arrays:
         x = np.clip(self.scorer.reconstruct(raw), 0, 1)

@@ -44,6 +44,18 @@ def network_from_json(text: str) -> keras.Model:
     Raises
     ------
     ValueError
+        As ``check_network``.
+    """
+    check_network(text)
+    return keras.models.model_from_json(text)
+
+
+def check_network(text: str) -> None:
+    """Check the Keras configuration of a network, without building anything.
+
+    Raises
+    ------
+    ValueError
         It has parts that are not those in the list above, or too many.
     """
     try:
@@ -60,7 +72,6 @@ def network_from_json(text: str) -> keras.Model:
         )
     for part in parts:
         _check_part(part)
-    return keras.models.model_from_json(text)
 
 
 def _check_part(part: dict[str, Any]) -> None:

@@ -1,0 +1,126 @@
+"""Images by the feature maps of a frozen network, as the input of a detector."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.detectors.backbones import backbone_of, check_backbone
+from vae_anomaly.detectors.image_input import ImageInput, is_streamed
+from vae_anomaly.image_size import BACKBONE_SIDE
+from vae_anomaly.images.features import FeaturePreprocessor
+from vae_anomaly.scoring.features import FeatureMaps, FeatureScorer
+from vae_anomaly.scoring.images import preprocessed
+from vae_anomaly.serving.features import ServedFeatures
+
+# Values of feature maps held in memory while a detector is fitted: 512 MB.
+_MOST_VALUES = 2**27
+# Images from which the components of the maps are learned.
+_COMPONENT_IMAGES = 100
+_STEPS = 500
+
+
+class FeatureInput(ImageInput):
+    """Images whose feature maps are modelled; an ``inputs.Input``. ``data`` are these maps."""
+
+    name = "features"
+    title = "images with a backbone"
+    parameters = frozenset({"backbone", "filters", "image_shape", "value_range"})
+    subset: Any = staticmethod(lambda data, rows: FeatureMaps(data.x[rows]))
+
+    @staticmethod
+    def takes(detector: Any, X: Any) -> bool:
+        has_backbone = getattr(detector, "backbone", None) is not None
+        return has_backbone and ImageInput.takes(detector, X)
+
+    @classmethod
+    def restored(cls, config: dict[str, Any], described: dict[str, Any]) -> FeatureInput:
+        check_backbone(config["backbone"])
+        return cls(FeaturePreprocessor.from_config(config))
+
+    def described(self) -> dict[str, Any]:
+        try:
+            check_backbone(self.preprocessor.backbone.to_json())
+        except ValueError as error:
+            raise ValueError(f"This backbone cannot be saved. {error}") from error
+        return {}
+
+    @property
+    def given_networks(self) -> dict[str, Any]:
+        return {"backbone": self.preprocessor.backbone}
+
+    def learn(self, detector: Any, X: Any, seed: int) -> FeatureMaps:
+        if is_streamed(X) and detector.image_shape is None and X.has_default_shape:
+            X = X.with_shape((BACKBONE_SIDE, BACKBONE_SIDE, X.shape[3]))
+        images = self._learn_form(detector, X)
+        form = self.preprocessor
+        self.preprocessor = FeaturePreprocessor(
+            form.image_shape,
+            form.value_range,
+            form.image_dtype,
+            form.resize,
+            backbone=backbone_of(detector.backbone, form.image_shape),
+        )
+        order = np.random.default_rng(seed).permutation(len(images))
+        some = preprocessed(form, images, np.sort(order[:_COMPONENT_IMAGES]))
+        self.preprocessor.adapt(some)
+        most = max(2, _MOST_VALUES // self.n_features)
+        if len(images) > most:
+            warnings.warn(
+                f"{len(images)} images are more than can be held as feature maps: {most} of them, "
+                "drawn at random, train and calibrate.",
+                DataWarning,
+                stacklevel=5,
+            )
+        rows = np.sort(order[:most])
+        at_once = FeaturePreprocessor.IMAGES_AT_ONCE
+        parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+        return FeatureMaps(
+            np.concatenate(
+                [self.preprocessor.extract(preprocessed(form, images, part)) for part in parts]
+            )
+        )
+
+    def n_rows(self, data: FeatureMaps) -> int:
+        return len(data.x)
+
+    def likelihood_args(self, detector: Any) -> dict[str, Any]:
+        return {"pixel_likelihood": "gaussian", "variance": "column"}
+
+    def build_scorer(self, model: Any, **kwargs: Any) -> FeatureScorer:
+        return FeatureScorer(self.preprocessor, model, **kwargs)
+
+    def training_defaults(self, n_rows: int) -> dict[str, Any]:
+        return {**super().training_defaults(n_rows), "max_steps": _STEPS, "patience": _STEPS}
+
+    def batches(self, scorer: FeatureScorer, data: FeatureMaps) -> Callable[[tf.Tensor], tf.Tensor]:
+        held = tf.constant(data.x)
+        return lambda indices: tf.gather(held, indices)
+
+    @contextmanager
+    def reading(self, data: Any) -> Iterator[None]:
+        yield  # all has been read
+
+    def reconstruct(self, detector: Any, X: Any) -> np.ndarray:
+        return detector.scorer_.reconstruct(self.check(detector, X))
+
+    def sample(self, detector: Any, n_rows: int, seed: int) -> np.ndarray:
+        raise ValueError(
+            "Expected a detector without a backbone. Received: one that models feature maps, of "
+            "which no images can be made. Fit one on pixels to sample."
+        )
+
+    def bits_per_dimension(self, detector: Any, X: Any) -> np.ndarray:
+        raise ValueError(
+            "Expected a detector without a backbone. Received: one that models feature maps, whose "
+            "likelihood is none of pixels. Fit one on pixels for bits per dimension."
+        )
+
+    def served(self, detector: Any) -> ServedFeatures:
+        return ServedFeatures(detector)

@@ -1,0 +1,249 @@
+"""The scorer of images by their feature maps: a Gaussian at each position, and maps of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vae_anomaly.images.features import FeaturePreprocessor
+from vae_anomaly.scoring.images import ImageScorer, preprocessed
+from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Terms, View, float64
+
+# Share of a covariance's mean variance that is added to its diagonal. More is worse on real parts
+# (benchmarks/LOG.md): directions of little variance tell most.
+_RIDGE = 1e-3
+# Nats above which a position counts as unusual: this quantile of positions of normal images. The
+# transition is as wide as this share of the way from the median to the 90% quantile.
+_UNUSUAL, _WIDTH = 0.99, 0.5
+
+
+# Images whose maps are reconstructed at once.
+_RECONSTRUCTED = 32
+
+
+class FeatureMaps(NamedTuple):
+    """Images whose feature maps are known already: what a fit computes once and uses often."""
+
+    x: np.ndarray  #: float32 (n, height, width, components), as of ``FeaturePreprocessor.extract``
+
+
+class PositionGaussians(View):
+    r"""How much less probable the residual at a position is than those of normal images are.
+
+    .. math:: \tfrac12 \big(c - (r_p - m_p)^T \Sigma_p^{-1} (r_p - m_p)\big),
+        \quad r = x - E[x | z = E[z|x]]
+
+    in nats, for each position p of maps of c components: log-density less its mean, of a Gaussian
+    with full covariance (Defard et al. 2020, "PaDiM"), of what the model leaves unexplained. Mean
+    and covariance are those of the training images.
+
+    Parameters
+    ----------
+    x_shape : (int, int, int)
+        Height, width and components.
+    **kwargs
+        ``name`` of ``keras.layers.Layer``.
+    """
+
+    def __init__(self, x_shape: tuple[int, int, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        height, width, size = x_shape
+        self.center = self.add_weight(
+            shape=(height * width, size), initializer="zeros", trainable=False, name="center"
+        )
+        # Inverses of the covariances' Cholesky factors, transposed.
+        self.whitening = self.add_weight(
+            shape=(height * width, size, size),
+            initializer="zeros",
+            trainable=False,
+            name="whitening",
+        )
+
+    @property
+    def own_weights(self) -> dict[str, keras.Variable]:
+        return {"position_center": self.center, "position_whitening": self.whitening}
+
+    def learn(self, model: keras.Model, inputs: Any, seed: int | None) -> None:
+        (x,) = inputs
+        n_positions, size = self.center.shape
+        parts = np.array_split(x, -(-len(x) // _RECONSTRUCTED))
+        residuals = np.concatenate([part - model.reconstruct(part).numpy() for part in parts])
+        residuals = residuals.reshape(len(x), n_positions, size)
+        center, whitening = self.center.numpy(), self.whitening.numpy()
+        for position in range(n_positions):
+            at = residuals[:, position].astype(np.float64)
+            center[position] = at.mean(axis=0)
+            whitening[position] = _whitening(at - at.mean(axis=0))
+        self.center.assign(center)
+        self.whitening.assign(whitening)
+
+    def terms(self, rows: EncodedRows) -> Terms:
+        residual = rows.inputs - rows.model.decode(rows.posterior[0])
+        n_positions, size = self.center.shape
+        residual = tf.reshape(residual, (-1, n_positions, size)) - self.center.value
+        white = tf.einsum("npc,pcd->npd", residual, self.whitening.value)
+        excess = (size - tf.reduce_sum(tf.square(white), axis=-1)) / 2
+        return excess, tf.zeros_like(excess[:, 0])
+
+
+def _whitening(residuals: np.ndarray) -> np.ndarray:
+    """Return W of the regularised covariance S of residuals (n, c), with W W^T = S^-1."""
+    n, size = residuals.shape
+    covariance = residuals.T @ residuals / max(n - 1, 1)
+    level = max(float(np.trace(covariance)) / size, 1e-6)
+    covariance[np.diag_indices(size)] += _RIDGE * level
+    return np.linalg.inv(np.linalg.cholesky(covariance)).T
+
+
+class FeatureComposite(ScoreType):
+    r"""What each position loses beyond what is usual, in nats.
+
+    .. math:: -\sum_p w \log(1 + e^{(d_p - t) / w}), \quad d_p = -(\text{PositionGaussians})_p
+
+    t is the 99% quantile of d over the positions of normal images, w half of the distance from
+    their median to their 90% quantile: a few positions of a small defect are not lost among
+    hundreds of normal ones, and each position of a large one counts.
+
+    Parameters
+    ----------
+    x_shape : (int, int, int)
+    **kwargs
+        ``name`` of ``keras.layers.Layer``.
+    """
+
+    def __init__(self, x_shape: tuple[int, int, int], **kwargs: Any) -> None:
+        super().__init__([PositionGaussians(x_shape)], **kwargs)
+        self.usual_loss = self._constant("usual_loss", (2,))  # t and w
+        self.usual_loss.assign([0.0, 1.0])
+
+    @property
+    def own_weights(self) -> dict[str, keras.Variable]:
+        return {**super().own_weights, "usual_loss": self.usual_loss}
+
+    def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
+        ((((excess, _),), _),) = measured
+        median, high, highest = np.quantile(-np.asarray(excess, np.float64), [0.5, 0.9, _UNUSUAL])
+        self.usual_loss.assign([highest, max(_WIDTH * (high - median), 1e-3)])
+
+    def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
+        ((excess, rest),) = terms
+        usual, width = tf.unstack(self.usual_loss.value)
+        return -width * tf.nn.softplus((-float64(excess) - usual) / width), float64(rest)
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class FeatureScorer(ImageScorer):
+    """Score raw images by feature maps of a frozen network, always with the same draws of z.
+
+    Score types are those of ``ImageScorer``, of maps rather than of pixels, but the composite one
+    is ``FeatureComposite``. What the positions of the maps add to a score is spread over the pixels
+    around them.
+
+    Parameters
+    ----------
+    preprocessor : vae_anomaly.images.features.FeaturePreprocessor
+    model, score_type, n_draws, n_calibration, seed, **kwargs
+        As in ``AnomalyScorer``.
+    """
+
+    preprocessor: FeaturePreprocessor
+
+    score_types = {"composite": lambda pre: FeatureComposite(pre.x_shape), **MODEL_SCORES}
+
+    @property
+    def chunk_rows(self) -> int:
+        return self.preprocessor.IMAGES_AT_ONCE
+
+    @property
+    def _n_columns(self):
+        height, width, _ = self.preprocessor.x_shape
+        return height * width
+
+    def _put_together(self, terms):
+        features, latent = self.score.combined(terms)
+        features = self._by_position(features) - self.feature_mean
+        outputs = self._outputs(features, latent - self.latent_mean)
+        return {**outputs, "feature_log_prob": self._over_pixels(outputs["feature_log_prob"])}
+
+    def _by_position(self, features):
+        """Sum over the components of each position, where a view tells them apart."""
+        n_components = features.shape[1] // self._n_columns
+        parts = tf.reshape(features, (-1, self._n_columns, n_components))
+        return tf.reduce_sum(parts, axis=2)
+
+    def _over_pixels(self, features):
+        """Spread values of positions, (n, positions), over (n, height, width) pixels; sums stay."""
+        (rows, columns), (height, width) = (
+            shape[:2] for shape in (self.preprocessor.x_shape, self.preprocessor.image_shape)
+        )
+        maps = tf.reshape(features, (-1, rows, columns))
+        return tf.einsum("hr,nrc,wc->nhw", _spread(rows, height), maps, _spread(columns, width))
+
+    def learn(self, data: Any, is_held_out: np.ndarray) -> np.ndarray:
+        """Learn the Gaussians of the images that trained, and what is usual of those held out.
+
+        Parameters
+        ----------
+        data : FeatureMaps
+            Of all training images.
+        is_held_out : bool array, (n,)
+            Images that the model was not trained on; if all are, all do both.
+
+        Returns
+        -------
+        (n,) float64 array
+            Scores of all images.
+        """
+        trained = ~is_held_out if not is_held_out.all() else is_held_out
+        for view in self.score.views:
+            view.learn(self.model, (data.x[trained],), self.seed)
+        terms = self._measured(data.x[is_held_out])
+        self.score.learn_usual([(terms, None)])
+        features, latent = self.score.combined(terms)
+        self.feature_mean.assign(self._by_position(features).numpy().mean(axis=0))
+        self.latent_mean.assign(latent.numpy().mean())
+        return self.run(data, ("score",))["score"]
+
+    def maps(self, images: Any) -> FeatureMaps:
+        """Return what ``learn`` takes of raw images (n, height, width, channels)."""
+        return FeatureMaps(self.preprocess(images))
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Return x of images, float32 of shape (n, height, width, components)."""
+        return self._chunked(lambda x: [x], *self._chunks(images))[0]
+
+    def expected(self, images: Any) -> None:
+        """Return None: maps of a network cannot be turned into images."""
+
+    @property
+    def _specs(self):
+        return [tf.TensorSpec([None, *self.preprocessor.x_shape])]
+
+    def _chunks(self, images):
+        def chunk(rows):
+            if isinstance(images, FeatureMaps):
+                return [self._filled(images.x[rows])]
+            pixels = preprocessed(self.preprocessor, images, np.arange(rows.start, rows.stop))
+            return [self._filled(self.preprocessor.extract(pixels))]
+
+        return chunk, len(images.x) if isinstance(images, FeatureMaps) else len(images)
+
+
+def _spread(n_positions: int, n_pixels: int) -> tf.Tensor:
+    """Return how positions along a side are spread over pixels, float64 (pixels, positions).
+
+    Linear interpolation, of which each position's weights are scaled to a sum of 1.
+
+    Examples
+    --------
+    >>> _spread(2, 4).numpy().round(2).tolist()
+    [[0.5, 0.0], [0.38, 0.13], [0.13, 0.38], [0.0, 0.5]]
+    """
+    at = (np.arange(n_pixels) + 0.5) * n_positions / n_pixels - 0.5
+    at = np.clip(at, 0, n_positions - 1)[:, None]
+    weights = np.maximum(0, 1 - np.abs(at - np.arange(n_positions)))
+    return tf.constant(weights / weights.sum(axis=0), tf.float64)
