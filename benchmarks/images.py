@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
+import tiles
 from adbench import has_pyod, timed
 from protocol import OTHERS, parameter, results_of
 from scipy.ndimage import gaussian_filter
@@ -279,10 +280,14 @@ def print_results(results: pd.DataFrame) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="+", choices=("mnist", "digits"), default=["mnist"])
+    data = ("mnist", "digits", "tiles")
+    parser.add_argument("--data", nargs="+", choices=data, default=["mnist"])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--digits", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--splits", nargs="+", choices=tiles.SPLITS, default=tiles.SPLITS)
+    parser.add_argument("--tile-detectors", nargs="+", default=tiles.DETECTORS)
+    parser.add_argument("--n-train", type=int, help="good tiles that train, instead of 80%%")
     names = ("VAEDetector", *COMPARED)
     parser.add_argument("--detectors", nargs="+", choices=(*OWN, *COMPARED), default=names)
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
@@ -293,6 +298,13 @@ def main() -> None:
         sys.exit(f"skipped: no folder {MNIST}; --data digits needs no file")
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    if "tiles" in args.data:
+        if not tiles.FOLDER.is_dir():
+            sys.exit(f"skipped: no folder {tiles.FOLDER}")
+        tiles.run(args.splits, args.seeds, args.tile_detectors, args.n_train)
+        args.data.remove("tiles")
+        if not args.data:
+            return
 
     detectors = [name for name in args.detectors if not name.startswith("PyOD") or has_pyod(name)]
     tasks = [

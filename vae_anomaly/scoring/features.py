@@ -18,7 +18,7 @@ from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Term
 _RIDGE = 1e-3
 # Nats above which a position counts as unusual: this quantile of positions of normal images. The
 # transition is as wide as this share of the way from the median to the 90% quantile.
-_UNUSUAL, _WIDTH = 0.99, 0.5
+_UNUSUAL, _WIDTH = 0.999, 0.5
 
 
 # Images whose maps are reconstructed at once.
@@ -104,7 +104,7 @@ class FeatureComposite(ScoreType):
 
     .. math:: -\sum_p w \log(1 + e^{(d_p - t) / w}), \quad d_p = -(\text{PositionGaussians})_p
 
-    t is the 99% quantile of d over the positions of normal images, w half of the distance from
+    t is the 99.9% quantile of d over the positions of normal images, w half of the distance from
     their median to their 90% quantile: a few positions of a small defect are not lost among
     hundreds of normal ones, and each position of a large one counts.
 
