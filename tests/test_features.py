@@ -395,7 +395,7 @@ def test_an_export_answers_as_python_does(detector, images, tmp_path):
 
 
 def test_an_explanation_is_drawn_without_an_expected_image(detector, images):
-    display = ImageExplanationDisplay.from_detector(detector, images[:2])
+    display = ImageExplanationDisplay.from_estimator(detector, images[:2])
     assert display.axes_.shape == (2, 2)
     assert [ax.get_title() for ax in display.axes_[0]][1:] == ["contribution"]
 
