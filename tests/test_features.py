@@ -91,7 +91,7 @@ def test_contributions_are_a_map_of_the_image_and_add_up(detector, images):
     np.testing.assert_array_equal(explanation["value"], images)
     total = explanation["contribution"].sum(axis=(1, 2)) + explanation["latent"]
     total += explanation["baseline"]
-    np.testing.assert_allclose(total, detector.score_samples(images), rtol=1e-9)
+    np.testing.assert_allclose(total, detector.score_samples(images), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
@@ -112,7 +112,7 @@ def test_contributions_add_up_for_every_score_type(preprocessor, images, score_t
     found = scorer.run(images[..., None])
     np.testing.assert_array_equal(found["score"], learned)
     total = found["feature_log_prob"].sum(axis=(1, 2)) + found["latent"] + scorer.baseline
-    np.testing.assert_allclose(total, learned, rtol=1e-9)
+    np.testing.assert_allclose(total, learned, rtol=1e-9, atol=1e-9)
     assert np.isclose(learned.mean(), scorer.baseline)
 
 

@@ -363,11 +363,11 @@ def test_large_images_are_resized_a_few_at_a_time(digits, trainings, monkeypatch
     whole = detector.score_samples(large)
     monkeypatch.setattr("vae_anomaly.scoring.images._VALUES_AT_ONCE", 2 * 32 * 32)
     seen = []
-    call = type(detector.scorer_.preprocessor).call
+    pixels = type(detector.scorer_.preprocessor).pixels
     monkeypatch.setattr(
         type(detector.scorer_.preprocessor),
-        "call",
-        lambda self, images: seen.append(len(images)) or call(self, images),
+        "pixels",
+        lambda self, images: seen.append(len(images)) or pixels(self, images),
     )
     np.testing.assert_array_equal(detector.score_samples(large), whole)
     assert seen == [2, 2, 1]

@@ -87,9 +87,6 @@ class FeatureInput(ImageInput):
             )
         )
 
-    def n_rows(self, data: FeatureMaps) -> int:
-        return len(data.x)
-
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         return {"pixel_likelihood": "gaussian", "variance": "column"}
 

@@ -168,7 +168,8 @@ def chosen_input(detector: Any, X: Any) -> Input:
     """
     chosen = next(kind for kind in INPUTS.values() if kind.takes(detector, X))
     defaults = inspect.signature(type(detector)).parameters
-    for kind in INPUTS.values():
+    # General kinds first, so that a parameter of images is not said to be one of a backbone.
+    for kind in reversed(INPUTS.values()):
         for name in sorted(kind.parameters & set(defaults) - chosen.parameters):
             value = getattr(detector, name)
             default = defaults[name].default

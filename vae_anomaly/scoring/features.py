@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,10 +26,14 @@ _UNUSUAL, _WIDTH = 0.999, 0.5
 _RECONSTRUCTED = 32
 
 
-class FeatureMaps(NamedTuple):
+@dataclass(frozen=True)
+class FeatureMaps:
     """Images whose feature maps are known already: what a fit computes once and uses often."""
 
     x: np.ndarray  #: float32 (n, height, width, components), as of ``FeaturePreprocessor.extract``
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 class PositionGaussians(View):
@@ -230,7 +235,7 @@ class FeatureScorer(ImageScorer):
             pixels = preprocessed(self.preprocessor, images, np.arange(rows.start, rows.stop))
             return [self._filled(self.preprocessor.extract(pixels))]
 
-        return chunk, len(images.x) if isinstance(images, FeatureMaps) else len(images)
+        return chunk, len(images)
 
 
 def _spread(n_positions: int, n_pixels: int) -> tf.Tensor:
@@ -240,8 +245,8 @@ def _spread(n_positions: int, n_pixels: int) -> tf.Tensor:
 
     Examples
     --------
-    >>> _spread(2, 4).numpy().round(2).tolist()
-    [[0.5, 0.0], [0.38, 0.13], [0.13, 0.38], [0.0, 0.5]]
+    >>> _spread(2, 4).numpy().tolist()
+    [[0.5, 0.0], [0.375, 0.125], [0.125, 0.375], [0.0, 0.5]]
     """
     at = (np.arange(n_pixels) + 0.5) * n_positions / n_pixels - 0.5
     at = np.clip(at, 0, n_positions - 1)[:, None]
