@@ -359,7 +359,7 @@ def test_info_names_the_backbone(workspace):
 def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(workspace, monkeypatch):
     shapes = []
 
-    def stop(self, detector, X):
+    def stop(self, detector, X, sample_weight):
         shapes.append(X.shape)
         raise InterruptedError
 

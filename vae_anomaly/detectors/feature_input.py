@@ -55,10 +55,12 @@ class FeatureInput(ImageInput):
     def given_networks(self) -> dict[str, Any]:
         return {"backbone": self.preprocessor.backbone}
 
-    def learn(self, detector: Any, X: Any, seed: int) -> FeatureMaps:
+    def learn(
+        self, detector: Any, X: Any, seed: int, sample_weight: Any
+    ) -> tuple[FeatureMaps, np.ndarray | None]:
         if is_streamed(X) and detector.image_shape is None and X.has_default_shape:
             X = X.with_shape((BACKBONE_SIDE, BACKBONE_SIDE, X.shape[3]))
-        images = self._learn_form(detector, X)
+        images, weights = self._learn_form(detector, X, sample_weight)
         form = self.preprocessor
         self.preprocessor = FeaturePreprocessor(
             form.image_shape,
@@ -81,11 +83,8 @@ class FeatureInput(ImageInput):
         rows = np.sort(order[:most])
         at_once = FeaturePreprocessor.IMAGES_AT_ONCE
         parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
-        return FeatureMaps(
-            np.concatenate(
-                [self.preprocessor.extract(preprocessed(form, images, part)) for part in parts]
-            )
-        )
+        maps = [self.preprocessor.extract(preprocessed(form, images, part)) for part in parts]
+        return FeatureMaps(np.concatenate(maps)), None if weights is None else weights[rows]
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         return {"pixel_likelihood": "gaussian", "variance": "column"}
