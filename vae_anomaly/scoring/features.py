@@ -16,7 +16,7 @@ from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Term
 
 # Share of a covariance's mean variance that is added to its diagonal. More is worse on real parts
 # (benchmarks/LOG.md): directions of little variance tell most.
-_RIDGE = 1e-3
+_RIDGE = 1e-2
 # Nats above which a position counts as unusual: this quantile of positions of normal images. The
 # transition is as wide as this share of the way from the median to the 90% quantile.
 _UNUSUAL, _WIDTH = 0.999, 0.5
