@@ -202,6 +202,48 @@ def test_markers_of_missing_cells_are_no_values_where_they_are_missing():
     assert (column.n_distinct, column.missing_share) == (4, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "step", "pattern", "moment"),
+    [
+        ("t", 1.7e9, 61.0, "epoch_s", 1.7e9),
+        ("time", 1.7e9 + 0.25, 61.0, "epoch_s", 1.7e9 + 0.25),
+        ("t", 1.7e12, 61e3, "epoch_ms", 1.7e9),
+        ("t", 1.7e15, 61e6, "epoch_us", 1.7e9),
+        ("t", 1.7e18, 61e9, "epoch_ns", 1.7e9),
+        ("Date", 45352.5, 0.01, "excel_days", 1709294400.0),
+        ("x", 202310, 1, "%Y%m", 1696118400.0),
+        ("x", 202311141030, 1, "%Y%m%d", 1699957800.0),
+        ("x", 20231114103007, 1, "%Y%m%d", 1699957807.0),
+    ],
+)
+def test_numbers_that_count_time_are_times_and_the_warning_says_so(
+    name, first, step, pattern, moment
+):
+    values = np.array([first + step * (i % 2 + i // 40) for i in range(80)])
+    tally = ColumnTally()
+    tally.add_numbers(values)
+    schema = decide({name: tally})
+    column = schema.columns[name]
+    assert (column.kind, column.dates) == ("datetime", DateFormat(pattern))
+    assert [note.code for note in schema.notes] == ["epoch"]
+    assert f"({pattern})" in schema.notes[0].message
+    assert column.read_numbers(values)[0][0] == pytest.approx(moment, abs=1e-3)
+    text = pa.array([np.format_float_positional(value, trim="-") for value in values])
+    assert column.read(text)[0][0] == pytest.approx(moment, abs=1e-3)
+
+
+@pytest.mark.parametrize("marker", ["-999", "-1", "9999", "999.9"])
+def test_a_number_that_may_mean_missing_is_told_of(marker):
+    cells = [*(str(i * i % 501) for i in range(300)), *[marker] * 5]
+    schema = decide({"x": tallied(cells)})
+    (note,) = [note for note in schema.notes if note.code == "marker"]
+    assert f"--na-values={marker}" in note.message
+    schema = decide({"x": tallied(cells, missing=[marker])}, missing=[marker])
+    assert schema.notes == ()
+    _, notes = decided([*map(str, range(-150, 150)), *["-200"] * 5])
+    assert "marker" not in notes
+
+
 def test_epochs_are_read_as_seconds():
     seconds = ColumnSchema("datetime", dates=DateFormat("epoch_ms")).read(pa.array(["1500", "x"]))
     assert seconds[0][0] == 1.5

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 # Missing in columns of numbers, booleans or dates alone, however it is capitalised.
 MISSING_VALUES = (
-    "?", "-", "--", "---", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan", "nat", "null", "nil",
-    "none", "nd", "n/d", "missing", "unknown", "(null)", "#value!", "#div/0!", "#ref!", "\\n",
+    "?", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan",
+    "nat", "null", "nil", "none", "nd", "n/d", "missing", "unknown", "(null)", "#value!", "#div/0!",
+    "#ref!", "\\n",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from vae_anomaly.tables.dates import (
     FULL_MONTHS,
     MONTHS,
     TIME_ONLY,
+    ZONES,
     DateFormat,
     filled,
     split_times,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 _TIME_PARTS = re.compile(
     r"(?P<hour>\d+):(?P<minute>\d+)(?::(?P<second>\d+)(?:[.,](?P<fraction>\d+))?)?"
-    r" ?(?P<half>[AaPp])?[.Mm]*(?: ?(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?.*"
+    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?"
+    r"(?: ?(?:(?P<zone>[A-Z]+)|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?))?"
 )
 _DIRECTIVES = {
     "%Y": r"(?P<Y>\d{4})",
@@ -140,6 +142,6 @@ def _micros(time: str) -> float:
     if match["half"]:
         hour = hour % 12 + 12 * (match["half"] in "pP")
     ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
-    minute -= -ahead if match["sign"] == "-" else ahead
+    minute -= -ahead if match["sign"] == "-" else ahead + 60 * ZONES.get(match["zone"], 0)
     fraction = (match["fraction"] or "")[:6].ljust(6, "0")
     return ((hour * 60 + minute) * 60 + second) * 1e6 + int(fraction)

@@ -1,7 +1,8 @@
 """How a column spells dates and times, found from all of its cells.
 
 A time of day may stand anywhere in a cell and is read alike in all formats: ``7:30``, ``7:30 pm``,
-``07:30:15.5``, each perhaps with a zone (``Z``, ``+02:00``). A format says how dates are spelled.
+``07:30:15.5``, each perhaps with a zone (``Z``, ``CET``, ``+02:00``). A format says how dates are
+spelled.
 """
 
 from __future__ import annotations
@@ -32,15 +33,22 @@ FULL_MONTHS = (
     "october", "november", "december",
 )  # fmt: skip
 DAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
+#: Hours that zones are ahead of UTC; those of America as in RFC 822.
+ZONES = {
+    "Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3,
+    "MSK": 3, "JST": 9, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6,
+    "PST": -8, "PDT": -7,
+}  # fmt: skip
 _TIME = (
     r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
-    r"(?: ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?))?"
+    rf"(?: ?(?:{'|'.join(sorted(ZONES, key=len, reverse=True))}|[+-]\d\d(?::?\d\d)?))?"
 )
 _WITH_TIME = rf"^(?P<before>|.*?[T :]) *(?P<time>{_TIME})(?: (?P<after>.*))?$"
 # Cells that may be a date or a time, apart from the time of day that may be around a date.
 _MONTH = rf"(?:{'|'.join(MONTHS)})[a-z]*"
 _DATE_LIKE = (
-    rf"(?i)^(?:{DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?|\d{{8}}[T ]\d\d"
+    rf"(?i)^(?:{DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?"
+    r"|\d{8}[T ]\d\d(?:\d\d){0,2}Z?"
     rf"|\d{{1,4}}[-/. ]{{0,2}}{_MONTH}(?:[-/., ]{{0,2}}\d{{1,4}})?"
     rf"|{_MONTH}[-/., ]{{1,2}}\d{{1,4}}(?:,? \d{{4}})?|\d{{1,2}}:\d\d)(?:[T :].{{1,40}}|:.*)?$"
 )

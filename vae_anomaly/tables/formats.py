@@ -224,6 +224,8 @@ def find_number_format(shapes: Mapping[str, int], decimal: str | None = None) ->
         if (match["prefix"] or "") in ("", prefix) and suffixes[shape] in allowed
     }
     mark, group, ambiguous = _marks(cores, shapes, decimal)
+    if mark == "." and decimal is None and (prefix or suffix):
+        ambiguous |= _may_be_grouped(cores, shapes)
     fitting = {shape for shape, core in cores.items() if _fits(core, mark, group)}
     plus = any(parsed[shape]["plus"] for shape in fitting)
     return NumberGuess(
@@ -264,6 +266,14 @@ def _marks(
         if best[1] == mark or best[0] == mark
     )
     return *best, ambiguous
+
+
+def _may_be_grouped(cores: Mapping[str, str], shapes: Mapping[str, int]) -> bool:
+    """Whether points may be between thousands in nearly all cells that have one: 1.250 €."""
+    with_points = {shape: core for shape, core in cores.items() if "." in core}
+    n_cells = sum(shapes[shape] for shape in with_points)
+    fits = sum(shapes[shape] for shape, core in with_points.items() if _fits(core, ",", "."))
+    return fits >= MIN_SHARE * n_cells > 0
 
 
 @lru_cache(maxsize=2**12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ class _Column:
     @property
     def example(self) -> str:
         return repr(self.tally.examples[0]) if self.tally.examples else "none"
+
+    @property
+    def option(self) -> str:
+        """The name as a shell takes it."""
+        return shlex.quote(self.name)
 
     def share(self, n: int) -> float:
         return n / max(1, self.n_values)
@@ -180,19 +186,19 @@ def _kind_of_numbers(column: _Column) -> str:
     if tally.n_leading_zeros and (one_length or leading > 1 - MIN_SHARE):
         kind = _kind_of_text(column)
         if kind == "categorical":
-            way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
+            way_out = f"if they are numbers, --numeric {column.option} (kinds in Python)"
             column.note("leading_zeros", f"codes with leading zeros, categorical; {way_out}")
         return kind
     if numbers.count < MIN_SHARE * column.n_values:
         return "numeric"
     if numbers.low < numbers.high and (found := _epoch(column)):
-        way_out = f"if they are numbers, --numeric {column.name} (kinds in Python)"
+        way_out = f"if they are numbers, --numeric {column.option} (kinds in Python)"
         what = f"numbers such as {column.example} are times ({found.pattern})"
         column.note("epoch", f"{what}; {way_out}")
         return "datetime"
     if numbers.n_whole < numbers.count or column.n_values < MIN_CELLS:
         return "numeric"
-    way_out = f"to model it, --numeric {column.name} (kinds in Python)"
+    way_out = f"to model it, --numeric {column.option} (kinds in Python)"
     if numbers.are_steps():
         reason = f"running numbers, {numbers.low:.15g} to {numbers.high:.15g}, name the rows"
         column.note("id", f"{reason}; kept, not modelled; {way_out}")
@@ -205,7 +211,7 @@ def _kind_of_numbers(column: _Column) -> str:
         column.note(
             "near_unique",
             f"nearly all whole numbers differ, such as {column.example}; modelled as numbers; if "
-            f"they name the rows, --id {column.name} (kinds in Python)",
+            f"they name the rows, --id {column.option} (kinds in Python)",
         )
     return "numeric"
 
@@ -234,13 +240,13 @@ def _epoch(column: _Column) -> DateFormat | None:
 def _kind_of_text(column: _Column) -> str:
     distinct, n_present = column.tally.distinct.estimate(), column.n_present
     share = column.share(column.numbers.fits)
-    way_out = f"to model it all the same, --categorical {column.name} (kinds in Python)"
+    way_out = f"to model it all the same, --categorical {column.option} (kinds in Python)"
     if share >= 0.5 and not column.tally.n_leading_zeros:
         odd = _odd_cells(column, column.numbers.unlike)
         column.note(
             "mixed",
             f"{share:.0%} of the cells are numbers, the others text such as {odd}; not read as "
-            f"numbers; if that means missing, --na-values {odd}; else --numeric {column.name}",
+            f"numbers; if that means missing, --na-values {odd}; else --numeric {column.option}",
         )
     if n_present < MIN_CELLS or distinct <= MOSTLY_DISTINCT * n_present:
         return "categorical"
@@ -324,7 +330,7 @@ def _note_marker(column: _Column) -> None:
         return
     for value, n in ((numbers.low, numbers.n_low), (numbers.high, numbers.n_high)):
         is_only = value < 0 and numbers.n_negative == n
-        is_nines = re.fullmatch(r"9{2,}(\.9+)?9", f"{value:.15g}") is not None
+        is_nines = re.fullmatch(r"9{3,}(\.9+)?", f"{value:.15g}") is not None
         if n > max(1, least) and (is_only or is_nines):
             what = "the only negative value" if is_only else "the largest value"
             column.note(
@@ -341,7 +347,7 @@ def _date_format(column: _Column) -> DateFormat | None:
             column.note(
                 "date_format",
                 f"{column.example} could be spelled {' or '.join(column.dates.others)} too; read "
-                f"as {column.dates.format.pattern}; if wrong, --datetime {column.name}=FORMAT",
+                f"as {column.dates.format.pattern}; if wrong, --datetime {column.option}=FORMAT",
             )
         return column.dates.format
     if numbers.count and (found := _epoch(column)):
@@ -349,7 +355,7 @@ def _date_format(column: _Column) -> DateFormat | None:
     if column.n_values:
         raise ValueError(
             f"Column {column.name!r}: expected dates in a usual format. Received: "
-            f"{column.example}. Say the format: --datetime {column.name}=%d.%m.%Y, or the like."
+            f"{column.example}. Say the format: --datetime {column.option}=%d.%m.%Y, or the like."
         )
     return None
 
