@@ -1,13 +1,15 @@
 """Reports on fitted detectors: from memory and from files."""
 
 import copy
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from vae_anomaly import cli
+from vae_anomaly import cli, score_files
+from vae_anomaly.batch.reporting import report_files
 from vae_anomaly.detectors.reporting import batch_of, report_content, sample_size
 
 pytest.importorskip("matplotlib", reason="needs the extra [plot]")
@@ -61,7 +63,7 @@ def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd,
     assert len(found.kl_per_dimension) == table_detector._model_args["latent_dim"]
 
 
-def test_columns_that_depend_on_each_other_are_understood(rows):
+def test_columns_that_depend_on_each_other_are_understood():
     from vae_anomaly import VAEDetector
 
     rng = np.random.default_rng(0)
@@ -128,31 +130,36 @@ def run(*arguments):
 
 
 def test_files_have_the_report_of_their_rows(model, table_detector, odd, tmp_path):
-    run("report", model / "m", model / "odd.parquet", "--output", tmp_path / "r.html")
-    page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    for row in np.argsort(table_detector.score_samples(odd))[:10]:
-        assert f"odd.parquet, row {row + 1}<" in page.replace("_<wbr>", "_")
-    assert f"of {len(odd)} rows flagged" in page
-    run("report", model / "m", "--output", tmp_path / "alone.html", "--title", "Alone")
+    shutil.copy(model / "odd.parquet", tmp_path / "again.parquet")
+    inputs = (model / "odd.parquet", "--scored", tmp_path / "again.parquet")
+    run("report", model / "m", *inputs, "--output", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8").replace("_<wbr>", "_")
+    for row in np.argsort(table_detector.score_samples(odd))[:5]:
+        for name in ("odd", "again"):
+            assert f"{name}.parquet, row {row + 1}<" in page
+    assert f"of {2 * len(odd)} rows flagged" in page
+
+
+def test_a_model_has_a_report_of_its_own(model, table_detector, tmp_path):
+    report_files([], table_detector, tmp_path / "alone.html", title="Alone")
     assert "<h1>Alone</h1>" in (tmp_path / "alone.html").read_text(encoding="utf-8")
 
 
-def test_tables_that_were_scored_have_the_report_of_their_rows(model, tmp_path):
-    scored = tmp_path / "odd.parquet"
-    options = ("--model", model / "m", "--quiet", "--explain", 2, "--contributions")
-    run("score", model / "odd.parquet", *options, "--output", scored)
+def test_tables_that_were_scored_have_the_report_of_their_rows(model, table_detector, tmp_path):
+    first, scored = model / "odd.parquet", tmp_path / "odd.parquet"
+    score_files(first, table_detector, scored, explain=2, contributions=True)
     pages = []
-    for option, table in (("--scored", scored), ("--title=Anomaly report", model / "odd.parquet")):
-        run("report", model / "m", option, table, "--output", tmp_path / "r.html")
+    for table in (first, scored):
+        report_files(table, table_detector, tmp_path / "r.html")
         page = (tmp_path / "r.html").read_text(encoding="utf-8").replace("<wbr>", "")
         pages.append(page.replace(str(table), "odd.parquet"))
     assert pages[0] == pages[1]
 
 
-def test_columns_that_the_model_does_not_know_are_named(model, odd, tmp_path):
+def test_columns_that_the_model_does_not_know_are_named(table_detector, odd, tmp_path):
     odd.assign(colour="red", score=1).to_csv(tmp_path / "more.csv", index=False)
-    run("report", model / "m", tmp_path / "more.csv", "--output", tmp_path / "r.html")
-    page = (tmp_path / "r.html").read_text()
+    report_files(tmp_path / "more.csv", table_detector, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "does not know are ignored: colour;" in page
 
 
