@@ -206,7 +206,7 @@ def test_a_fit_says_what_its_threshold_gives_and_info_repeats_it(workspace, tmp_
     result = run("fit", table, "--model", tmp_path / "m", "--id", "customer", *SMALL)
     said = str(load_detector(tmp_path / "m").threshold_report())
     assert result.stderr.splitlines()[-1] == (
-        f"{tmp_path / 'm'}: fitted on 120 rows of 5 columns; {said}"
+        f"{tmp_path / 'm'}: fitted on 120 rows of 5 columns, as they come; {said}"
     )
     assert said.split(": ")[1] in run("info", tmp_path / "m").output
 
@@ -394,6 +394,26 @@ def test_every_fit_option_reaches_the_detector(tmp_path):
     assert params["latent_dim"] == 3
     assert params["max_steps"] == 30
     assert params["random_state"] == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "score"),
+    [
+        ((), "as they come", "composite (training rows: as they come, 108 of them kept)"),
+        (
+            ("--training", "clean", "--n-reference", "50"),
+            "all taken for normal",
+            "composite (training rows: all taken for normal, 50 of them kept)",
+        ),
+        (("--n-reference", "0"), "as they come", "composite (training rows: as they come)"),
+    ],
+)
+def test_fit_and_info_say_what_the_training_rows_are(
+    trainings, workspace, tmp_path, options, what, score
+):
+    result = run("fit", workspace / "train.csv", "--model", tmp_path / "m", *SMALL, *options)
+    assert f"fitted on 120 rows of 5 columns, {what};" in result.stderr
+    assert score in run("info", tmp_path / "m").stdout
 
 
 @pytest.mark.parametrize(

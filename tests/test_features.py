@@ -145,7 +145,7 @@ def test_a_gaussian_of_each_position_is_that_of_scipy(preprocessor, images):
 
     x = preprocessor.extract(preprocessor.pixels(images[..., None]).numpy())
     (view,) = FeatureComposite(preprocessor.x_shape).views
-    view.learn(Nothing(), (x,), None)
+    view.learn(Nothing(), (x,), np.ones(len(x), dtype=bool), None)
     excess, rest = view.terms(EncodedRows(Nothing(), x, np.zeros((1, 1), "float32")))
     at = x.reshape(60, -1, x.shape[-1]).astype(np.float64)
     for position in (0, 37):

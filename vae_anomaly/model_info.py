@@ -47,7 +47,7 @@ def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) 
     console.print(f"{description['class']} in {folder}", highlight=False, soft_wrap=True)
     threshold, baseline = _short(description["offset"]), _short(description["baseline"])
     facts = {
-        "score": description["scorer"]["score_type"],
+        "score": _score(description["scorer"]),
         "threshold": f"{threshold} (mean training score: {baseline})",
         "false alarms": ThresholdReport(**description["threshold_report"]).sentence,
         "network": _network(network),
@@ -61,6 +61,13 @@ def print_model(folder: str | os.PathLike[str], description: Mapping[str, Any]) 
 def _print_facts(console: Console, facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         console.print(f"{name:>16}: {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _score(scorer):
+    options = scorer.get("score_options", {})
+    training = {"clean": "all taken for normal"}.get(options.get("training"), "as they come")
+    kept = f", {options.get('n_reference', 0):,} of them kept" if options.get("n_reference") else ""
+    return scorer["score_type"] + (f" (training rows: {training}{kept})" if options else "")
 
 
 def _network(model_args):

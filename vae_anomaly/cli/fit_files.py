@@ -48,7 +48,10 @@ SCHEMA_OPTIONS = (
 )
 #: Options that only a table, or only a folder of images, takes.
 FIT_OPTIONS = {
-    "table": (*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
+    "table": (
+        *(*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
+        *("training", "n_reference"),
+    ),
     "images": ("image_size", "color", "resize", "backbone"),
 }
 
@@ -140,6 +143,8 @@ def fit_table(
     on_bad_row: str,
     max_bad_rows: int | None,
     quarantine: pathlib.Path,
+    training: str,
+    n_reference: int,
     **options: Any,
 ) -> tuple[BaseDetector, str]:
     """Return a detector fitted to a table file, and what this was.
@@ -155,6 +160,9 @@ def fit_table(
         More are an error. None: half of all rows.
     quarantine : path
         CSV file for the rows that can't be read.
+    training : {"as_is", "clean"}
+    n_reference : int
+        Of ``VAEDetector``.
     **options
         Of ``table_schema``.
 
@@ -174,8 +182,11 @@ def fit_table(
         _put_aside(table, bad, most, quarantine)
     rows = TableRows(schema, arrays)
     import_tensorflow()
-    detector = vae_anomaly.VAEDetector(schema=schema, **params).fit(rows)
-    return detector, f"{len(rows)} rows of {len(arrays)} columns"
+    detector = vae_anomaly.VAEDetector(
+        schema=schema, training=training, n_reference=n_reference, **params
+    ).fit(rows)
+    what = {"as_is": "as they come", "clean": "all taken for normal"}[training]
+    return detector, f"{len(rows)} rows of {len(arrays)} columns, {what}"
 
 
 def _put_aside(

@@ -43,6 +43,21 @@ _SCORE_TYPES = [
     help="Definition of the score.",
 )
 @click.option(
+    "--training",
+    type=click.Choice(["as_is", "clean"]),
+    default="as_is",
+    show_default=True,
+    help="Whether rows of the table are as they come, perhaps with anomalies, or all normal: the "
+    "composite score is the one that suits them.",
+)
+@click.option(
+    "--n-reference",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="Rows of the table that the model keeps, to compare others with.",
+)
+@click.option(
     "--hidden-units",
     default="128,128",
     show_default=True,

@@ -84,5 +84,5 @@ kinds, schema, image_shape, value_range, random_state, verbose
     def _own_model_args(self, chosen):
         return {"variational": False}
 
-    def _scorer_args(self):
+    def _scorer_args(self, chosen, n_trained):
         return {"score_type": "reconstruction_error", "n_draws": 1}

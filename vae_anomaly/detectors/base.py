@@ -154,7 +154,7 @@ class BaseDetector(
         crosses = chosen.subset is not None and can_cross_fit(is_validation)
         scorer = chosen.build_scorer(
             model,
-            **self._scorer_args(),
+            **self._scorer_args(chosen, int(np.sum(~is_held_out)) or len(is_held_out)),
             n_calibration=len(is_held_out) if crosses else int(is_held_out.sum()),
             seed=seeds[2],
         )

@@ -22,6 +22,7 @@ MAX_LAYERS = 64  #: hidden, of a network that this package builds; also blocks o
 MAX_UNITS = 65_536  #: of a layer
 MAX_LATENT_DIM = 4_096
 MAX_DRAWS = 4_096  #: of z per row
+MAX_REFERENCES = 1_000_000  #: training rows that a model keeps
 MAX_CALIBRATION_SCORES = 100_000_000
 MAX_IMAGE_SIDE = 8_192
 MAX_IMAGE_VALUES = 2**24
@@ -93,6 +94,9 @@ _SHAPE = {
 }
 _RANGE = _list(_FINITE, 2, 2)
 
+_SCORE_OPTIONS = _object(
+    {}, {"n_reference": _int(0, MAX_REFERENCES), "training": {"enum": ["as_is", "clean"]}}
+)
 _RATE_OR_NULL = {"anyOf": [_NULL, {**_FINITE, "exclusiveMinimum": 0, "exclusiveMaximum": 1}]}
 _TAIL = _object(
     {
@@ -225,7 +229,9 @@ _CONTENT = _object(
                 "score_type": _TEXT,
                 "n_draws": _int(1, MAX_DRAWS),
                 "n_calibration": _int(1, MAX_CALIBRATION_SCORES),
-            }
+            },
+            # Without, a composite has the two views that all have had.
+            {"score_options": _SCORE_OPTIONS},
         ),
         "offset": _FINITE,
         "threshold": _object(
@@ -303,6 +309,9 @@ def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
         "scorer/noise": (scorer["n_draws"], model["latent_dim"]),
         "scorer/calibration_scores": (scorer["n_calibration"],),
     }
+    if n_reference := scorer.get("score_options", {}).get("n_reference"):
+        n_features = sum(model.get("column_widths", ()))
+        declared["scorer/neighbourhood_references"] = (n_reference, n_features)
     for name, shape in declared.items():
         if shapes.get(name) != shape:
             raise ValueError(

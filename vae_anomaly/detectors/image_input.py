@@ -177,6 +177,9 @@ class ImageInput:
             "variance": variance if isinstance(variance, str) else float(variance),
         }
 
+    def score_options(self, detector: Any, n_trained: int) -> dict[str, Any]:
+        return {}
+
     def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
         model = build_image_model(**args, seed=seed)
         if isinstance(model.likelihood, RoughnessGaussian) and self._roughness is not None:

@@ -103,6 +103,9 @@ class Input(Protocol):
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         """Return the arguments of ``build_model`` that choose a VAE's likelihood."""
 
+    def score_options(self, detector: Any, n_trained: int) -> dict[str, Any]:
+        """Return the ``score_options`` of a VAE's scorer, given how many rows train."""
+
     def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
         """Build the VAE or Autoencoder."""
 

@@ -124,6 +124,7 @@ def pack_scorer(scorer: AnomalyScorer) -> tuple[dict[str, Any], Arrays]:
     config = {
         "preprocessor": preprocessor,
         "score_type": scorer.score_type,
+        "score_options": dict(scorer.score_options),
         "n_draws": scorer.n_draws,
         "n_calibration": scorer.n_calibration,
     }

@@ -48,7 +48,9 @@ class TableInput:
 
     name = "table"
     title = "tables"
-    parameters = frozenset({"kinds", "max_levels", "normal_scores", "schema"})
+    parameters = frozenset(
+        {"kinds", "max_levels", "normal_scores", "schema", "training", "n_reference"}
+    )
     largest_latent_dim = 16
     subset: Any = staticmethod(lambda data, rows: {name: a[rows] for name, a in data.items()})
 
@@ -141,13 +143,26 @@ class TableInput:
         variance = detector.variance
         if isinstance(variance, str):
             return {"variance": variance}
-        if detector.score_type == "composite" and variance < _SMALLEST_COMPOSITE_VARIANCE:
+        is_tabulated = detector.score_type == "composite" and detector.training == "as_is"
+        if is_tabulated and variance < _SMALLEST_COMPOSITE_VARIANCE:
             raise ValueError(
                 f"Expected `variance` >= {_SMALLEST_COMPOSITE_VARIANCE} for "
                 f"score_type='composite', whose densities are tabulated. Received: "
                 f"variance={variance!r}. Take another score type."
             )
         return {"variance": float(variance)}
+
+    def score_options(self, detector: Any, n_trained: int) -> dict[str, Any]:
+        if detector.score_type == "composite":
+            n_reference = min(int(detector.n_reference), n_trained)
+            return {"n_reference": n_reference, "training": detector.training}
+        if detector.training != "as_is":
+            raise ValueError(
+                "Expected score_type='composite', whose views `training` chooses. Received: "
+                f"training={detector.training!r}, score_type={detector.score_type!r}. Leave out "
+                "one of them."
+            )
+        return {}
 
     def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:
         return build_table_model(**args, seed=seed)

@@ -30,8 +30,8 @@ class VAEDetector(BaseDetector):
     Parameters
     ----------
     score_type : str, default "composite"
-        "composite" (a weighted mean of the elbo and of the columns' marginal log-probabilities,
-        mostly of the more unusual one), "reconstruction_probability" (An & Cho 2015),
+        "composite" (several views of a row, the elbo among them, see ``training``),
+        "reconstruction_probability" (An & Cho 2015),
         "importance_weighted" (an estimate of log p(x), Burda et al. 2016; but see
         ``normal_scores``), "elbo" or "reconstruction_error"; see
         ``scoring.tables.TableScorer``.
@@ -57,6 +57,16 @@ class VAEDetector(BaseDetector):
         Weight of the KL term.
     kl_warmup_steps : int, default 0
         Steps over which this weight grows to ``beta``.
+    training : {"as_is", "clean"}, default "as_is"
+        For tables and "composite" only: what the training rows are. "as_is": as they come,
+        anomalies may be among them; the score is mostly the one of three views (elbo, marginal
+        log-probabilities of the columns, nearest training rows) in which a row is most unusual.
+        "clean": all normal; the score is the mean of the elbo and the nearest training rows. The
+        model is the same.
+    n_reference : int, default 2000
+        For tables and "composite" only: training rows that the model keeps, and saves, to compare
+        others with, all if there are no more. 0: none; the view of the nearest training rows is
+        left out.
     n_draws : int, default 8
         Fixed draws of z per row in scoring.
     n_train_draws : int, default 1
@@ -152,6 +162,8 @@ class VAEDetector(BaseDetector):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
         "backbone": [HasMethods(["to_json", "get_weights"]), str, PathLike, None],
+        "training": [StrOptions({"as_is", "clean"})],
+        "n_reference": [Interval(Integral, 0, None, closed="left")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "n_train_draws": [Interval(Integral, 1, None, closed="left")],
     }
@@ -168,6 +180,8 @@ class VAEDetector(BaseDetector):
         pixel_likelihood="auto",
         beta=1.0,
         kl_warmup_steps=0,
+        training="as_is",
+        n_reference=2000,
         n_draws=8,
         n_train_draws=1,
         filters=None,
@@ -197,6 +211,8 @@ class VAEDetector(BaseDetector):
         self.pixel_likelihood = pixel_likelihood
         self.beta = beta
         self.kl_warmup_steps = kl_warmup_steps
+        self.training = training
+        self.n_reference = n_reference
         self.n_draws = n_draws
         self.n_train_draws = n_train_draws
         self.filters = filters
@@ -275,5 +291,9 @@ class VAEDetector(BaseDetector):
             **chosen.likelihood_args(self),
         }
 
-    def _scorer_args(self):
-        return {"score_type": self.score_type, "n_draws": int(self.n_draws)}
+    def _scorer_args(self, chosen, n_trained):
+        return {
+            "score_type": self.score_type,
+            "score_options": chosen.score_options(self, n_trained),
+            "n_draws": int(self.n_draws),
+        }

@@ -72,8 +72,11 @@ class PositionGaussians(View):
     def own_weights(self) -> dict[str, keras.Variable]:
         return {"position_center": self.center, "position_whitening": self.whitening}
 
-    def learn(self, model: keras.Model, inputs: Any, seed: int | None) -> None:
+    def learn(
+        self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
+    ) -> None:
         (x,) = inputs
+        x = x if is_held_out.all() else x[~is_held_out]
         n_positions, size = self.center.shape
         parts = np.array_split(x, -(-len(x) // _RECONSTRUCTED))
         residuals = np.concatenate([part - model.reconstruct(part).numpy() for part in parts])
@@ -203,9 +206,8 @@ class FeatureScorer(ImageScorer):
         (n,) float64 array
             Scores of all images.
         """
-        trained = ~is_held_out if not is_held_out.all() else is_held_out
         for view in self.score.views:
-            view.learn(self.model, (data.x[trained],), self.seed)
+            view.learn(self.model, (data.x,), is_held_out, self.seed)
         terms = self._measured(data.x[is_held_out])
         self.score.learn_usual([(terms, None)])
         features, latent = self.score.combined(terms)

@@ -181,7 +181,7 @@ class ImageScorer(AnomalyScorer):
         chosen = some_images(len(is_held_out), self._n_columns, self.seed)
         x = preprocessed(self.preprocessor, images, chosen)
         for view in self.score.views:
-            view.learn(self.model, (x,), self.seed)
+            view.learn(self.model, (x,), is_held_out[chosen], self.seed)
         terms = self._measured(x)
         self.score.learn_usual([(terms, None)])
         features, latent = self.score.combined(terms)

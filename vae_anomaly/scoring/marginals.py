@@ -78,7 +78,9 @@ class Marginals(View):
         weights = {"table": self.table, "intercept": self.intercept, "slope": self.slope}
         return {f"marginals_{name}": weight for name, weight in weights.items()}
 
-    def learn(self, model: keras.Model, inputs: Any, seed: int | None) -> None:
+    def learn(
+        self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
+    ) -> None:
         x, observed = inputs
         rows = np.random.default_rng(seed).permutation(len(x))[:_N_ROWS]
         z_mean, z_log_var = model.encode((x[rows], observed[rows]))

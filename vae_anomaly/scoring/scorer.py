@@ -39,6 +39,8 @@ class AnomalyScorer(keras.Model):
         Trained. An ``Autoencoder`` has "reconstruction_error" only.
     score_type : str
         A name in ``score_types``.
+    score_options : dict or None
+        What the score type is made with besides the preprocessor.
     n_draws : int
         Draws of z for each row, >= 1.
     n_calibration : int
@@ -65,7 +67,7 @@ class AnomalyScorer(keras.Model):
     """
 
     #: Makers of score types, by name; they take the preprocessor.
-    score_types: Mapping[str, Callable[[Any], ScoreType]] = {}
+    score_types: Mapping[str, Callable[..., ScoreType]] = {}
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class AnomalyScorer(keras.Model):
         model: keras.Model,
         *,
         score_type: str,
+        score_options: Mapping[str, Any] | None = None,
         n_draws: int = 8,
         n_calibration: int = 1,
         seed: int | None = None,
@@ -83,7 +86,8 @@ class AnomalyScorer(keras.Model):
                 f"Expected `score_type` to be one of {tuple(self.score_types)}. "
                 f"Received: score_type={score_type!r}"
             )
-        score = self.score_types[score_type](preprocessor)
+        options = dict(score_options or {})
+        score = self.score_types[score_type](preprocessor, **options)
         has_posterior = hasattr(model, "feature_log_prob")
         if not has_posterior and any(view.needs_posterior for view in score.views):
             raise ValueError(
@@ -100,6 +104,7 @@ class AnomalyScorer(keras.Model):
         self.model = model
         self.score = score
         self.score_type = score_type
+        self.score_options = options
         self.n_draws = int(n_draws)
         self.n_calibration = int(n_calibration)
         self.seed = seed
@@ -173,6 +178,7 @@ class AnomalyScorer(keras.Model):
             self.preprocessor,
             self.model,
             score_type=self.score_type,
+            score_options=self.score_options,
             n_draws=self.n_draws,
             n_calibration=len(scores),
             seed=self.seed,
@@ -330,6 +336,7 @@ class AnomalyScorer(keras.Model):
             "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
             "model": keras.saving.serialize_keras_object(self.model),
             "score_type": self.score_type,
+            "score_options": self.score_options,
             "n_draws": self.n_draws,
             "n_calibration": self.n_calibration,
             "seed": self.seed,

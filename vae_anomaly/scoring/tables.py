@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from vae_anomaly.scoring.marginals import Marginals
 from vae_anomaly.scoring.missing import KNOTS, at_share, with_hidden_cells
+from vae_anomaly.scoring.neighbourhood import Neighbourhood
 from vae_anomaly.scoring.occlusion import likely_values
 from vae_anomaly.scoring.scorer import OUTPUTS, AnomalyScorer
-from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo, EncodedRows
+from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo, EncodedRows, SingleView
 from vae_anomaly.vae.layers import sum_of_columns
 
 # Rows in each call of the graph, always the same number: a matrix product takes another way, with
@@ -23,13 +24,25 @@ CHUNK_ROWS = 480
 _SHORTFALL_ROWS = 512
 
 
-def _composite(preprocessor):
-    """How well a row goes together, and how common its values are by themselves."""
-    views = [
-        Elbo(),
-        Marginals(preprocessor.column_widths, preprocessor.n_numeric, preprocessor.n_boolean),
-    ]
-    return Composite(views, (0.75, 0.25), len(preprocessor.column_names))
+# The weights of a composite's views, the most unusual view of a row first, by what the training
+# rows are. Views that are not there go without theirs.
+_RANK_WEIGHTS = {"as_is": (0.75, 0.25, 0.0), "clean": (0.5, 0.5)}
+
+
+def _composite(preprocessor, n_reference=0, training="as_is"):
+    """How well a row goes together, how common its values are, and how near others are."""
+    widths, sizes = preprocessor.column_widths, (preprocessor.n_numeric, preprocessor.n_boolean)
+    views = [Elbo()]
+    if training == "as_is":
+        views.append(Marginals(widths, *sizes))
+    if n_reference:
+        views.append(Neighbourhood(widths, n_reference))
+    if len(views) == 1:
+        return SingleView(*views)
+    weights = _RANK_WEIGHTS[training][: len(views)]
+    return Composite(
+        views, np.divide(weights, sum(weights)).tolist(), len(preprocessor.column_names)
+    )
 
 
 SCORE_TYPES = {"composite": _composite, **MODEL_SCORES}
@@ -43,10 +56,13 @@ class TableScorer(AnomalyScorer):
     preprocessed space:
 
     ============================== ==========================================================
-    ``composite``                  ``views.Composite`` of the two views ``views.Elbo`` (how
-                                   well the row goes together) and ``marginals.Marginals`` (how
-                                   common its values are by themselves): 3/4 of the one that is
-                                   further below its median, 1/4 of the other
+    ``composite``                  ``views.Composite`` of the views ``views.Elbo`` (how well
+                                   the row goes together), ``marginals.Marginals`` (how common
+                                   its values are by themselves) and
+                                   ``neighbourhood.Neighbourhood`` (how near training rows
+                                   are): 3/4 of the one that is furthest below its median, 1/4
+                                   of the next. With training="clean" the mean of the first
+                                   and the last
     ``reconstruction_probability`` ``views.ReconstructionProbability``
     ``importance_weighted``        ``views.ImportanceWeighted``, an estimate of log p(x) where
                                    each column takes part once
@@ -58,7 +74,9 @@ class TableScorer(AnomalyScorer):
     ----------
     preprocessor : vae_anomaly.tables.preprocessing.TablePreprocessor
     model, score_type, n_draws, n_calibration, seed, **kwargs
-        As in ``AnomalyScorer``.
+        As in ``AnomalyScorer``. ``score_options`` of a composite: ``n_reference``, how many
+        training rows to keep, 0 by default, which leaves the last view out; and ``training``,
+        "as_is" by default.
 
     Attributes
     ----------
@@ -149,7 +167,7 @@ class TableScorer(AnomalyScorer):
         for weight in (self.feature_mean, self.latent_mean, self.missing_shortfall):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
-            view.learn(self.model, (x, observed), self.seed)
+            view.learn(self.model, (x, observed), is_held_out, self.seed)
         hidden = self._measured_with_hidden_cells(x, observed, is_held_out)
         self.score.learn_usual(_by_knot(*hidden))
 

@@ -76,7 +76,9 @@ class View(keras.layers.Layer):
         """The weights to save, by name."""
         return {}
 
-    def learn(self, model: keras.Model, inputs: Any, seed: int | None) -> None:
+    def learn(
+        self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
+    ) -> None:
         """Learn from training rows, after the model was trained.
 
         Parameters
@@ -84,6 +86,8 @@ class View(keras.layers.Layer):
         model : vae_anomaly.vae.models.VAE
         inputs : tuple of arrays
             All training rows, preprocessed: x and, of tables, which cells were observed.
+        is_held_out : bool array, (n,)
+            Rows that the model was not trained on, or all.
         seed : int or None
         """
 
@@ -297,7 +301,7 @@ def _alone(view: type[View]) -> Callable[[Any], ScoreType]:
     return lambda _: SingleView(view())
 
 
-#: Score types that any model has, by name: functions of a preprocessor.
+#: Score types that any model has, by name: functions of a preprocessor, without options.
 MODEL_SCORES: dict[str, Callable[[Any], ScoreType]] = {
     "reconstruction_probability": _alone(ReconstructionProbability),
     "importance_weighted": _alone(ImportanceWeighted),
