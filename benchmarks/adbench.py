@@ -6,6 +6,7 @@ See README.md for the protocol and for what each column of the output is.
 
 import argparse
 import csv
+import importlib
 import logging
 import os
 import pathlib
@@ -21,7 +22,9 @@ import numpy as np
 import pandas as pd
 from protocol import (
     DATA,
+    ODDBENCH,
     OTHERS,
+    PYOD,
     SETTINGS,
     load_split,
     measures,
@@ -31,8 +34,10 @@ from protocol import (
     table_paths,
     write_sklearn_tables,
 )
+from scipy.stats import wilcoxon
 
 OWN = ("VAEDetector", "AutoencoderDetector")
+CLEAN = "VAE composite, clean"
 KEY = ["dataset", "setting", "seed", "detector", "params"]
 VALUES = ["auroc", "average_precision", "fit_s", "score_s"]
 FIELDS = [*KEY, *VALUES, "steps", "n_train", "n_test", "n_features"]
@@ -69,7 +74,7 @@ def contenders(names: list[str], params: dict[str, Any]) -> tuple[list[Contender
     found, known, default = [], set(), None
     for name in names:
         if name in OTHERS:
-            if not name.startswith("PyOD") or has_pyod(name):
+            if name not in PYOD or has_pyod(name):
                 found.append(Contender(name, {}, [name]))
             continue
         import vae_anomaly
@@ -79,7 +84,7 @@ def contenders(names: list[str], params: dict[str, Any]) -> tuple[list[Contender
         known |= set(own)
         results = [name]
         if name == "VAEDetector":
-            results = [f"VAE {score_type}" for score_type in SCORE_TYPES]
+            results = [*(f"VAE {score_type}" for score_type in SCORE_TYPES), CLEAN]
             default = f"VAE {params.get('score_type', own['score_type'])}"
         taken = {key: value for key, value in params.items() if key in own}
         found.append(Contender(name, taken, results))
@@ -92,8 +97,7 @@ def contenders(names: list[str], params: dict[str, Any]) -> tuple[list[Contender
 
 def has_pyod(name: str) -> bool:
     try:
-        import pyod.models.auto_encoder
-        import pyod.models.vae  # noqa: F401
+        importlib.import_module(PYOD[name][0])
     except ImportError as error:
         print(f"{name}: skipped: {error}")
         return False
@@ -121,14 +125,16 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
     cost = {"fit_s": fit_s, "steps": detector.history_["step"][-1]}
     fitted = detector.scorer_
     for name in contender.results:
-        score_type = name.removeprefix("VAE ")
-        if name == contender.name or score_type == fitted.score_type:
+        score_type, _, training = name.removeprefix("VAE ").partition(", ")
+        options = {"n_reference": min(detector.n_reference, len(X_train)), "training": "clean"}
+        if name == contender.name or (score_type == fitted.score_type and not training):
             scores, score_s = timed(detector.score_samples, X_test)
         else:
             scorer = TableScorer(
                 fitted.preprocessor,
                 fitted.model,
                 score_type=score_type,
+                score_options=options if training else None,
                 n_draws=fitted.n_draws,
                 n_calibration=len(X_train),
                 seed=seed,
@@ -217,11 +223,12 @@ def print_means(results: pd.DataFrame, default: str | None, verbose: bool) -> No
     ranked = [name for name in order if name == default or not name.startswith("VAE ")]
     means = pd.DataFrame({"AUROC": by_seed["auroc"].mean(), "sd of seeds": by_seed["auroc"].std()})
     means["mean rank"] = complete[ranked].rank(axis=1, ascending=False).mean()
-    if default in order:
-        behind = complete.sub(complete[default], axis=0).drop(columns=default)
-        behind = behind.groupby("dataset").mean()
-        means["vs default"], means["std. error"] = behind.mean(), behind.sem()
+    if default is not None and default in order:
+        add_differences(means, complete, default, "")
     means["AP"] = by_seed["average_precision"].mean()
+    if default is not None and default in order:
+        precision = tables["average_precision"].loc[complete.index, order]
+        add_differences(means, precision, default, "AP ")
     means["fit s"], means["score s"] = by_seed["fit_s"].mean(), by_seed["score_s"].mean()
     print(means.to_string(float_format="%.4f", na_rep="", index_names=False))
     if default in order:
@@ -232,10 +239,24 @@ def print_means(results: pd.DataFrame, default: str | None, verbose: bool) -> No
         print(f"\nAUROC\n{per_table.to_string(float_format='%.3f', index_names=False)}")
 
 
+def add_differences(means: pd.DataFrame, values: pd.DataFrame, default: str, prefix: str) -> None:
+    """Add what each detector has more than the default, its standard error, and a paired test.
+
+    The test is Wilcoxon's signed-rank test over the tables' differences, means over the seeds.
+    """
+    more = values.sub(values[default], axis=0).drop(columns=default).groupby("dataset").mean()
+    means[f"{prefix}vs default"], means[f"{prefix}std. error"] = more.mean(), more.sem()
+    if len(more) > 1:
+        means[f"{prefix}p"] = pd.Series(
+            {name: wilcoxon(column).pvalue for name, column in more.items() if column.any()}
+        )
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--data", type=pathlib.Path, default=DATA, help="default: %(default)s")
+    source.add_argument("--oddbench", action="store_true", help="the tables of OddBench instead")
     source.add_argument("--sklearn", action="store_true", help="scikit-learn's own tables instead")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -272,6 +293,8 @@ def main() -> None:
     args = arguments()
     scratch = tempfile.TemporaryDirectory()
     data = write_sklearn_tables(pathlib.Path(scratch.name)) if args.sklearn else args.data
+    if args.oddbench:  # one split each, of normal rows and others
+        data, args.settings, args.seeds = ODDBENCH, ["one-class"], args.seeds[:1]
     paths = table_paths(data, args.datasets)
     detectors, default = contenders(args.detectors, dict(args.param))
     asked = [

@@ -1,6 +1,7 @@
 """What the benchmarks share: ADBench's protocol, other detectors, measures and processes."""
 
 import ast
+import importlib
 import multiprocessing
 import pathlib
 import sys
@@ -16,6 +17,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "adbench"
+ODDBENCH = DATA.parent / "oddbench"
 SETTINGS = ("one-class", "unsupervised")
 _MAX_ROWS = 10_000
 _MIN_ANOMALIES = 10
@@ -66,8 +68,12 @@ def load_split(
     More than 10,000 rows: 10,000 of them, with the anomaly rate kept (at least 10 anomalies).
     "one-class": a random half of the normal rows trains; the others and all anomalies test.
     "unsupervised": all rows do both, and training and test rows are the **same** array.
+    Tables of OddBench have a split of their own, which is one-class, and of each part 10,000 rows
+    at most are kept, always the same.
     """
     with np.load(path) as table:
+        if "train" in table:
+            return _own_split(table)
         X, y = table["X"].astype(np.float64), table["y"].astype(int).ravel()
     if set(y) != {0, 1}:
         raise ValueError(f"Expected y of 0 (normal) and 1 (anomaly). Received: {np.unique(y)}")
@@ -85,6 +91,13 @@ def load_split(
     return X[train], X[test], y[test]
 
 
+def _own_split(table):
+    rng = np.random.default_rng(0)
+    train, test = (table[name].astype(np.float64) for name in ("train", "test"))
+    kept, scored = (np.sort(rng.permutation(len(X))[:_MAX_ROWS]) for X in (train, test))
+    return train[kept], test[scored], table["test_labels"].astype(int).ravel()[scored]
+
+
 def measures(y: np.ndarray, anomaly_score: np.ndarray) -> dict[str, float]:
     """Return AUROC and average precision; a higher score must mean more anomalous."""
     return {
@@ -94,10 +107,13 @@ def measures(y: np.ndarray, anomaly_score: np.ndarray) -> dict[str, float]:
 
 
 def standardised(X_train: np.ndarray, X_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale columns to mean 0 and sd 1 on the training rows; the same array stays the same."""
-    scaler = StandardScaler().fit(X_train)
-    train = scaler.transform(X_train)
-    return train, (train if X_test is X_train else scaler.transform(X_test))
+    """Scale columns to mean 0 and sd 1 on the training rows; the same array stays the same.
+
+    Missing cells count as 0, as other detectors take none.
+    """
+    scaler = StandardScaler().fit(np.nan_to_num(X_train))
+    train = scaler.transform(np.nan_to_num(X_train))
+    return train, (train if X_test is X_train else scaler.transform(np.nan_to_num(X_test)))
 
 
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -125,17 +141,24 @@ def nearest_neighbours(X_train: np.ndarray, seed: int) -> Scores:
     return lambda X: index.kneighbors(None if X is X_train else X)[0][:, -1]
 
 
-def pyod_vae(X_train: np.ndarray, seed: int) -> Scores:
-    from pyod.models.vae import VAE
+def pyod(module: str, name: str) -> Callable[[np.ndarray, int], Scores]:
+    """Return a detector of PyOD's, with its defaults."""
 
-    return VAE(random_state=seed, verbose=0).fit(X_train).decision_function
+    def fitted(X_train: np.ndarray, seed: int) -> Scores:
+        detector = getattr(importlib.import_module(module), name)
+        return detector(random_state=seed).fit(X_train).decision_function
+
+    return fitted
 
 
-def pyod_autoencoder(X_train: np.ndarray, seed: int) -> Scores:
-    from pyod.models.auto_encoder import AutoEncoder
-
-    return AutoEncoder(random_state=seed, verbose=0).fit(X_train).decision_function
-
+#: PyOD's detectors: module and class.
+PYOD = {
+    "PyOD VAE": ("pyod.models.vae", "VAE"),
+    "PyOD AutoEncoder": ("pyod.models.auto_encoder", "AutoEncoder"),
+    "PyOD MCD": ("pyod.models.mcd", "MCD"),
+    "PyOD INNE": ("pyod.models.inne", "INNE"),
+    "PyOD CBLOF": ("pyod.models.cblof", "CBLOF"),
+}
 
 # Each fits standardised training rows with a seed and returns a function that scores standardised
 # rows, given the same array if these are the training rows; higher scores are more anomalous.
@@ -143,8 +166,7 @@ OTHERS: dict[str, Callable[[np.ndarray, int], Scores]] = {
     "IsolationForest": isolation_forest,
     "LOF": local_outlier_factor,
     "KNN": nearest_neighbours,
-    "PyOD VAE": pyod_vae,
-    "PyOD AutoEncoder": pyod_autoencoder,
+    **{name: pyod(*where) for name, where in PYOD.items()},
 }
 
 
