@@ -56,7 +56,8 @@ def test_a_report_tells_what_the_threshold_gives(table_detector, table, odd):
 def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd, table):
     found = content(table_detector, odd)
     assert [(c.column, c.measure) for c in found.drift if c.moved] == [
-        ("city", "levels not seen in training")
+        ("city", "rare or unknown levels"),
+        ("city", "distribution: stability index"),
     ]
     assert [column.name for column in found.columns] == list(table)
     assert {fit.column for fit in found.column_fits} == set(table)

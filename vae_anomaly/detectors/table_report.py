@@ -10,6 +10,7 @@ import tensorflow as tf
 from vae_anomaly.detectors.reasons import Reasons, cell_text
 from vae_anomaly.report.content import Anomaly, Column, ColumnFit, Drift
 from vae_anomaly.scoring.views import noise_bank
+from vae_anomaly.tables import profiles
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -92,15 +93,16 @@ def _mixture(model, x, observed, z):
 def _drift(detector, batch):
     preprocessor, arrays = detector.scorer_.preprocessor, batch.sample
     m, changes = detector.scorer_.n_calibration, []
+    rare = _rare_shares(preprocessor)
     for column in preprocessor.schema():
-        name, kind, array = column["name"], column["kind"], arrays[column["name"]]
-        is_text = kind == "categorical"
+        name, array = column["name"], arrays[column["name"]]
+        is_text = column["kind"] == "categorical"
         missing = array == "" if is_text else np.isnan(array)
         measures = {"missing cells": (missing.mean(), column["missing_share"])}
-        if is_text and len(column["levels"]) < preprocessor.max_levels:
+        if is_text:
             known = set(column["levels"])
             unseen = [text not in known for text in array[~missing]]
-            measures["levels not seen in training"] = (np.mean(unseen) if unseen else 0.0, 0.0)
+            measures["rare or unknown levels"] = (np.mean(unseen) if unseen else 0.0, rare[name])
         elif "low" in column and not missing.all():
             values = array[~missing]
             outside = np.mean((values < column["low"]) | (values > column["high"]))
@@ -109,6 +111,30 @@ def _drift(detector, batch):
             if share or expected:
                 moved = _moved(share, expected, len(array), m)
                 changes.append(Drift(name, measure, f"{expected:.1%}", f"{share:.1%}", moved))
+    return [*changes, *_distributions(preprocessor, arrays)]
+
+
+def _rare_shares(preprocessor):
+    """Shares of the training rows' cells that are none of the levels: values that are rare."""
+    return {
+        profile.column: profile.counts[0] / max(1.0, sum(profile.counts))
+        for profile in preprocessor.profiles
+        if profile.column in preprocessor.levels
+    }
+
+
+def _distributions(preprocessor, arrays):
+    """The population stability index of each column of numbers or levels."""
+    learned, changes = preprocessor.profiles, []
+    for profile in learned:
+        if profile.part != "value":  # of dates, a batch has but a part of each cycle
+            continue
+        counts = profiles.count(profile, preprocessor.levels, preprocessor.since, arrays).tolist()
+        index = profiles.stability_index(profile.counts, counts)
+        moved = profiles.has_drifted(index, profile.counts, counts, len(learned))
+        changes.append(
+            Drift(profile.column, "distribution: stability index", "0", f"{index:.2f}", moved)
+        )
     return changes
 
 
