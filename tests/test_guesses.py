@@ -1,6 +1,7 @@
 """Whatever a column was meant to be: it is read so, or a note says what it was taken for."""
 
 import datetime
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vae_anomaly.batch.places import find_inputs, targets_of
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.inspecting import file_schema, frame_schema
 from vae_anomaly.tables.inspection import decide
@@ -130,3 +132,27 @@ def test_every_spelling_is_read_alike_through_every_door(spelling, tmp_path):
         np.testing.assert_array_equal(other["x"], arrays[0]["x"])
     if spelling in NUMBERS:
         np.testing.assert_allclose(arrays[0]["x"], values, rtol=1e-12)
+
+
+def test_rows_that_cannot_be_read_are_told_of(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + "1.5,x\n" * 30 + "2.5,y,z\n")
+    note = file_schema(path).notes[0]
+    assert (note.code, note.column) == ("bad_rows", None)
+    assert "left out: 1; line 32: expected 2 fields, received 3" in note.message
+
+
+def test_text_files_are_tables_where_they_are_named(tmp_path):
+    for name in ("a.txt", "b.dat.gz", "notes.txt", "t.csv"):
+        (tmp_path / name).touch()
+
+    def found(name):
+        return [os.path.basename(path) for path in find_inputs(tmp_path / name)]
+
+    assert found("") == ["t.csv"]
+    assert found("a.txt") == ["a.txt"]
+    assert found("*.txt") == ["a.txt", "notes.txt"]
+    (target,) = targets_of(["b.dat.gz"], f"{tmp_path}/", "parquet")
+    assert (target.path.name, target.format) == ("b.parquet", "parquet")
+    (target,) = targets_of(["b.dat.gz"], f"{tmp_path}/", None)
+    assert (target.path.name, target.format) == ("b.dat.gz", "csv")
