@@ -133,6 +133,17 @@ def test_a_column_that_was_constant_and_is_not_any_more_has_drifted():
     assert [d["column"] for d in tally.report()["drifted_columns"]] == ["c"]
 
 
+def test_where_many_columns_drifted_those_that_moved_most_are_warned_of():
+    names = [f"x{i}" for i in range(6)]
+    x = np.random.default_rng(0).normal(size=500)
+    tally = tally_of(dict.fromkeys(names, "numeric"), dict.fromkeys(names, x))
+    tally.update({name: x[:100] + 1 + i for i, name in enumerate(names)}, outputs(100), 0)
+    report = tally.report()
+    assert len(report["drifted_columns"]) == 6
+    named = [line for line in report["warnings"] if "distributed unlike" in line]
+    assert ["'x5'" in named[0], "3 more columns" in named[3], len(named)] == [True, True, 4]
+
+
 def test_the_file_of_one_day_has_not_drifted_by_its_weekday():
     training = shop(1000, 0)
     day = {name: array[training["when"] < NEW_YEAR + DAY] for name, array in training.items()}

@@ -22,6 +22,8 @@ _LEAST_MOVE = 0.01
 # functions, if it is also beyond what chance gives once in a thousand batches.
 _LEAST_DISTANCE = 0.1
 _CRITICAL = 1.95
+# Columns that have drifted are warned of by name, those that moved most.
+_SHOWN = 3
 # More quarantined rows than this share are worth a warning.
 _LEAST_QUARANTINED = 0.01
 
@@ -228,11 +230,17 @@ class Tally:
             f"{m['training']:.1%} in training"
             for m in moved
         ]
+        shown = sorted(drifted, key=lambda found: -found["index"])[:_SHOWN]
         warnings += [
             f"{what_drifted(d)} distributed unlike in training: population stability index "
             f"{d['index']:.2f}, over {LARGEST_INDEX}"
-            for d in drifted
+            for d in shown
         ]
+        if len(drifted) > len(shown):
+            warnings.append(
+                f"{len(drifted) - len(shown)} more columns are distributed unlike in training; "
+                "drifted_columns of the summary has all"
+            )
         warnings += [
             f"column {name!r}: {self._outside[name] / n:.1%} of the dates are outside of the "
             f"training period, {_day(low)} to {_day(high)}; that alone is not scored"
