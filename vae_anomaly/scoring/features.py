@@ -17,6 +17,8 @@ from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Term
 # Share of a covariance's mean variance that is added to its diagonal. More is worse on real parts
 # (benchmarks/LOG.md): directions of little variance tell most.
 _RIDGE = 1e-2
+# Principal axes of whole images: what images differ in as a whole is usual at no position alone.
+_IMAGES_FOR_AXIS, _MOST_AXES = 24, 32
 # Nats above which a position counts as unusual: this quantile of positions of normal images. The
 # transition is as wide as this share of the way from the median to the 90% quantile.
 _UNUSUAL, _WIDTH = 0.999, 0.5
@@ -39,12 +41,13 @@ class FeatureMaps:
 class PositionGaussians(View):
     r"""How much less probable the residual at a position is than those of normal images are.
 
-    .. math:: \tfrac12 \big(c - (r_p - m_p)^T \Sigma_p^{-1} (r_p - m_p)\big),
-        \quad r = x - E[x | z = E[z|x]]
+    .. math:: \tfrac12 \big(c - r_p^T \Sigma_p^{-1} r_p\big),
+        \quad r = (I - A A^T)(x - E[x | z = E[z|x]] - m)
 
     in nats, for each position p of maps of c components: log-density less its mean, of a Gaussian
-    with full covariance (Defard et al. 2020, "PaDiM"), of what the model leaves unexplained. Mean
-    and covariance are those of the training images.
+    with full covariance (Defard et al. 2020, "PaDiM"), of what the model and the first principal
+    axes A of whole images leave unexplained. Mean m, axes and covariances are those of the training
+    images: an axis for each 24 of them, 32 at most.
 
     Parameters
     ----------
@@ -60,6 +63,13 @@ class PositionGaussians(View):
         self.center = self.add_weight(
             shape=(height * width, size), initializer="zeros", trainable=False, name="center"
         )
+        # Principal axes of whole images; those that few images do not give are 0.
+        self.axes = self.add_weight(
+            shape=(height * width * size, _MOST_AXES),
+            initializer="zeros",
+            trainable=False,
+            name="axes",
+        )
         # Inverses of the covariances' Cholesky factors, transposed.
         self.whitening = self.add_weight(
             shape=(height * width, size, size),
@@ -70,7 +80,11 @@ class PositionGaussians(View):
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:
-        return {"position_center": self.center, "position_whitening": self.whitening}
+        return {
+            "position_center": self.center,
+            "image_axes": self.axes,
+            "position_whitening": self.whitening,
+        }
 
     def learn(
         self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
@@ -80,22 +94,38 @@ class PositionGaussians(View):
         n_positions, size = self.center.shape
         parts = np.array_split(x, -(-len(x) // _RECONSTRUCTED))
         residuals = np.concatenate([part - model.reconstruct(part).numpy() for part in parts])
+        residuals = residuals.reshape(len(x), -1)
+        center = residuals.mean(axis=0, dtype=np.float64).astype(np.float32)
+        residuals -= center
+        axes = _principal_axes(residuals)
+        residuals -= residuals @ axes @ axes.T
         residuals = residuals.reshape(len(x), n_positions, size)
-        center, whitening = self.center.numpy(), self.whitening.numpy()
+        whitening = self.whitening.numpy()
         for position in range(n_positions):
-            at = residuals[:, position].astype(np.float64)
-            center[position] = at.mean(axis=0)
-            whitening[position] = _whitening(at - at.mean(axis=0))
-        self.center.assign(center)
+            whitening[position] = _whitening(residuals[:, position].astype(np.float64))
+        self.center.assign(center.reshape(n_positions, size))
+        self.axes.assign(np.pad(axes, ((0, 0), (0, _MOST_AXES - axes.shape[1]))))
         self.whitening.assign(whitening)
 
     def terms(self, rows: EncodedRows) -> Terms:
         residual = rows.inputs - rows.model.decode(rows.posterior[0])
         n_positions, size = self.center.shape
         residual = tf.reshape(residual, (-1, n_positions, size)) - self.center.value
+        residual = tf.reshape(residual, (-1, n_positions * size))
+        residual -= tf.matmul(residual @ self.axes.value, self.axes.value, transpose_b=True)
+        residual = tf.reshape(residual, (-1, n_positions, size))
         white = tf.einsum("npc,pcd->npd", residual, self.whitening.value)
         excess = (size - tf.reduce_sum(tf.square(white), axis=-1)) / 2
         return excess, tf.zeros_like(excess[:, 0])
+
+
+def _principal_axes(x: np.ndarray) -> np.ndarray:
+    """Return the first principal axes of centred rows (n, d), float32 (d, k)."""
+    n_axes = min(len(x) // _IMAGES_FOR_AXIS, _MOST_AXES)
+    values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
+    largest = slice(len(x) - n_axes, None)
+    lengths = np.sqrt(np.maximum(values[largest], 1e-12 * max(values[-1], 1e-12)))
+    return x.T @ (vectors[:, largest] / lengths).astype(np.float32)
 
 
 def _whitening(residuals: np.ndarray) -> np.ndarray:
