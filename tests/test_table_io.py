@@ -358,7 +358,11 @@ def test_other_encodings_and_delimiters_are_read_if_they_are_named(csv, encoding
 
 @pytest.mark.parametrize(
     "options",
-    [{"encoding": "klingon"}, *({"delimiter": text} for text in ("||", "\n", "\r", '"', "\xa7"))],
+    [
+        {"encoding": "klingon"},
+        {"encoding": "hex"},
+        *({"delimiter": text} for text in ("||", "\n", "\r", '"', "\xa7")),
+    ],
 )
 def test_an_impossible_delimiter_or_encoding_is_reported(csv, options):
     message = error_of(read_header, csv("a,b\n1,2\n"), **options)
@@ -558,6 +562,24 @@ def test_blank_lines_do_not_slow_reading_down_nor_move_line_numbers(csv, monkeyp
         (bad,) = chunk.bad
         assert (bad.line, bad.text) == (5005, "bad,z")
     assert column(csv("a\n" + "\n" * 5000), "numeric") == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("header", ["row", "none"])
+def test_more_blank_lines_than_a_row_may_be_long_are_skipped(csv, monkeypatch, end, header):
+    for name, size in {"_FIRST_BYTES": 64, "_BLOCK_BYTES": 64, "_LONGEST_ROW": 200}.items():
+        monkeypatch.setattr(f"vae_anomaly.tables.csv_rows.{name}", size)
+    names = ["a,b"] if header == "row" else []
+    path = csv(end.join(["", "", *[""] * 501, *names, *[""] * 301, "1,x", *[""] * 700, "bad,z"]))
+    # A reader that is told to skip lines counts them from the top of the file.
+    for skip in (0, 2, 503):
+        dialect = Dialect(header=header, skip_lines=skip)
+        with TableReader(path, dialect=dialect) as rows:
+            first = rows.names[0]
+            chunks = list(rows.chunks(Schema.of_kinds({first: "numeric"}), keep_bad=True))
+        assert [x for chunk in chunks for x in chunk.arrays[first].tolist()] == [1]
+        line = 503 + len(names) + 301 + 1 + 700 + 1
+        assert [bad.line for chunk in chunks for bad in chunk.bad] == [line]
 
 
 def test_text_after_a_closing_quote_is_reported(csv):

@@ -184,11 +184,15 @@ class CsvRows:
         while True:
             self._read_more()
             lines = TextLines(self._text, self._errors, dialect.comment)
-            first = min(dialect.skip_lines, len(lines))
+            first = min(max(dialect.skip_lines - self._line, 0), len(lines))
             # One row more, which tells how many columns there are, and that the others are whole.
             rows, ends = self._first_rows(lines, first, n_rows + 1)
             if self._final or len(rows) > n_rows:
                 break
+            if n_rows and len(rows) == n_rows and ends[-1] < len(lines):
+                break  # blank lines follow, and so it is whole
+            if dialect.header != "comment":
+                self._drop_blank(lines, first)
         if dialect.header == "row":
             names = rows[0] if rows else []
         elif dialect.header == "comment":
@@ -203,6 +207,13 @@ class CsvRows:
         if dialect.trailing_delimiter and names and dialect.header != "comment":
             names = names[:-1] if dialect.header == "none" or not names[-1].strip() else names
         return column_names(names), units
+
+    def _drop_blank(self, lines: TextLines, first: int) -> None:
+        """Let go of blank lines above the first row, of which there may be gigabytes."""
+        filled = lines.filled[lines.filled >= first]
+        # The last line may go on.
+        n_lines = min(int(filled[0]) if len(filled) else len(lines), max(len(lines) - 1, 0))
+        self._drop(lines.encoded(0, n_lines), n_lines)
 
     def _first_rows(
         self, lines: TextLines, first: int, n_rows: int

@@ -74,10 +74,15 @@ def decoded(head: bytes, encoding: str, path: object) -> str:
     Raises
     ------
     TableError
-        If Python knows no such encoding.
+        If Python knows no such encoding of text, or it needs a byte order mark that is not there.
     """
+    fix = "change --encoding, or leave it out"
     try:
+        "".encode(encoding)  # bytes of other things, such as 'hex', are no encodings of text
         decoder = codecs.getincrementaldecoder(encoding)("replace")
-    except LookupError as error:
-        raise table_error(path, "a known encoding", repr(encoding), "change it") from error
-    return decoder.decode(head).removeprefix("\ufeff")
+    except (LookupError, ValueError) as error:
+        raise table_error(path, "a known encoding", repr(encoding), fix) from error
+    try:
+        return decoder.decode(head).removeprefix("\ufeff")
+    except UnicodeError as error:
+        raise table_error(path, encoding.upper(), "other bytes", fix) from error
