@@ -205,3 +205,29 @@ def fresh_python():
         return process.stdout
 
     return run
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """A function that writes text, or bytes, as a CSV file, and returns its path."""
+
+    def write(content, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A function that writes columns as a Parquet file, and returns its path."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(columns, **options):
+        path = tmp_path / "table.parquet"
+        pq.write_table(pa.table(columns), path, **options)
+        return path
+
+    return write
