@@ -75,7 +75,8 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     mixed_table().to_csv(folder / "train.csv", index=False)
     mixed_table(60, seed=1).to_csv(folder / "new.csv", index=False)
-    fitted = run("fit", folder / "train.csv", "--model", folder / "m", "--id", "customer", *SMALL)
+    train, model = folder / "train.csv", folder / "m"
+    fitted = run("fit", train, "--model", model, "--id", "customer", *SMALLER)
     assert fitted.exit_code == 0, fitted.output
     scored = run(
         "score", folder / "new.csv", "--model", folder / "m", "--output", folder / "scored.csv"

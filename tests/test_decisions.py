@@ -51,6 +51,7 @@ def test_p_values_are_those_of_all_rows_cross_fitted(quick, rows):
     np.testing.assert_allclose(quick.p_values(rows), expected, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_calibration_scores_are_not_those_of_rows_that_the_model_knows(rows):
     detector = VAEDetector(hidden_units=(64,), max_steps=400, random_state=0).fit(rows[:60])
     known, new = detector.score_samples(rows[:60]), detector.score_samples(rows[60:])

@@ -31,6 +31,13 @@ from vae_anomaly.tables.rules import category_text
 from vae_anomaly.tables.schema import Schema
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Two of the score types have the views of all.
+SCORES = [
+    pytest.param(
+        name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]
+    )
+    for name in SCORE_TYPES
+]
 SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 # TensorFlow's own ops, all of those of the tests' detectors: no Python function, no random numbers,
 # no state but variables and hash tables. DisableCopyOnRead, MergeV2Checkpoints, SaveV2 and
@@ -198,7 +205,7 @@ def test_latent_gives_the_latent_means(mixed, served, frame):
     np.testing.assert_allclose(z_mean, mixed.transform(frame), atol=1e-5)
 
 
-@pytest.mark.parametrize("score_type", SCORE_TYPES)
+@pytest.mark.parametrize("score_type", SCORES)
 def test_every_score_type_is_served_from_rows_as_a_matrix(
     detectors, rows, score_type, tmp_path, unchecked
 ):

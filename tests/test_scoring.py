@@ -22,8 +22,16 @@ from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
 
+# Two of the score types have the views of all.
+SCORES = [
+    pytest.param(
+        name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]
+    )
+    for name in SCORE_TYPES
+]
 
-@pytest.fixture(params=[*SCORE_TYPES, "table", "table autoencoder"])
+
+@pytest.fixture(params=[*SCORES, "table", "table autoencoder"])
 def scorer_and_arrays(request, detectors, rows, table, table_detector, table_autoencoder):
     """A scorer and 1000 rows for it: arrays of numbers for each score, and a mixed table."""
     if request.param in SCORE_TYPES:

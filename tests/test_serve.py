@@ -989,6 +989,12 @@ def test_a_new_version_takes_over_under_load_without_a_request_lost(saved, halve
     assert said.splitlines()[-2:] == ["serving half version 2", "stopped"]
 
 
+def test_the_command_listens_at_the_loopback_unless_told_otherwise():
+    defaults = {parameter.name: parameter.default for parameter in cli.serve.params}
+    assert defaults["host"] == "127.0.0.1"
+
+
+@pytest.mark.slow
 def test_the_command_listens_at_the_loopback_only_and_says_where(halves):
     server = Process(halves)
     try:

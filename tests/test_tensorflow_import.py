@@ -27,17 +27,13 @@ def stand_in(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param(
-            "from vae_anomaly import VAEDetector\n"
-            "VAEDetector(max_steps=1).fit([[1.0], [2.0], [3.5]])\n"
-            "import os; assert 'TF_CPP_MIN_LOG_LEVEL' not in os.environ",
-            marks=pytest.mark.slow,
-        ),
-        "from vae_anomaly.vae import VAE\n"
+        "from vae_anomaly import VAEDetector; VAEDetector(max_steps=1).fit([[1.0], [2.0], [3.5]])\n"
         "import os; assert 'TF_CPP_MIN_LOG_LEVEL' not in os.environ",
+        "from vae_anomaly.vae import VAE",
     ],
 )
 def test_nothing_is_written_to_stderr(code):
