@@ -115,7 +115,7 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
         path = Path(folder) / "t.csv"
         path.write_bytes(("a,b\n" + "".join(text)).encode())
         fast = read_chunks(path)
-        patch.setattr("vae_anomaly.tables.csv_rows.CsvRows._plain_table", lambda *_: None)
+        patch.setattr("vae_anomaly.tables.plain_csv.PlainCsv.table", lambda *_: None)
         assert read_chunks(path) == fast
 
 

@@ -21,10 +21,10 @@ from vae_anomaly.batch.places import find_inputs, identity, is_folder
 from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
-from vae_anomaly.tables.csv_rows import text_schema
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
 from vae_anomaly.tables.names import differences, listed
+from vae_anomaly.tables.pieces import text_schema
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
 from vae_anomaly.tables.schema import Schema
 
@@ -113,12 +113,13 @@ encoding, chunk_rows
         self._dialects: dict[Any, Dialect | dict[str, Any]] = {}
         self._stdin = self._opened(STANDARD) if STANDARD in self.paths else None
         self._read_schemas(columns)
+        self.kept = {path: columns or self._not_dropped(path) for path in self._schemas}
+
+    def _not_dropped(self, path):
+        """Return the columns of an input but for those that the schema drops."""
         known = self._schema.columns
         dropped = {name for name, column in known.items() if column.kind == "dropped"}
-        self.kept = {
-            path: columns or [name for name in schema.names if name not in dropped]
-            for path, schema in self._schemas.items()
-        }
+        return [name for name in self._schemas[path].names if name not in dropped]
 
     def _training_dialect(self):
         """Return the dialect of the training file, as far as the options say no other."""

@@ -7,7 +7,7 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from vae_anomaly.tables.dialect import (
 )
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
 from vae_anomaly.tables.lines import Feed, TextLines
-from vae_anomaly.tables.pieces import BadRow, Piece
+from vae_anomaly.tables.pieces import BadRow, Piece, text_schema
+from vae_anomaly.tables.plain_csv import PlainCsv
 from vae_anomaly.tables.text_parts import check_format, decoded_parts
 
 if TYPE_CHECKING:
@@ -31,15 +32,9 @@ if TYPE_CHECKING:
 _FIRST_BYTES = 2**16
 _BLOCK_BYTES = 2**22
 _LONGEST_ROW = 2**26
-# Arrow reads text of this size at a time, which fits into the processor's cache.
-_ARROW_BYTES = 2**20
-_BOM = codecs.BOM_UTF8
 # Bytes which can't be decoded become these, so that they can be written back.
 UNDECODED = re.compile("[\udc80-\udcff]")
 _ENCODING_FIX = "save it as that, or name its encoding with --encoding"
-# Runs of spaces as delimiters, and those which begin or end a line.
-_SPACES = re.compile(rb"[ \t]+")
-_SPACES_AROUND = re.compile(rb"^ | (?=\r?$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -115,6 +110,7 @@ class CsvRows:
         # One more where rows end with a delimiter, after which there must be nothing.
         width = len(self.header) + dialect.trailing_delimiter
         self._names = [str(index) for index in range(width)]
+        self._plain = PlainCsv(dialect, self._names)
 
     def _set_dialect(self, dialect: Dialect) -> None:
         check_format(self._path, dialect.to_json())
@@ -124,16 +120,6 @@ class CsvRows:
             "quotechar": dialect.quotechar,
             "strict": True,
         }
-        self._quote = dialect.quotechar.encode()
-        parts = {"mark": re.escape(dialect.delimiter), "quote": re.escape(dialect.quotechar)}
-        # A field in quotes, on one line, with a delimiter or a line end on either side.
-        pattern = (
-            r"(?<![^{mark}\n]){quote}[^{quote}\r\n]*(?:{quote}{quote}[^{quote}\r\n]*)*{quote}"
-            r"(?![^{mark}\r\n])"
-        )
-        self._quoted = re.compile(pattern.format(**parts).encode())
-        comment = dialect.comment and rf"^[ \t]*{re.escape(dialect.comment)}"
-        self._comment = re.compile(comment.encode(), re.MULTILINE) if comment else None
         self._encoding = dialect.encoding.upper()
         # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
         self._is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
@@ -288,7 +274,7 @@ class CsvRows:
         """Return the rows of whole lines, but for one that goes on after them; how many lines."""
         start = (self._bytes, self._line, self._n_read)
         lines = TextLines(text, self._errors, self.dialect.comment)
-        table = self._plain_table(text)
+        table = self._plain.table(text)
         if table is None:
             return self._careful_block(lines, start)
         first = self._line + 1
@@ -299,48 +285,6 @@ class CsvRows:
                 return self._careful_block(lines, start)
             starts, ends = (lines.filled + first).tolist(), (lines.filled + first + 1).tolist()
         return Block(table, starts, ends, [], start, lines), len(lines)
-
-    def _plain_table(self, text: bytes) -> pa.Table | None:
-        """Read lines that are blank or a good row each, many times faster; None for others."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        from pyarrow import csv as arrow_csv
-
-        if self._comment and self._comment.search(text):
-            return None
-        has_quotes = self._quote in text
-        if self.dialect.delimiter == SPACES:
-            text = _SPACES_AROUND.sub(b"", _SPACES.sub(b" ", text))
-            has_quotes = False
-        if (has_quotes and self._quote in self._quoted.sub(b"", text)) or text.startswith(_BOM):
-            return None
-        if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
-            return None
-        if not text.strip(b"\r\n"):
-            return text_schema(self._names).empty_table()
-        try:
-            table = arrow_csv.read_csv(
-                pa.BufferReader(text),
-                arrow_csv.ReadOptions(
-                    column_names=self._names, use_threads=False, block_size=_ARROW_BYTES
-                ),
-                arrow_csv.ParseOptions(
-                    delimiter=self.dialect.delimiter,
-                    quote_char=self.dialect.quotechar if has_quotes else False,
-                ),
-                arrow_csv.ConvertOptions(column_types=dict.fromkeys(self._names, pa.string())),
-            )
-        except pa.ArrowInvalid:
-            return None
-        longest = max((pc.max(pc.binary_length(column)).as_py() or 0) for column in table.columns)
-        if longest > csv.field_size_limit():
-            return None
-        if self.dialect.trailing_delimiter:
-            *kept, last = table.columns
-            if pc.max(pc.binary_length(last)).as_py():
-                return None
-            return pa.table(kept, names=self._names[:-1])
-        return table
 
     def _careful_block(self, lines: TextLines, start: tuple[int, int, int]) -> tuple[Block, int]:
         """Do what ``_block`` does, row by row, for lines that are not all good rows."""
@@ -410,10 +354,3 @@ class CsvPiece(Piece):
 
     def text(self, index: int) -> str:
         return self.block.row_text(self.first + index)
-
-
-def text_schema(names: Iterable[str]) -> pa.Schema:
-    """Return the schema of CSV files with these columns."""
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.string()) for name in names])

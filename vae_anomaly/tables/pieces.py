@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,3 +35,10 @@ class Piece:
     def text(self, index: int) -> str:
         """Return a row as ``BadRow.text``."""
         raise NotImplementedError
+
+
+def text_schema(names: Iterable[str]) -> pa.Schema:
+    """Return the schema of CSV files with these columns."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in names])

@@ -197,10 +197,7 @@ def build_image_model(
             dtype="float32",
         )
     if decoder is not None:
-        maps = (*image_shape[:2], n_maps * image_shape[2])
-        network = _own_network(decoder, "decoder", [(latent_dim,)], maps)
-        outputs = flat_maps(network.outputs[0], image_shape)
-        decoder_model = keras.Model(network.inputs, outputs, name="decoder")
+        decoder_model = _own_image_decoder(decoder, latent_dim, image_shape, n_maps)
     else:
         decoder_model = conv_decoder(
             latent_dim,
@@ -271,6 +268,14 @@ def _table_encoder(
     ]
     visible = EncoderInput(column_widths, seed=seed, name="encoder_input", dtype="float32")(inputs)
     return keras.Model(inputs, network(visible[:, :width]), name="encoder")
+
+
+def _own_image_decoder(decoder, latent_dim, image_shape, n_maps):
+    """Return a decoder from its JSON, with its maps flattened as the likelihood takes them."""
+    maps = (*image_shape[:2], n_maps * image_shape[2])
+    network = _own_network(decoder, "decoder", [(latent_dim,)], maps)
+    outputs = flat_maps(network.outputs[0], image_shape)
+    return keras.Model(network.inputs, outputs, name="decoder")
 
 
 def _own_network(
