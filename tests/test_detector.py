@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from vae_anomaly import AutoencoderDetector, VAEDetector
 from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
 
-# Two of the score types have the views of all.
+# The default and the one that differs most from it; the others are a second look.
 SCORES = [
     pytest.param(
         name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]

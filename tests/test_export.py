@@ -31,7 +31,7 @@ from vae_anomaly.tables.rules import category_text
 from vae_anomaly.tables.schema import Schema
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Two of the score types have the views of all.
+# The default and the one that differs most from it; the others are a second look.
 SCORES = [
     pytest.param(
         name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]

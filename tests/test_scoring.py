@@ -22,7 +22,7 @@ from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
 
-# Two of the score types have the views of all.
+# The default and the one that differs most from it; the others are a second look.
 SCORES = [
     pytest.param(
         name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]
