@@ -126,15 +126,16 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
     fitted = detector.scorer_
     for name in contender.results:
         score_type, _, training = name.removeprefix("VAE ").partition(", ")
-        options = {"n_reference": min(detector.n_reference, len(X_train)), "training": "clean"}
         if name == contender.name or (score_type == fitted.score_type and not training):
             scores, score_s = timed(detector.score_samples, X_test)
         else:
+            n_reference = min(getattr(detector, "n_reference", 0), len(X_train))
+            options = {"n_reference": n_reference, "training": training or "as_is"}
             scorer = TableScorer(
                 fitted.preprocessor,
                 fitted.model,
                 score_type=score_type,
-                score_options=options if training else None,
+                score_options=options if score_type == "composite" else None,
                 n_draws=fitted.n_draws,
                 n_calibration=len(X_train),
                 seed=seed,
