@@ -110,8 +110,8 @@ class PositionGaussians(View):
     def terms(self, rows: EncodedRows) -> Terms:
         residual = rows.inputs - rows.model.decode(rows.posterior[0])
         n_positions, size = self.center.shape
-        residual = tf.reshape(residual, (-1, n_positions, size)) - self.center.value
         residual = tf.reshape(residual, (-1, n_positions * size))
+        residual -= tf.reshape(self.center.value, (-1,))
         residual -= tf.matmul(residual @ self.axes.value, self.axes.value, transpose_b=True)
         residual = tf.reshape(residual, (-1, n_positions, size))
         white = tf.einsum("npc,pcd->npd", residual, self.whitening.value)
