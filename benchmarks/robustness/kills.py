@@ -115,6 +115,7 @@ def score(folder, door, resume, seconds=0.0):
             name="table", schema=Schema.of_kinds({"a": "numeric", "note": "id"})
         ),
         offset_=-7.5,
+        is_pooled=False,
     )
     score_files(
         [folder / "0.csv", folder / "1.csv"],
