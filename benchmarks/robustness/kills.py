@@ -83,6 +83,8 @@ class Scorer:
     preprocessor = SimpleNamespace(
         kinds={"a": "numeric"},
         levels={},
+        profiles=(),
+        since={},
         max_levels=0,
         schema=lambda: [{"name": "a", "kind": "numeric", "missing_share": 0.0}],
     )
@@ -268,7 +270,7 @@ def kill_batch(folder, door, most, rng):
 
 def fit(folder):
     """Fit a small detector in a process of its own; return its folder."""
-    (folder / "t.csv").write_text("a\n" + "\n".join(map(str, range(60))))
+    (folder / "t.csv").write_text("a\n" + "\n".join(str(x * x % 97) for x in range(60)))
     command = [*COMMAND, "fit", "t.csv", "--model", "m", "--max-steps", "5", "--hidden-units", "4"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "m"
