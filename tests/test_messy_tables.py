@@ -358,6 +358,7 @@ def test_the_columns_and_their_formats_are_shown(folder, name):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cross_fitting")
 @every_file
 def test_one_command_finds_what_was_planted_and_not_next_month(folder, name):
     march, april = (file_of(folder, name, month) for month in ("march", "april"))
