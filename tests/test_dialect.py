@@ -156,3 +156,11 @@ def test_a_table_written_with_a_delimiter_is_read_with_it(data, delimiter, kinds
     assert names == [f"name {i}" for i in range(len(kinds))]
     assert units == []
     assert cells == [list(row) for row in rows]
+
+
+@pytest.mark.parametrize("unit", ["1/min", "1/s", "1 / cm", "m3/h", "°C", "kg/m2"])
+def test_units_below_the_names_are_no_row(unit):
+    names, units, cells = head(f"t;speed;note\n;{unit};\n1;1506,3;\n2;1490,1;\n3;1501,0;\n")
+    assert names == ["t", "speed", "note"]
+    assert units == ["", unit, ""]
+    assert len(cells) == 3

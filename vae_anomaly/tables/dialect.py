@@ -27,6 +27,7 @@ _UNIT = re.compile(
     r"[\[(].+[\])]|.*[/%°µ²³^].*|[mckMG]?(?:m|g|s|V|A|W|Hz|Pa|N|J|L|l|mol|Wh|bar|eV)|h|min|d|K|C|F"
     r"|in|ft|mi|lb|mph|rpm|deg|rad|ppm|pct|percent|dB|[A-Z]{3}"
 )
+_PER = re.compile(r"1 ?/ ?[^\W\d]+\d?")  # 1/min, which may be taken for a number with its unit
 _SINGLE_QUOTED = re.compile(r"(?:^|[,;\t|])\s*'[^'\n]*'\s*(?:[,;\t|]|$)")
 
 
@@ -377,7 +378,7 @@ def _are_units(row: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether a row holds no number above columns of numbers, but units."""
     width = len(row)
     rows = [other for other in rows if len(other) == width]
-    if len(rows) < 2 or any(map(is_value, row)):
+    if len(rows) < 2 or any(is_value(cell) and not _PER.fullmatch(cell.strip()) for cell in row):
         return False
     numeric = [i for i in range(width) if _is_numeric([other[i] for other in rows])]
     above = [row[i].strip() for i in numeric if not _NO_VALUE.fullmatch(row[i].strip())]
