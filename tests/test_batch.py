@@ -448,7 +448,10 @@ def test_only_anomalies_are_written_if_asked_for(detector, folder, tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "o.csv"), expected, check_dtype=False)
 
 
-@pytest.mark.parametrize(("suffix", "chunk_rows"), [("csv", 20), ("parquet", 1000)])
+@pytest.mark.parametrize(
+    ("suffix", "chunk_rows"),
+    [pytest.param("csv", 20, marks=pytest.mark.slow), ("parquet", 130)],
+)
 def test_top_gives_the_lowest_scores_exactly(detector, folder, tmp_path, suffix, chunk_rows):
     output = tmp_path / f"o.{suffix}"
     inputs = [folder / "new.csv", shutil.copy(folder / "new.csv", tmp_path / "again.csv")]
@@ -620,7 +623,12 @@ def interrupted(inputs, detector, output, n_chunks=30, **options):
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
-    [("csv", {}), ("csv.gz", {"only_anomalies": True}), ("parquet", {}), ("csv.zst", {"top": 9})],
+    [
+        ("csv.gz", {"only_anomalies": True}),
+        ("csv.zst", {"top": 9}),
+        pytest.param("csv", {}, marks=pytest.mark.slow),
+        pytest.param("parquet", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_resumed_gives_the_same_bytes_and_does_nothing_twice(
     detector, new, dirty, tmp_path, suffix, options, monkeypatch

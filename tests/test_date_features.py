@@ -239,6 +239,7 @@ def test_the_same_rows_at_another_time_are_no_anomalies(events, of_events, days)
         np.testing.assert_array_equal(scores, of_events.score_samples(events))
 
 
+@pytest.mark.slow
 def test_absolute_time_is_scored_where_the_caller_says_so(events):
     detector = VAEDetector(kinds={"when": "timestamp"}, **{**SMALL, "max_steps": 100}).fit(events)
     later = events.assign(when=events["when"] + pd.Timedelta(days=366))

@@ -92,8 +92,10 @@ def test_a_row_scores_the_same_alone_and_shuffled(fitted):
 
 @pytest.mark.parametrize(
     "copied",
-    [copy.deepcopy, lambda detector: pickle.loads(pickle.dumps(detector))],
-    ids=["deepcopy", "pickle"],
+    [
+        pytest.param(copy.deepcopy, id="deepcopy", marks=pytest.mark.slow),
+        pytest.param(lambda detector: pickle.loads(pickle.dumps(detector)), id="pickle"),
+    ],
 )
 def test_copies_score_bit_for_bit(fitted, copied):
     detector, X = fitted
@@ -566,7 +568,10 @@ def test_rows_that_repeat_are_no_trouble():
     assert len(np.unique(scores)) == 2
 
 
-@pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
+@pytest.mark.parametrize(
+    "detector_class",
+    [VAEDetector, pytest.param(AutoencoderDetector, marks=pytest.mark.slow)],
+)
 def test_a_deviation_from_a_constant_column_is_less_normal(detector_class, rows):
     X = np.column_stack([rows[:, 0], np.full(len(rows), 7.0)])
     detector = detector_class(hidden_units=(8,), max_steps=40, random_state=0).fit(X)

@@ -44,6 +44,7 @@ def test_a_table_has_the_same_scores_with_floats_of_64_bits(table):
     assert_equal_scores(VAEDetector(**SMALL, validation_fraction=0), table[:60], SETTINGS[0])
 
 
+@pytest.mark.slow
 def test_images_have_the_same_scores_with_channels_first():
     # Sides that the convolutions do not divide, and channels.
     images = np.random.default_rng(0).integers(0, 256, (20, 9, 11, 3)).astype(np.uint8)

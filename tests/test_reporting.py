@@ -64,6 +64,7 @@ def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd,
     assert len(found.kl_per_dimension) == table_detector._model_args["latent_dim"]
 
 
+@pytest.mark.slow
 def test_columns_that_depend_on_each_other_are_understood():
     from vae_anomaly import VAEDetector
 

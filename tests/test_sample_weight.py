@@ -24,7 +24,11 @@ def mixed(n=300):
 
 
 @pytest.mark.parametrize(
-    "detector", [VAEDetector(**SMALL), AutoencoderDetector(**SMALL, validation_fraction=0)]
+    "detector",
+    [
+        VAEDetector(**SMALL),
+        pytest.param(AutoencoderDetector(**SMALL, validation_fraction=0), marks=pytest.mark.slow),
+    ],
 )
 def test_rows_of_weight_zero_do_not_influence_anything(detector):
     table, weights = mixed(), np.random.default_rng(1).uniform(0.5, 2, size=300)

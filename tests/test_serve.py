@@ -156,6 +156,7 @@ def client(served):
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*infinite cells")
 def test_an_export_answers_over_http_as_python_does(table_detector, table, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.0)
