@@ -15,6 +15,7 @@ from protocol import DATA, table_paths
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import DataWarning, VAEDetector
+from vae_anomaly.scoring.calibration import offset_from_contamination
 
 SHARES = (0.0, 0.05, 0.1, 0.2)
 
@@ -33,7 +34,7 @@ def decisions(detector: VAEDetector, share: float, train: np.ndarray) -> dict[st
     """Return the offsets of "auto" and of ``contamination=share``, by name."""
     offsets = {"auto": detector.offset_}
     if share:
-        offsets["share"] = float(np.quantile(detector.score_samples(train), share))
+        offsets["share"] = offset_from_contamination(share, detector.score_samples(train), [])
     return offsets
 
 

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small_detectors import BOTH, SMALL
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
 from vae_anomaly.scoring.tables import SCORE_TYPES, TableScorer
@@ -27,17 +28,6 @@ SCORES = [
     )
     for name in SCORE_TYPES
 ]
-BOTH = pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
-
-
-# For tests of what goes in and comes out; the composite score is slower to calibrate.
-SMALL = {
-    "score_type": "elbo",
-    "hidden_units": (4,),
-    "latent_dim": 2,
-    "max_steps": 2,
-    "random_state": 0,
-}
 
 
 @pytest.fixture(params=["array", "table", "autoencoder"])

@@ -4,30 +4,9 @@ import keras
 import numpy as np
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
+from small_detectors import BOTH, SMALL
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
-
-BOTH = pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
-
-
-# For tests of what goes in and comes out; the composite score is slower to calibrate.
-SMALL = {
-    "score_type": "elbo",
-    "hidden_units": (4,),
-    "latent_dim": 2,
-    "max_steps": 2,
-    "random_state": 0,
-}
-
-
-@pytest.fixture(params=["array", "table", "autoencoder"])
-def fitted(request, rows, table, detector, table_detector, table_autoencoder):
-    """A fitted detector and rows for it."""
-    return {
-        "array": (detector, rows),
-        "table": (table_detector, table),
-        "autoencoder": (table_autoencoder, table),
-    }[request.param]
 
 
 def dense_layers(model):

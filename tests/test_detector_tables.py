@@ -8,17 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_detectors import SMALL
 
 from vae_anomaly import DataWarning, VAEDetector
-
-# For tests of what goes in and comes out; the composite score is slower to calibrate.
-SMALL = {
-    "score_type": "elbo",
-    "hidden_units": (4,),
-    "latent_dim": 2,
-    "max_steps": 2,
-    "random_state": 0,
-}
 
 
 def test_fit_decides_the_kind_of_each_column(table_detector, table):
