@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--digits", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--splits", nargs="+", choices=tiles.SPLITS, default=tiles.SPLITS)
-    parser.add_argument("--tile-detectors", nargs="+", default=tiles.DETECTORS)
+    parser.add_argument(
+        "--tile-detectors", nargs="+", choices=tiles.DETECTORS, default=tiles.DETECTORS
+    )
     parser.add_argument("--n-train", type=int, help="good tiles that train, instead of 80%%")
     names = ("VAEDetector", *COMPARED)
     parser.add_argument("--detectors", nargs="+", choices=(*OWN, *COMPARED), default=names)
@@ -299,12 +301,13 @@ def main() -> None:
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     if "tiles" in args.data:
-        if not tiles.FOLDER.is_dir():
-            sys.exit(f"skipped: no folder {tiles.FOLDER}")
+        if args.data != ["tiles"] or args.param:
+            parser.error("--data tiles goes alone, without --param")
+        for path in (tiles.FOLDER, tiles.BACKBONE):
+            if not path.exists():
+                sys.exit(f"skipped: no {path}")
         tiles.run(args.splits, args.seeds, args.tile_detectors, args.n_train)
-        args.data.remove("tiles")
-        if not args.data:
-            return
+        return
 
     detectors = [name for name in args.detectors if not name.startswith("PyOD") or has_pyod(name)]
     tasks = [

@@ -2,7 +2,8 @@
 
 Run by ``images.py --data tiles``. Good tiles train (80% of them), the others and all defects test.
 There are several photographs of most tiles: split by "files", nearly every good tile of the test
-has another photograph of it in training; split by "parts", none has.
+has another photograph of it in training; split by "parts", no tile of the test has, and defects of
+tiles that train are left out.
 """
 
 import logging
@@ -85,11 +86,11 @@ def split(tiles: Tiles, by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if by == "files":
         rng.shuffle(good)
         train = good[:n_train]
-    else:
-        order = rng.permutation(np.unique(tiles.parts[good]))
-        sizes = np.array([np.sum(tiles.parts[good] == part) for part in order])
-        train = good[np.isin(tiles.parts[good], order[np.cumsum(sizes) <= n_train])]
-    return train, np.setdiff1d(np.arange(len(tiles.kinds)), train)
+        return train, np.setdiff1d(np.arange(len(tiles.kinds)), train)
+    order = rng.permutation(np.unique(tiles.parts[good]))
+    sizes = np.array([np.sum(tiles.parts[good] == part) for part in order])
+    trains = np.isin(tiles.parts, order[np.cumsum(sizes) <= n_train])
+    return rng.permutation(good[trains[good]]), np.flatnonzero(~trains)
 
 
 def features(images: np.ndarray) -> np.ndarray:
@@ -110,14 +111,15 @@ def features(images: np.ndarray) -> np.ndarray:
 
 def over_pixels(maps: np.ndarray) -> np.ndarray:
     """Enlarge maps of 28 x 28 positions, (n, 784), to pixels, smoothed."""
-    maps = ndimage.zoom(maps.reshape(-1, 28, 28), (1, SIDE / 28, SIDE / 28), order=1)
+    factors = (1, SIDE / 28, SIDE / 28)
+    maps = ndimage.zoom(maps.reshape(-1, 28, 28), factors, order=1, mode="nearest", grid_mode=True)
     return ndimage.gaussian_filter(maps, (0, 4, 4)).astype(np.float32)
 
 
 def pca(train: np.ndarray, test: np.ndarray) -> Scored:
     """Squared error of a reconstruction from 40 components of 64 x 64 pixels."""
     train, test = small(train), small(test)
-    model = PCA(40, random_state=0).fit(train)
+    model = PCA(min(40, len(train)), random_state=0).fit(train)
     error = np.square(test - model.inverse_transform(model.transform(test)))
     return Scored(error.sum(axis=1), None)
 
