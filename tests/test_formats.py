@@ -22,6 +22,8 @@ from vae_anomaly.tables.formats import (
 )
 from vae_anomaly.tables.rules import MISSING
 
+EPOCH = datetime.date(1970, 1, 1)
+
 
 def guessed(cells, **known):
     return find_number_format(number_shapes(clean(pa.array(cells, "string"))), **known)
@@ -122,10 +124,19 @@ def test_markers_of_missing_numbers_are_missing(marker):
     assert not any(bad)
 
 
-def test_more_markers_may_be_named():
+@pytest.mark.parametrize("spelling", [NumberFormat(suffix="m"), NumberFormat()])
+def test_more_markers_may_be_named(spelling):
     cells = pa.array(["-999", "5"])
-    values, bad = convert_numbers(cells, NumberFormat(suffix="m"), missing=["-999"])
+    values, bad = convert_numbers(cells, spelling, missing=iter(["-999"]))
     assert np.isnan(values[0]) and values[1] == 5
+    assert not bad.any()
+
+
+@pytest.mark.parametrize("pattern", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_a_date_may_be_a_marker(pattern):
+    cells = [date.strftime(pattern) for date in (datetime.date(9999, 12, 31), EPOCH)]
+    seconds, bad = convert_dates(pa.array(cells), DateFormat(pattern), missing=iter(cells[:1]))
+    assert np.isnan(seconds[0]) and seconds[1] == 0
     assert not bad.any()
 
 

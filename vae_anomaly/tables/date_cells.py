@@ -81,7 +81,8 @@ def convert_dates(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if found.pattern == "%Y-%m-%d":
+    missing = tuple(missing)
+    if found.pattern == "%Y-%m-%d" and not missing:  # a marker may be a date
         with suppress(pa.ArrowInvalid):  # much faster
             micros = text.cast("timestamp[us]").cast("int64").to_numpy(zero_copy_only=False)
             return micros / 1e6, np.zeros(len(text), bool)

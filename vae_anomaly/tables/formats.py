@@ -319,12 +319,13 @@ def convert_numbers(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if found.is_plain:
+    missing = tuple(missing)
+    if found.is_plain and not missing:  # a marker may be a number
         try:  # nearly always, and much faster
             values = _float64(text.cast("float64"))
             none = text.filter(pa.array(np.isnan(values))).unique()
             # Arrow reads nan(1) too.
-            if not len(without_missing(clean(none), missing, values=True).drop_null()):
+            if not len(without_missing(clean(none), values=True).drop_null()):
                 return values, np.zeros(len(text), bool)
         except pa.ArrowInvalid:
             pass
