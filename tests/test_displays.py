@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from small_detectors import SMALL
 
 from vae_anomaly import (
     CalibrationDisplay,
@@ -10,6 +11,7 @@ from vae_anomaly import (
     LatentMapDisplay,
     ReconstructionDisplay,
     ScoreDistributionDisplay,
+    VAEDetector,
 )
 
 pytest.importorskip("matplotlib", reason="needs the extra [plot]")
@@ -221,3 +223,37 @@ def test_columns_may_be_nullable_or_unnamed(table_detector, table):
     nullable = table[:5].convert_dtypes()
     assert ReconstructionDisplay.from_estimator(table_detector, nullable).value.shape == (5, 2)
     assert isinstance(nullable["count"].dtype, pd.Int64Dtype)
+
+
+def as_polars(frame):
+    polars = pytest.importorskip("polars")
+    return polars.from_pandas(frame)
+
+
+def as_arrow(frame):
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+@pytest.mark.parametrize("other", [as_polars, as_arrow])
+def test_frames_of_other_libraries_have_the_same_pictures(table_detector, odd, other):
+    for display in (ReconstructionDisplay, ExplanationDisplay):
+        expected, found = (display.from_estimator(table_detector, X) for X in (odd, other(odd)))
+        assert found.columns == expected.columns
+        for one, another in zip(found.value, expected.value, strict=True):
+            np.testing.assert_array_equal(one, another)
+
+
+def test_columns_that_are_not_modelled_are_not_drawn(trainings, odd):
+    frame = odd.assign(order=np.arange(len(odd)))[["order", *odd]]
+    detector = VAEDetector(**SMALL, kinds={"order": "id"}).fit(frame)
+    assert ReconstructionDisplay.from_estimator(detector, frame).columns == ["amount", "count"]
+    with pytest.raises(ValueError, match="Expected columns of numbers: of"):
+        ReconstructionDisplay.from_estimator(detector, frame, columns=["order"])
+
+
+def test_columns_of_arrays_are_drawn_by_position(detector, rows):
+    display = ReconstructionDisplay.from_estimator(detector, rows[:9], columns=[2, 0])
+    np.testing.assert_array_equal(display.value, rows[:9, [2, 0]])
+    np.testing.assert_array_equal(display.expected, detector.reconstruct(rows[:9])[:, [2, 0]])

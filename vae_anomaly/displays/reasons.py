@@ -125,7 +125,7 @@ class ExplanationDisplay:
         ValueError
             The detector was fitted to images: see ``ImageExplanationDisplay``.
         """
-        one = X.iloc[[row]] if hasattr(X, "iloc") else np.asarray(X)[[row]]
+        one = _one_row(X, row)
         explanation = detector.explain(one)
         if isinstance(explanation, dict):
             raise ValueError(
@@ -195,6 +195,15 @@ class ExplanationDisplay:
         self.ax_ = ax
         self.figure_: Any = ax.figure
         return self
+
+
+def _one_row(X: Any, row: int) -> Any:
+    """Return one row of a table, with the names of its columns where it has any."""
+    if hasattr(X, "iloc"):
+        return X.iloc[[row]]
+    if hasattr(X, "slice"):  # of polars or pyarrow
+        return X.slice(row, 1)
+    return np.asarray(X)[[row]]
 
 
 def _is_missing(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +111,9 @@ class ReconstructionDisplay:
                     f"Expected rows of a table. Received: shape {X.shape}. For images use "
                     "ImageExplanationDisplay."
                 )
-        expected, numbers = detector.reconstruct(X), _numbers(X)
+        reconstructed = detector.reconstruct(X)
+        expected = _numbers(reconstructed, getattr(reconstructed, "columns", ()))
+        numbers = _numbers(X, expected)
         chosen = list(numbers)[:6] if columns is None else list(columns)
         unknown = [column for column in chosen if column not in numbers]
         if unknown or not chosen:
@@ -120,7 +122,7 @@ class ReconstructionDisplay:
             )
         display = cls(
             np.column_stack([numbers[column] for column in chosen]),
-            np.column_stack([_numbers(expected)[column] for column in chosen]),
+            np.column_stack([expected[column] for column in chosen]),
             columns=chosen,
             is_anomaly=detector.predict(X) == -1,
         )
@@ -168,12 +170,18 @@ class ReconstructionDisplay:
         return grid[:k]
 
 
-def _numbers(X: Any) -> dict[Any, np.ndarray]:
-    """Return columns of numbers as floats, by name; of an array by position."""
+def _numbers(X: Any, names: Iterable[Any]) -> dict[Any, np.ndarray]:
+    """Return those named columns that are of numbers, as floats; all of an array, by position."""
     if not hasattr(X, "columns"):
         return dict(enumerate(np.asarray(X, dtype=np.float64).T))
+    columns = {name: _in_pandas(X[name]) for name in names}
     return {
-        name: X[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        for name in X.columns
-        if X[name].dtype.kind in "iuf"
+        name: column.to_numpy(dtype=np.float64, na_value=np.nan)
+        for name, column in columns.items()
+        if column.dtype.kind in "iuf"
     }
+
+
+def _in_pandas(column: Any) -> Any:
+    """Return a column of pandas, or one of polars or pyarrow as such."""
+    return column.to_pandas() if hasattr(column, "to_pandas") else column
