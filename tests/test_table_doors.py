@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,3 +212,57 @@ def test_any_cells_are_the_same_categories_by_every_door(name, data):
     texts, from_csv, from_parquet = arrays_by_door(series, "categorical")
     assert from_csv == texts
     assert from_parquet == texts
+
+
+MARKED = {
+    "ints": (pd.Series([-999, 5]), "-999"),
+    "nullable ints": (pd.Series([-999, 5], dtype="Int64"), "-999"),
+    "floats": (pd.Series([-999.5, 5]), "-999.5"),
+    "float32": (pd.Series([-999.9, 5], dtype="float32"), "-999.9"),
+    "decimals": (objects(Decimal("-999.90"), Decimal("5.00")), "-999.90"),
+    "pyarrow floats": (pd.Series([-999.5, 5], dtype="double[pyarrow]"), "-999.5"),
+    "moments": (pd.Series(pd.to_datetime(["2100-12-31", "1970-01-01"])), "2100-12-31"),
+    "dates": (objects(dt.date(9999, 12, 31), dt.date(1970, 1, 1)), "9999-12-31"),
+}
+
+
+@pytest.mark.parametrize(("series", "marker"), MARKED.values(), ids=MARKED)
+def test_a_marker_of_a_missing_cell_is_one_by_every_door(tmp_path, series, marker):
+    frame = pd.DataFrame({"c": series})
+    csv, parquet = tmp_path / "t.csv", tmp_path / "t.parquet"
+    frame.to_csv(csv, index=False)
+    frame.to_parquet(parquet)
+    missing = ("unknown", marker)
+    schema = inspecting.frame_schema(frame, missing=missing)
+    arrays = [columns.frame_arrays(frame, schema)]
+    for path in (csv, parquet):
+        found = inspecting.file_schema(path, missing=missing)
+        assert found.kinds == schema.kinds
+        assert found.columns["c"].missing_share == schema.columns["c"].missing_share == 0.5
+        arrays.append(reader.read_arrays(path, found))
+    for values in arrays:
+        assert np.isnan(values["c"][0]) and values["c"][1] in (5, 0)
+
+
+def test_a_number_that_is_a_marker_marks_no_boolean(tmp_path):
+    frame = pd.DataFrame({"c": [True, False, True]})
+    path = tmp_path / "t.parquet"
+    frame.to_parquet(path)
+    schema = inspecting.frame_schema(frame, missing=("0",))
+    assert schema.columns["c"].missing_share == 0
+    for arrays in (columns.frame_arrays(frame, schema), reader.read_arrays(path, schema)):
+        assert arrays["c"].tolist() == [1, 0, 1]
+
+
+def test_a_moment_too_far_is_a_bad_cell_of_what_is_decided(tmp_path):
+    path = tmp_path / "t.parquet"
+    moments = pa.array([0, 2**63 - 1, 86400, None]).cast(pa.timestamp("ms"))
+    pq.write_table(pa.table({"c": moments, "x": [1.5, 2, 2, 3]}), path)
+    schema = inspecting.file_schema(path)
+    column = schema.columns["c"]
+    assert (column.kind, column.n_bad, column.missing_share) == ("datetime", 1, 0.25)
+    (note,) = (note for note in schema.notes if note.code == "bad_cells")
+    assert "1 cells are not datetime, such as '" in note.message
+    bad = []
+    assert len(reader.read_arrays(path, schema, bad=bad)["c"]) == 3
+    assert [row.column for row in bad] == ["c"]

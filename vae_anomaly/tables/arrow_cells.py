@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_anomaly.tables.markers import without_markers
 from vae_anomaly.tables.rules import DATE_KINDS, category_text, kind_of_type
 from vae_anomaly.tables.schema import ColumnSchema
 from vae_anomaly.tables.tallies import ColumnTally
@@ -46,13 +47,10 @@ def array_of(
     if _is_text(column) or column.type == "null":
         return schema.read(text_of(column).combine_chunks(), missing)
     if schema.kind in DATE_KINDS and not pa.types.is_temporal(column.type):
-        return schema.read_numbers(_numbers(column))
+        return schema.read_numbers(_numbers(column, missing))
     if schema.kind in DATE_KINDS:
-        bad = _are_too_far(column)
-        if bad.any():
-            column = column.take(pa.array(np.arange(len(bad)), mask=bad))
-        return _seconds(column), bad
-    values = _numbers(column)
+        return _moments(column, missing)
+    values = _numbers(column, missing)
     if schema.kind == "boolean":
         bad = ~(np.isnan(values) | (values == 0) | (values == 1))
         return np.where(bad, np.nan, values), bad
@@ -67,9 +65,15 @@ def tally_of(column: pa.ChunkedArray, missing: Iterable[str] = ()) -> ColumnTall
     if _is_text(column):
         tally.add_text(text_of(column).combine_chunks(), missing)
     elif pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
-        tally.add_numbers(_seconds(column) if _is_moment(column) else np.full(len(column), np.nan))
+        if not _is_moment(column):
+            tally.add_numbers(np.full(len(column), np.nan))
+            return tally
+        seconds, bad = _moments(column, missing)
+        tally.add_numbers(seconds[~bad])
+        if bad.any():
+            tally.add_bad(int(bad.sum()), cell_text(column, int(bad.argmax())) or "")
     else:
-        tally.add_numbers(_numbers(column))
+        tally.add_numbers(_numbers(column, missing))
     return tally
 
 
@@ -90,15 +94,27 @@ def _categories(text: pa.ChunkedArray, missing: Iterable[str]) -> np.ndarray:
     return np.array(levels, dtype=object)[indices]
 
 
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+def _numbers(column: pa.ChunkedArray, missing: Iterable[str]) -> np.ndarray:
     """Return a column of a type of numbers, booleans or durations as float64; seconds of these."""
     import pyarrow as pa
 
+    if pa.types.is_boolean(column.type):
+        return column.cast("float64").to_numpy()
+    if pa.types.is_duration(column.type):
+        return column.to_pandas().dt.total_seconds().to_numpy()
     if pa.types.is_decimal(column.type):
         column = column.cast("string")  # to get the same float64 as from CSV
-    elif pa.types.is_duration(column.type):
-        return column.to_pandas().dt.total_seconds().to_numpy()
-    return column.cast("float64", safe=False).to_numpy()
+    return without_markers(column.cast("float64", safe=False).to_numpy(), missing, dates=False)
+
+
+def _moments(column: pa.ChunkedArray, missing: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return dates or moments as seconds since 1970-01-01 UTC, and where one is too far."""
+    import pyarrow as pa
+
+    bad = _are_too_far(column)
+    if bad.any():
+        column = column.take(pa.array(np.arange(len(bad)), mask=bad))
+    return without_markers(_seconds(column), missing, dates=True), bad
 
 
 def _seconds(column: pa.ChunkedArray) -> np.ndarray:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.tables.date_parts import FIRST_SECOND, LAST_SECOND
+from vae_anomaly.tables.markers import without_markers
 from vae_anomaly.tables.names import differences, listed
 from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, category_text, kind_of_type
 from vae_anomaly.tables.schema import ColumnSchema, Schema
@@ -35,9 +37,6 @@ from vae_anomaly.tables.tallies import ColumnTally
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-# From the first day of the year 1 to the last day of 9999, in seconds since 1970.
-_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def arrays_frame(
     frame = pd.DataFrame(dict(arrays), index=index)
     for name, kind in kinds.items():
         if kind in DATE_KINDS:
-            seconds = frame[name].clip(_FIRST_SECOND, _LAST_SECOND)
+            seconds = frame[name].clip(FIRST_SECOND, LAST_SECOND)
             micros = (seconds.fillna(0) * 1e6).round().to_numpy(dtype="int64")
             frame[name] = pd.Series(micros.view("datetime64[us]"), frame.index).where(
                 seconds.notna()
@@ -205,8 +204,7 @@ def series_tally(
     elif series.isna().all():
         tally.add_numbers(np.full(len(series), np.nan))
     else:
-        is_date = found == "datetime"
-        tally.add_numbers(_seconds_array(series, name) if is_date else _number_array(series))
+        tally.add_numbers(_value_array(series, name, found, missing))
     return found, tally
 
 
@@ -216,7 +214,7 @@ def _series_array(
     """Return a column as the array of its kind, and where cells are not of the kind."""
     kind, no_bad = column.kind, np.zeros(len(series), dtype=bool)
     if series.dtype == np.float64 and kind == "numeric":
-        return series.to_numpy(copy=True), no_bad
+        return without_markers(series.to_numpy(copy=True), missing, dates=False), no_bad
     found = _series_kind(series, name)
     if kind == "categorical":
         return _text_array(series, missing), no_bad
@@ -226,13 +224,13 @@ def _series_array(
         return column.read(_cells(series), missing)
     if kind in DATE_KINDS:
         if found == "datetime":
-            return _seconds_array(series, name), no_bad
+            return _value_array(series, name, found, missing), no_bad
         if found == "numeric" and column.dates is not None:
-            return column.read_numbers(_number_array(series))
+            return column.read_numbers(_value_array(series, name, found, missing))
         raise _wrong_kind(name, kind, found, series)
     if found not in ("numeric", "boolean"):
         raise _wrong_kind(name, kind, found, series)
-    array = _number_array(series)
+    array = _value_array(series, name, found, missing)
     if kind == "boolean":
         bad = ~(np.isnan(array) | (array == 0) | (array == 1))
         return np.where(bad, np.nan, array), bad
@@ -252,6 +250,14 @@ def _cells(series: pd.Series) -> pa.Array:
     except UnicodeEncodeError:
         texts = [str(cell).encode("utf-8", "replace").decode() for cell in series]
         return pa.array(texts, "string", mask=missing)
+
+
+def _value_array(series: pd.Series, name: str, found: str, missing: Iterable[str]) -> np.ndarray:
+    """Return a column of a type of values as float64, NaN where a cell is missing."""
+    if found == "datetime":
+        return without_markers(_seconds_array(series, name), missing, dates=True)
+    array = _number_array(series)
+    return array if found == "boolean" else without_markers(array, missing, dates=False)
 
 
 def _seconds_array(series: pd.Series, name: str) -> np.ndarray:

@@ -299,7 +299,9 @@ def _column_schema(
         _note_marker(column)
     elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
-        if column.dates and date_format == column.dates.format:
+        if not column.dates:
+            n_good = tally.numbers.count or n_good
+        elif date_format == column.dates.format:
             n_good = column.dates.fits
     elif kind == "boolean":
         n_good = tally.n_booleans + tally.numbers.count

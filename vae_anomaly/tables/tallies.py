@@ -207,6 +207,11 @@ class ColumnTally:
         self.numbers.add(present)
         self.distinct.add(present)
 
+    def add_bad(self, n: int, first: str) -> None:
+        """Count cells that are no values, and keep the first of them as an example."""
+        self.n_cells += n
+        self.first_of.setdefault("", first[:_LONGEST_EXAMPLE])
+
     def add_text(self, text: pa.Array, missing: Iterable[str] = ()) -> None:
         """Count cells that are text; `missing` are markers of missing cells besides the usual."""
         import pyarrow as pa
