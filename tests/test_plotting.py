@@ -172,21 +172,17 @@ def test_axes_of_another_shape_are_refused():
         explained().plot(Figure().subplots(1, 3))
 
 
-def detector_of(display, score_type, explanation):
+def detector_of(display, unit, explanation):
     return SimpleNamespace(
         explain=lambda images: explanation,
         score_samples=lambda images: display.scores,
         offset_=display.offset,
-        scorer_=SimpleNamespace(
-            score_type=score_type, preprocessor=SimpleNamespace(value_range=(0.0, 16.0))
-        ),
+        scorer_=SimpleNamespace(unit=unit, preprocessor=SimpleNamespace(value_range=(0.0, 16.0))),
     )
 
 
-@pytest.mark.parametrize(
-    ("score_type", "unit"), [("composite", "nats"), ("reconstruction_error", "squared error")]
-)
-def test_a_detector_gives_images_maps_scores_and_unit(score_type, unit):
+@pytest.mark.parametrize("unit", ["nats", "squared error"])
+def test_a_detector_gives_images_maps_scores_and_unit(unit):
     wanted = explained()
     explanation = {
         "value": wanted.images,
@@ -194,7 +190,7 @@ def test_a_detector_gives_images_maps_scores_and_unit(score_type, unit):
         "contribution": wanted.contributions,
     }
     display = ImageExplanationDisplay.from_estimator(
-        detector_of(wanted, score_type, explanation), wanted.images
+        detector_of(wanted, unit, explanation), wanted.images
     )
     assert (display.images == wanted.images).all()
     assert (display.contributions == wanted.contributions).all()
@@ -203,6 +199,6 @@ def test_a_detector_gives_images_maps_scores_and_unit(score_type, unit):
 
 
 def test_a_detector_of_tables_is_refused():
-    detector = detector_of(explained(), "composite", explanation=np.zeros((2, 3)))
+    detector = detector_of(explained(), "nats", explanation=np.zeros((2, 3)))
     with pytest.raises(ValueError, match="fitted to images. Received: .* fitted to a table"):
         ImageExplanationDisplay.from_estimator(detector, np.zeros((2, 3)))

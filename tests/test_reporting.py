@@ -95,6 +95,15 @@ def test_every_detector_reports(
         assert "<h2>" in detector.report()
 
 
+def test_scores_and_losses_have_their_units(detectors, table_autoencoder, rows):
+    for score_type, detector in detectors.items():
+        found = content(detector, rows[:9])
+        error = score_type == "reconstruction_error"
+        assert (found.unit, found.training.unit) == ("squared error" if error else "nats", "nats")
+    found = report_content(table_autoencoder, None, "t")
+    assert (found.unit, found.training.unit) == ("squared error", "squared error")
+
+
 def test_images_have_maps(image_detector, digits):
     found = content(image_detector, digits[:30])
     assert len(found.anomalies) == 10

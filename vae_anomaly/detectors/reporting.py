@@ -178,6 +178,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
             history["loss"],
             history.get("val_loss"),
             best_step(history) if "val_loss" in history else None,
+            "nats" if _is_variational(detector) else detector.scorer_.unit,
         ),
         kl_per_dimension=_kl_per_dimension(detector, batch),
         rates=_rates(detector, batch),
@@ -185,7 +186,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
         n_flagged=batch.n_flagged if batch else None,
         batch_scores=batch.scores if batch else None,
         anomaly_share=batch.anomaly_share if batch else None,
-        unit="nats" if _is_variational(detector) else "squared standard deviations",
+        unit=detector.scorer_.unit,
         **sections,
     )
 

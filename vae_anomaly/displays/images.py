@@ -138,7 +138,6 @@ class ImageExplanationDisplay:
                 "Expected a detector that was fitted to images. Received: "
                 f"{type(detector).__name__} fitted to a table."
             )
-        is_error = detector.scorer_.score_type == "reconstruction_error"
         display = cls(
             explanation["value"],
             explanation.get("expected"),
@@ -146,7 +145,7 @@ class ImageExplanationDisplay:
             scores=detector.score_samples(images),
             offset=detector.offset_,
             value_range=detector.scorer_.preprocessor.value_range,
-            unit="squared error" if is_error else "nats",
+            unit=detector.scorer_.unit,
         )
         return display.plot(axes=axes)
 

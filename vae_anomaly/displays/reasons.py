@@ -136,13 +136,12 @@ class ExplanationDisplay:
         largest = groups["gain"].astype(float).nlargest(n_columns).index
         for name in ("low", "high"):  # of numbers and dates only
             groups[name] = explanation[name].iloc[0] if name in explanation else {}
-        is_error = detector.scorer_.score_type == "reconstruction_error"
         display = cls(
             list(largest),
             **{name: [group.get(column) for column in largest] for name, group in groups.items()},
             score=detector.score_samples(one)[0],
             offset=detector.offset_,
-            unit="squared error" if is_error else "nats",
+            unit=detector.scorer_.unit,
         )
         return display.plot(ax=ax)
 

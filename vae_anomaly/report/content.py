@@ -36,17 +36,20 @@ class Training:
     ----------
     steps : (n,) array of int
     loss : (n,) array
-        Of training rows, nats.
+        Of training rows.
     held_out : (n,) array or None
         Of rows held out.
     best_step : int or None
         Whose weights were kept.
+    unit : str
+        Of the losses.
     """
 
     steps: ArrayLike
     loss: ArrayLike
     held_out: ArrayLike | None = None
     best_step: int | None = None
+    unit: str = "nats"
 
 
 @dataclass(frozen=True)

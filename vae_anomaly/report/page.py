@@ -99,7 +99,7 @@ def _pictures(content: Content) -> dict[str, str]:
         )
     }
     if content.training is not None:
-        drawn["training"] = pictures.training_picture(content.training, content.unit)
+        drawn["training"] = pictures.training_picture(content.training)
     if content.kl_per_dimension is not None:
         drawn["latent"] = pictures.latent_picture(content.kl_per_dimension)
     if len(content.rates) > 1:

@@ -161,7 +161,7 @@ def _blank(value, _):
     return ""
 
 
-def training_picture(training: Training, unit: str) -> str:
+def training_picture(training: Training) -> str:
     """Draw the loss over the steps of a training, and the step whose weights were kept."""
 
     def draw(ax):
@@ -187,7 +187,7 @@ def training_picture(training: Training, unit: str) -> str:
             margin = 0.06 * (np.ptp(later) or 1.0)
             ax.set_ylim(later.min() - margin, later.max() + margin)
         ax.set_xlabel("step")
-        ax.set_ylabel(f"loss ({unit})")
+        ax.set_ylabel(f"loss ({training.unit})")
         ax.legend(loc="upper right")
 
     return _svg(draw, "Loss over the steps of training")

@@ -135,8 +135,13 @@ class AnomalyScorer(keras.Model):
         }
 
     @property
+    def unit(self) -> str:
+        """Unit of scores and of all that adds up to them: "nats" or "squared error"."""
+        return self.score.views[0].unit
+
+    @property
     def baseline(self) -> float:
-        """Mean score of the training rows, in nats: what all rows start from."""
+        """Mean score of the training rows, in ``unit``: what all rows start from."""
         return float(np.sum(self.feature_mean.numpy()) + self.latent_mean.numpy())
 
     @property

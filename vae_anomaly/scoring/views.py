@@ -66,6 +66,9 @@ class View(keras.layers.Layer):
     #: Whether the model needs a latent distribution, as a ``VAE`` has and an ``Autoencoder`` not.
     needs_posterior = True
 
+    #: Unit of the terms.
+    unit = "nats"
+
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -100,6 +103,7 @@ class ReconstructionError(View):
     """-(x_d - reconstruction_d)^2, in squared units of the preprocessed columns."""
 
     needs_posterior = False
+    unit = "squared error"
 
     def terms(self, rows: EncodedRows) -> Terms:
         columns = -rows.model.squared_error(rows.inputs)
