@@ -60,6 +60,20 @@ def test_a_detector_gives_the_intervals_of_its_report(table_detector, odd):
     assert CalibrationDisplay.from_estimator(table_detector).obtained is None
 
 
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+def test_intervals_of_scores_are_those_of_the_report_with_ties_too(decimals):
+    from vae_anomaly.scoring.calibration import report_threshold
+
+    calibration = np.random.default_rng(3).normal(size=77).round(decimals)
+    display = CalibrationDisplay.from_scores(calibration, calibration, level=0.8)
+    ranks = (display.asked * 78).round().astype(int)
+    for offset, low, high in zip(
+        np.sort(calibration)[ranks - 1], display.low, display.high, strict=True
+    ):
+        report = report_threshold(offset, calibration, chosen_by="rank", level=0.8)
+        np.testing.assert_allclose([low, high], [report.rate_low, report.rate_high])
+
+
 @pytest.mark.parametrize("name", ["low", "high", "obtained"])
 def test_rates_of_another_number_are_refused(name):
     arrays = {"low": [0.1], "high": [0.2], "obtained": [0.1]}

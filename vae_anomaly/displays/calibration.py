@@ -92,7 +92,8 @@ class CalibrationDisplay:
         """Compare scores with those of rows held out, and plot.
 
         The rate of the k-th smallest of m independent calibration scores has the distribution
-        Beta(k, m + 1 - k).
+        Beta(k, m + 1 - k). Where several scores equal it, the interval is that of Clopper & Pearson
+        (1934).
 
         Parameters
         ----------
@@ -111,12 +112,20 @@ class CalibrationDisplay:
         """
         calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64))
         m, k = len(calibration), _ranks(len(calibration))
-        under = np.searchsorted(np.sort(np.asarray(scores)), calibration[k - 1], side="left")
+        offsets = calibration[k - 1]
+        under = np.searchsorted(np.sort(np.asarray(scores)), offsets, side="left")
+        n_under, n_up_to = (
+            np.searchsorted(calibration, offsets, side=side) for side in ("left", "right")
+        )
+        # Rows under an offset that is several scores are under one of them, but not all.
+        highest = n_under + 1
+        lowest = np.where(n_up_to - n_under == 1, highest, n_under)
         tail = (1 - level) / 2
+        low = beta.ppf(tail, np.maximum(lowest, 1), m + 1 - lowest)
         display = cls(
             k / (m + 1),
-            low=beta.ppf(tail, k, m + 1 - k),
-            high=beta.ppf(1 - tail, k, m + 1 - k),
+            low=np.where(lowest == 0, 0.0, low),
+            high=beta.ppf(1 - tail, highest, m + 1 - highest),
             obtained=under / np.size(scores),
             level=level,
         )
