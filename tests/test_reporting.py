@@ -64,6 +64,20 @@ def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd,
     assert len(found.kl_per_dimension) == table_detector._model_args["latent_dim"]
 
 
+def test_shares_are_compared_with_those_of_all_training_rows(table_detector, table):
+    few = table[:80].copy()
+    few.loc[:12, "count"] = 1000
+    moved = {(c.column, c.measure) for c in content(table_detector, few).drift if c.moved}
+    # More than chance beside 400 training rows, and not beside the 40 that calibrated.
+    assert ("count", "values beyond those of training") in moved
+
+
+def test_a_batch_without_cells_in_a_column_has_moved(table_detector, table):
+    empty = table[:80].assign(city=None, amount=np.nan)
+    moved = {(c.column, c.measure) for c in content(table_detector, empty).drift if c.moved}
+    assert moved == {("city", "missing cells"), ("amount", "missing cells")}
+
+
 @pytest.mark.slow
 def test_columns_that_depend_on_each_other_are_understood():
     from vae_anomaly import VAEDetector

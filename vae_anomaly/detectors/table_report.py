@@ -92,26 +92,39 @@ def _mixture(model, x, observed, z):
 
 def _drift(detector, batch):
     preprocessor, arrays = detector.scorer_.preprocessor, batch.sample
-    m, changes = detector.scorer_.n_calibration, []
-    rare = _rare_shares(preprocessor)
+    rare, n_trained, changes = _rare_shares(preprocessor), _n_trained(preprocessor), []
     for column in preprocessor.schema():
-        name, array = column["name"], arrays[column["name"]]
+        name, array, lacking = column["name"], arrays[column["name"]], column["missing_share"]
         is_text = column["kind"] == "categorical"
         missing = array == "" if is_text else np.isnan(array)
-        measures = {"missing cells": (missing.mean(), column["missing_share"])}
-        if is_text:
+        # Shares of the batch and of the training rows, and of how many rows they are.
+        measures = {"missing cells": (missing.mean(), lacking, len(array), n_trained)}
+        values, m = array[~missing], n_trained * (1 - lacking)
+        if is_text and values.size and m:
             known = set(column["levels"])
-            unseen = [text not in known for text in array[~missing]]
-            measures["rare or unknown levels"] = (np.mean(unseen) if unseen else 0.0, rare[name])
-        elif "low" in column and not missing.all():
-            values = array[~missing]
+            unseen = np.mean([text not in known for text in values])
+            measures["rare or unknown levels"] = (unseen, rare[name], len(values), m)
+        elif "low" in column and values.size and m:
             outside = np.mean((values < column["low"]) | (values > column["high"]))
-            measures["values beyond those of training"] = (outside, 0.0)
-        for measure, (share, expected) in measures.items():
+            measures["values beyond those of training"] = (outside, 0.0, len(values), m)
+        for measure, (share, expected, n, m) in measures.items():
             if share or expected:
-                moved = _moved(share, expected, len(array), m)
+                moved = _moved(share, expected, n, m)
                 changes.append(Drift(name, measure, f"{expected:.1%}", f"{share:.1%}", moved))
     return [*changes, *_distributions(preprocessor, arrays)]
+
+
+def _n_trained(preprocessor):
+    """How many rows trained, by the cells that were counted and the shares that were missing."""
+    missing = {column["name"]: column["missing_share"] for column in preprocessor.schema()}
+    return max(
+        (
+            sum(profile.counts) / (1 - missing[profile.column])
+            for profile in preprocessor.profiles
+            if missing[profile.column] < 1
+        ),
+        default=1.0,
+    )
 
 
 def _rare_shares(preprocessor):
