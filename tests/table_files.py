@@ -1,5 +1,6 @@
 """How the tests read and write table files."""
 
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import pytest
 from vae_anomaly.tables import inspecting, reader
 from vae_anomaly.tables.arrow_cells import array_of
 from vae_anomaly.tables.columns import arrays_frame
+from vae_anomaly.tables.csv_rows import CsvRows
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import TableError, file_format
 from vae_anomaly.tables.reader import TableReader
@@ -33,6 +35,18 @@ def error_of(function, *args, **options):
 def read_header(path, blank_ok=False, **dialect):
     with TableReader(path, dialect=dialect, blank_ok=blank_ok) as rows:
         return rows.names
+
+
+def read_text(content, **dialect):
+    """Dialect, names, units and rows of the bytes of a CSV file without bad rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_bytes(content)
+        with closing(CsvRows(path, dialect)) as rows:
+            pieces = list(rows.pieces(1000))
+    assert not any(piece.bad for piece in pieces)
+    cells = [list(row.values()) for piece in pieces for row in piece.table.to_pylist()]
+    return rows.dialect, rows.header, rows.units, cells
 
 
 def iter_chunks(path, kinds, dialect=MappingProxyType({}), **options):

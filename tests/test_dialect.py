@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from table_files import read_text
 
-from vae_anomaly.tables.dialect import Dialect, find_dialect, is_value, read_head
+from vae_anomaly.tables.dialect import Dialect, find_dialect, is_value
 from vae_anomaly.tables.files import TableError
 
 CORPUS = sorted((Path(__file__).parent / "tables").glob("*.json"))
@@ -20,16 +21,15 @@ def found(text, **options):
 
 
 def head(text):
-    return read_head(text, found(text))
+    return read_text(text.encode())[1:]
 
 
 @pytest.mark.parametrize("answers", CORPUS, ids=lambda path: path.stem)
 def test_the_corpus_is_read_as_its_answers_say(answers):
     expected = json.loads(answers.read_text(encoding="utf-8"))
     content = answers.with_name(expected["file"]).read_bytes()
-    dialect = find_dialect(content, overrides=expected.get("options"))
+    dialect, names, units, rows = read_text(content, **expected.get("options", {}))
     assert dialect == Dialect(**expected["dialect"])
-    names, units, rows = read_head(content.decode(dialect.encoding), dialect)
     assert names == list(expected["columns"])
     assert {len(row) for row in rows} == {len(names)}
     assert len(rows) == 40

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from table_files import read_text
 
 from vae_anomaly.tables.dates import DateFormat
-from vae_anomaly.tables.dialect import Dialect, find_dialect, read_head
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.formats import NumberFormat
 from vae_anomaly.tables.inspection import MIN_CELLS, decide, names_rows
 from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
@@ -38,8 +39,7 @@ def read(answers):
     """A file of the corpus: what is expected, its dialect, units, and cells by column."""
     expected = json.loads(answers.read_text(encoding="utf-8"))
     content = answers.with_name(expected["file"]).read_bytes()
-    dialect = find_dialect(content, overrides=expected.get("options"))
-    names, units, rows = read_head(content.decode(dialect.encoding), dialect)
+    dialect, names, units, rows = read_text(content, **expected.get("options", {}))
     return expected, dialect, units, dict(zip(names, zip(*rows, strict=True), strict=True))
 
 

@@ -72,6 +72,8 @@ class CsvRows:
         Names of the columns; none if the file is blank.
     units : list of str
         The row below the names, if it holds units.
+    skipped : list of str
+        The lines at the top that are no part of the table.
     schema : pyarrow.Schema
         The columns of the header, all text.
     index_columns : tuple
@@ -102,6 +104,7 @@ class CsvRows:
             self._texts = decoded_parts(head, stream, other, _BLOCK_BYTES)
             self._text, self._final = b"", False
             self._bytes = self._line = self._n_read = 0  # before self._text; pieces of text read
+            self.skipped: list[str] = []
             self.header, self.units = self._read_header()
         except BaseException:
             self.close()
@@ -171,6 +174,8 @@ class CsvRows:
             self._read_more()
             lines = TextLines(self._text, self._errors, dialect.comment)
             first = min(max(dialect.skip_lines - self._line, 0), len(lines))
+            if not self._line:
+                self.skipped = list(map(lines.decoded, range(first)))
             # One row more, which tells how many columns there are, and that the others are whole.
             rows, ends = self._first_rows(lines, first, n_rows + 1)
             if self._final or len(rows) > n_rows:

@@ -130,30 +130,6 @@ def find_dialect(
     return _with_layout(dialect, lines, known, cut=not whole)
 
 
-def read_head(text: str, dialect: Dialect) -> tuple[list[str], list[str], list[list[str]]]:
-    r"""Return the names of the columns, their units (none: no units row), and the rows of a text.
-
-    A column without a name is called as pandas calls it, ``Unnamed: 0``.
-
-    Examples
-    --------
-    >>> read_head("a,b\nm,s\n1,2\n", Dialect(units_row=True))
-    (['a', 'b'], ['m', 's'], [['1', '2']])
-    """
-    lines = io.StringIO(text, newline="").readlines()[dialect.skip_lines :]
-    rows = [row for _, row in _rows(lines, dialect)]
-    if dialect.trailing_delimiter:
-        rows = [row[:-1] if row and not row[-1].strip() else row for row in rows]
-    if dialect.header == "row":
-        header = rows.pop(0) if rows else []
-    elif dialect.header == "comment":
-        header = comment_names(lines, dialect)
-    else:
-        header = [f"column_{number}" for number in range(1, len(rows[0]) + 1)] if rows else []
-    units = rows.pop(0) if dialect.units_row and rows else []
-    return column_names(header), units, rows
-
-
 def column_names(header: Sequence[str]) -> list[str]:
     """Return the names of columns; those without one are called as pandas calls them."""
     return [name if name.strip() else f"Unnamed: {i}" for i, name in enumerate(header)]
@@ -167,6 +143,26 @@ def comment_names(lines: Sequence[str], dialect: Dialect) -> list[str]:
 def is_value(cell: str) -> bool:
     """Whether a cell looks like a number, an amount, a date or a time, and so like no name."""
     return bool(_VALUE.fullmatch(cell.strip()))
+
+
+def may_be_units(cells: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether a row may hold the units of columns of numbers, no values; of some they are known.
+
+    Examples
+    --------
+    >>> may_be_units(["km", "1/min"], ["m", "1/min"]), may_be_units(["5", "1/min"], ["m", "1/min"])
+    (True, False)
+    """
+    pairs = [(cell.strip(), unit) for cell, unit in zip(cells, known, strict=True)]
+    are_none = [not cell or cell == unit or not is_value(cell) for cell, unit in pairs]
+    return all(are_none) and not all(_NO_VALUE.fullmatch(cell) for cell, _ in pairs)
+
+
+def is_row_above(line: str, dialect: Dialect, width: int) -> bool:
+    """Whether a line above a table without names is like its rows: as many cells, some values."""
+    cells = [] if _is_comment(line, dialect.comment) else _cells(line, dialect)
+    cells = cells[:-1] if dialect.trailing_delimiter else cells
+    return len(cells) == width and any(map(is_value, cells))
 
 
 def _is_comment(line: str, comment: str) -> bool:

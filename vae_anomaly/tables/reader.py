@@ -62,6 +62,8 @@ class TableReader:
         Of text files.
     units : list of str
         Of the columns, if the row below the names holds them.
+    skipped : list of str
+        Lines at the top of text files that are no part of the table.
 
     Raises
     ------
@@ -91,6 +93,7 @@ class TableReader:
         self.schema = self._rows.schema
         self.dialect = self._rows.dialect if isinstance(self._rows, CsvRows) else None
         self.units = self._rows.units if isinstance(self._rows, CsvRows) else []
+        self.skipped = self._rows.skipped if isinstance(self._rows, CsvRows) else []
         names = list(self.schema.names)
         try:
             if names or self.is_parquet or not blank_ok:
