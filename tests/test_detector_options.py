@@ -288,6 +288,12 @@ def test_a_variance_finer_than_the_tables_of_the_composite_score_is_refused(trai
     VAEDetector(variance=1e-4, **SMALL).fit(rows)
 
 
+def test_reference_rows_are_refused_for_scores_that_compare_with_none(trainings, rows):
+    with pytest.raises(ValueError, match="for whose views `n_reference` is"):
+        VAEDetector(**SMALL, n_reference=0).fit(rows)
+    VAEDetector(**SMALL, n_reference=np.int64(2000)).fit(rows)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

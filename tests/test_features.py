@@ -396,6 +396,22 @@ def test_more_images_than_memory_are_sampled_and_it_is_said(images, monkeypatch)
     assert detector.threshold_report().n_calibration == 25
 
 
+@pytest.mark.parametrize("n_held", [25, 60])
+def test_weights_of_the_images_that_train_average_one(images, monkeypatch, n_held):
+    monkeypatch.setattr(feature_input, "_MOST_VALUES", n_held * 16 * 16 * 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        detector = VAEDetector(backbone=network(), **SMALL)
+        data, weights = feature_input.FeatureInput().learn(detector, images, 0, np.arange(1.0, 61))
+    assert len(data) == len(weights) == n_held
+    assert np.isclose(weights.mean(), 1)
+
+
+def test_a_variance_that_a_backbone_would_not_heed_is_refused(images):
+    with pytest.raises(ValueError, match="`variance` for pixels and tables only. Received: var"):
+        VAEDetector(backbone=network(), variance="shared", **SMALL).fit(images)
+
+
 @pytest.mark.slow
 def test_an_export_answers_as_python_does(detector, images, tmp_path):
     exported = detector.export(tmp_path / "served")

@@ -198,7 +198,7 @@ def test_images_have_no_reference_rows(trainings, digits, params):
 
 
 def test_clean_training_rows_choose_no_other_score_than_the_composite(trainings):
-    with pytest.raises(ValueError, match="score_type='composite', whose views `training`"):
+    with pytest.raises(ValueError, match="score_type='composite', for whose views `training`"):
         VAEDetector(training="clean", score_type="elbo").fit(normal_rows(200, 2))
 
 

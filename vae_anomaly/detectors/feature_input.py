@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors.backbones import backbone_of, check_backbone
+from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.image_input import ImageInput, is_streamed
 from vae_anomaly.image_size import BACKBONE_SIDE
 from vae_anomaly.images.features import FeaturePreprocessor
@@ -58,6 +59,11 @@ class FeatureInput(ImageInput):
     def learn(
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[FeatureMaps, np.ndarray | None]:
+        if not is_default(detector, "variance"):
+            raise ValueError(
+                "Expected `variance` for pixels and tables only. Received: "
+                f"variance={detector.variance!r} for {self.title}. Leave it out."
+            )
         if is_streamed(X) and detector.image_shape is None and X.has_default_shape:
             X = X.with_shape((BACKBONE_SIDE, BACKBONE_SIDE, X.shape[3]))
         images, weights = self._learn_form(detector, X, sample_weight)
@@ -80,6 +86,7 @@ class FeatureInput(ImageInput):
                 DataWarning,
                 stacklevel=5,
             )
+            weights = None if weights is None else weights / weights[order[:most]].mean()
         rows = np.sort(order[:most])
         at_once = FeaturePreprocessor.IMAGES_AT_ONCE
         parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]

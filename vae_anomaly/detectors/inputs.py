@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.feature_input import FeatureInput
 from vae_anomaly.detectors.image_input import ImageInput
 from vae_anomaly.detectors.table_input import TableInput
@@ -170,15 +171,13 @@ def chosen_input(detector: Any, X: Any) -> Input:
         A parameter of the detector is for another input.
     """
     chosen = next(kind for kind in INPUTS.values() if kind.takes(detector, X))
-    defaults = inspect.signature(type(detector)).parameters
+    names = set(inspect.signature(type(detector)).parameters)
     # General kinds first, so that a parameter of images is not said to be one of a backbone.
     for kind in reversed(INPUTS.values()):
-        for name in sorted(kind.parameters & set(defaults) - chosen.parameters):
-            value = getattr(detector, name)
-            default = defaults[name].default
-            if value is not default and not (isinstance(value, (str, int)) and value == default):
+        for name in sorted(kind.parameters & names - chosen.parameters):
+            if not is_default(detector, name):
                 raise ValueError(
-                    f"Expected `{name}` for {kind.title} only. Received: {name}={value!r} for "
-                    f"{chosen.title}. Leave it out."
+                    f"Expected `{name}` for {kind.title} only. Received: "
+                    f"{name}={getattr(detector, name)!r} for {chosen.title}. Leave it out."
                 )
     return chosen()

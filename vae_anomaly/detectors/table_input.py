@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.row_weights import rows_and_weights
 from vae_anomaly.detectors.table_report import table_sections
 from vae_anomaly.detectors.training_rows import (
@@ -156,12 +157,13 @@ class TableInput:
         if detector.score_type == "composite":
             n_reference = min(int(detector.n_reference), n_trained)
             return {"n_reference": n_reference, "training": detector.training}
-        if detector.training != "as_is":
-            raise ValueError(
-                "Expected score_type='composite', whose views `training` chooses. Received: "
-                f"training={detector.training!r}, score_type={detector.score_type!r}. Leave out "
-                "one of them."
-            )
+        for name in ("training", "n_reference"):
+            if not is_default(detector, name):
+                raise ValueError(
+                    f"Expected score_type='composite', for whose views `{name}` is. Received: "
+                    f"{name}={getattr(detector, name)!r}, score_type={detector.score_type!r}. "
+                    "Leave out one of them."
+                )
         return {}
 
     def build_model(self, args: dict[str, Any], seed: int | None = None) -> Any:

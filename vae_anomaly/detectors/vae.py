@@ -47,7 +47,7 @@ class VAEDetector(BaseDetector):
     activation : str, default "relu"
     variance : {"row", "column", "shared"} or float, default "row"
         Who decides the Gaussian's variance; see ``likelihoods.Gaussian``. With "composite" a
-        number must be 0.001 at least.
+        number must be 0.001 at least. Not with a ``backbone``.
     pixel_likelihood : str, default "auto"
         For images only: "roughness_gaussian", "gaussian" (with ``variance``), "bernoulli",
         "continuous_bernoulli" or "discretized_logistic" (for 256 levels); see
