@@ -592,7 +592,10 @@ def test_the_summary_tells_which_columns_moved_and_that_the_batch_is_unlike(
         ("day", "missing"),
     ]
     text = " ".join(report["warnings"])
-    assert "column 'city': 100.0% of the cells are unseen, 0.0% in training" in text
+    assert (
+        "column 'city': 100.0% of the cells that are not missing are unseen, 0.0% in training"
+        in text
+    )
     assert "1 rows have infinite cells" in text
     assert "unlike the training data" in text
 

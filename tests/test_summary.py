@@ -159,3 +159,21 @@ def test_a_batch_unlike_the_training_rows_names_the_columns():
     warnings = again.report()["warnings"]
     assert any("'paid': values are distributed unlike in training" in text for text in warnings)
     assert any("unlike the training data" in t and "look at 'paid'" in t for t in warnings)
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_unseen_levels_are_counted_among_the_cells_that_are_not_missing(share):
+    def cells(seen, rare):
+        present = [
+            *["a"] * round(100 * (1 - rare)),
+            *(f"{seen}{i}" for i in range(round(100 * rare))),
+        ]
+        return {"c": np.array([*present, *[""] * 100], dtype=object)}
+
+    tally = tally_of({"c": "categorical"}, cells("once", 0.6))
+    tally.update(cells("new", share), outputs(200), 0)
+    report = tally.report()
+    expected = [{"column": "c", "share": "unseen", "batch": 1.0, "training": 0.6}]
+    assert report["moved_columns"] == (expected if share == 1 else [])
+    told = "column 'c': 100.0% of the cells that are not missing are unseen, 60.0% in training"
+    assert (told in report["warnings"]) == (share == 1)

@@ -22,6 +22,8 @@ _LEAST_MOVE = 0.01
 # functions, if it is also beyond what chance gives once in a thousand batches.
 _LEAST_DISTANCE = 0.1
 _CRITICAL = 1.95
+# What a share is of, in words.
+_OF = {"missing": "are ", "unseen": "that are not missing are "}
 # Columns that have drifted are warned of by name, those that moved most.
 _SHOWN = 3
 # More quarantined rows than this share are worth a warning.
@@ -136,9 +138,9 @@ class Tally:
             ``rows_with_infinities``; ``anomaly_share``, the estimated ``share`` of anomalies with
             its interval (``low``, ``high``, ``level``); ``score_quantiles`` of the batch (to
             about 0.2%) and of the calibration rows; ``moved_columns``, whose share of missing
-            cells or of levels that fit has not seen moved; ``drifted_columns``, as
-            ``DriftTally.found``; ``training_periods`` of columns of dates, and the share of the
-            batch outside; ``warnings``, sentences.
+            cells moved, or that of levels that fit has not seen among the other cells;
+            ``drifted_columns``, as ``DriftTally.found``; ``training_periods`` of columns of dates,
+            and the share of the batch outside; ``warnings``, sentences.
         """
         counts = {
             name: self.counts[name]
@@ -195,16 +197,18 @@ class Tally:
         ]
 
     def _moved(self):
-        n, moved = self.counts["scored"], []
-        for column in self._schema if n else ():
-            name = column["name"]
-            found = {"missing": (self._missing[name], column["missing_share"])}
-            if name in self._levels:
-                found["unseen"] = (self._unseen[name], self._rare[name])
-            for what, (count, expected) in found.items():
-                share, m = count / n, len(self._calibration)
-                pooled = (count + expected * m) / (n + m)
-                error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        rows, moved = self.counts["scored"], []
+        for column in self._schema if rows else ():
+            name, m = column["name"], len(self._calibration)
+            found = {"missing": (self._missing[name], column["missing_share"], rows, m)}
+            present = rows - self._missing[name]
+            present_of_m = m * (1 - column["missing_share"])
+            if name in self._levels and present and present_of_m:
+                found["unseen"] = (self._unseen[name], self._rare[name], present, present_of_m)
+            for what, (count, expected, n, n_training) in found.items():
+                share = count / n
+                pooled = (count + expected * n_training) / (n + n_training)
+                error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_training))
                 if abs(share - expected) > max(_LEAST_MOVE, 5 * error):
                     moved.append(
                         {"column": name, "share": what, "batch": share, "training": expected}
@@ -226,8 +230,8 @@ class Tally:
     def _warnings(self, counts, moved, drifted):
         n, m = counts["scored"], len(self._calibration)
         warnings = [
-            f"column {m['column']!r}: {m['batch']:.1%} of the cells are {m['share']}, "
-            f"{m['training']:.1%} in training"
+            f"column {m['column']!r}: {m['batch']:.1%} of the cells "
+            f"{_OF[m['share']]}{m['share']}, {m['training']:.1%} in training"
             for m in moved
         ]
         shown = sorted(drifted, key=lambda found: -found["index"])[:_SHOWN]
