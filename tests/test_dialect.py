@@ -121,6 +121,17 @@ def test_columns_of_two_words_are_one_column():
     assert head("city\nNew York\nLos Angeles\nSan Jose\n")[0] == ["city"]
 
 
+@pytest.mark.parametrize("title", ["Report 2024\n\n", "Report\nof March\n"])
+def test_a_title_of_one_cell_is_no_header_of_two_columns(title):
+    text = f"{title}temp,load\n0.5,1\n1.5,2\n2.5,3\n"
+    assert head(text) == (["temp", "load"], [], [["0.5", "1"], ["1.5", "2"], ["2.5", "3"]])
+
+
+@pytest.mark.parametrize("end", ";,\t|")
+def test_the_header_of_one_column_may_lack_the_delimiter_that_ends_rows(end):
+    assert head(f"a\n1.5{end}\n2.5{end}\n") == (["a"], [], [["1.5"], ["2.5"]])
+
+
 def test_text_below_a_header_is_no_unit():
     assert head("city,x\nBern,oops\nGenf,2\nBasel,3\n")[1] == []
     assert head("city,x\n-,[km]\nGenf,2\nBasel,3\n")[1] == ["-", "[km]"]

@@ -258,8 +258,13 @@ def _split_score(lines: Sequence[str], dialect: Dialect) -> float:
     cells = [cell.strip() for row in body if len(row) == width for cell in row if cell.strip()]
     typed = sum(map(is_value, cells)) / max(1, len(cells))
     # Names hold fewer marks by chance than text does; lines above them may be of any width.
-    names_fit = len(rows[0]) == width or len(rows[0]) == width - 1 > 1
-    return (count / len(body)) ** 2 * (0.3 + 0.7 * typed) * (1.0 if names_fit else 0.6)
+    names_fit = 1.0 if _may_be_names(rows[0], width) else 0.6
+    return (count / len(body)) ** 2 * (0.3 + 0.7 * typed) * names_fit
+
+
+def _may_be_names(row: Sequence[str], width: int, *, ended: bool = False) -> bool:
+    """Whether a row has as many cells as others, or one less; ``ended``: their last is empty."""
+    return len(row) == width or len(row) == width - 1 > (not ended)
 
 
 def _with_layout(
@@ -323,12 +328,14 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _n_above(rows: Sequence[tuple[int, list[str]]], width: int) -> int:
     """Return how many rows at the top are a title or the like."""
+    ended = all(not row[-1].strip() for _, row in rows if len(row) == width)
     n_above = 0
     while n_above < len(rows) - 1:
         row, below = rows[n_above][1], rows[n_above + 1][1]
         n_cells = sum(bool(cell.strip()) for cell in row)
         is_padded_title = width > 2 and n_cells < 2 < sum(map(bool, below))
-        if len(row) in (width, width - 1) and n_cells > (width > 2) and not is_padded_title:
+        are_names = _may_be_names(row, width, ended=ended) and n_cells > (width > 2)
+        if are_names and not is_padded_title:
             break
         n_above += 1
     return n_above
