@@ -70,10 +70,11 @@ def file_schema(
                 where, expected = f"{path}, column {name!r}", f"one of {', '.join(KINDS)}"
                 raise table_error(where, expected, type_name, "convert it or choose a kind")
             _add_type_kind(name, found, type_name, kinds, dates)
-        bad: list[BadRow] = []
+        n_bad, first_bad = 0, None
         counted = [name for name in reader.names if kinds.get(name) not in UNMODELLED_KINDS]
         for chunk in reader.chunks(Schema({}), keep_bad=True):
-            bad += chunk.bad
+            n_bad += len(chunk.bad)  # the rows themselves may be gigabytes
+            first_bad = first_bad or next(iter(chunk.bad), None)
             for name in counted:
                 tallies[name].merge(tally_of(chunk.raw[name], missing))
         schema = decide(
@@ -85,14 +86,14 @@ def file_schema(
             units=reader.units,
             missing=missing,
         )
-        return replace(schema, notes=(*_notes_of_rows(bad), *schema.notes))
+        return replace(schema, notes=(*_notes_of_rows(n_bad, first_bad), *schema.notes))
 
 
-def _notes_of_rows(bad: Sequence[BadRow]) -> list[Note]:
-    if not bad:
+def _notes_of_rows(n_bad: int, first: BadRow | None) -> list[Note]:
+    if first is None:
         return []
-    first = f"line {bad[0].line}: {bad[0].reason}"
-    return [Note("bad_rows", None, f"rows that cannot be read, left out: {len(bad)}; {first}")]
+    told = f"rows that cannot be read, left out: {n_bad}; line {first.line}: {first.reason}"
+    return [Note("bad_rows", None, told)]
 
 
 def frame_schema(
