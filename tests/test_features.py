@@ -18,6 +18,7 @@ from vae_anomaly.detectors import backbones, feature_input
 from vae_anomaly.detectors.artifact import ArtifactError
 from vae_anomaly.displays import ImageExplanationDisplay
 from vae_anomaly.images.features import FeaturePreprocessor
+from vae_anomaly.scoring import features
 from vae_anomaly.scoring.features import FeatureScorer, PositionGaussians
 from vae_anomaly.scoring.images import SCORE_TYPES
 from vae_anomaly.scoring.views import EncodedRows
@@ -170,6 +171,21 @@ def test_what_images_differ_in_as_a_whole_is_no_loss_at_a_position():
     common = rng.normal(size=(60, 1, 1, 1)).astype("float32")
     loss = -excess_of(PositionGaussians((8, 8, 3)), noise + common).sum(axis=1)
     assert np.corrcoef(loss, np.square(common.ravel()))[0, 1] < 0.3
+
+
+def test_axes_of_many_images_are_learned_from_some_always_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 0.1, (300, 24)).astype("float32")
+    x += rng.normal(0, 3, (300, 1)).astype("float32")
+    x -= x.mean(axis=0)
+    every = features._principal_axes(x, seed=0)
+    sizes, eigh = [], np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda gram: sizes.append(len(gram)) or eigh(gram))
+    monkeypatch.setattr(features, "_AXES_IMAGES", 100)
+    some = features._principal_axes(x, seed=0)
+    np.testing.assert_array_equal(features._principal_axes(x, seed=0), some)
+    assert sizes == [100, 100]
+    assert abs(every[:, -1] @ some[:, -1]) > 0.99
 
 
 def test_components_are_uncorrelated_and_of_variance_one(preprocessor, images):

@@ -19,6 +19,8 @@ from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Term
 _RIDGE = 1e-2
 # Principal axes of whole images: what images differ in as a whole is usual at no position alone.
 _IMAGES_FOR_AXIS, _MOST_AXES = 24, 32
+# Images of which the axes are learned: the time grows with the cube of their number.
+_AXES_IMAGES = 2000
 # Nats above which a position counts as unusual: this quantile of positions of normal images. The
 # transition is as wide as this share of the way from the median to the 90% quantile.
 _UNUSUAL, _WIDTH = 0.999, 0.5
@@ -47,7 +49,8 @@ class PositionGaussians(View):
     in nats, for each position p of maps of c components: log-density less its mean, of a Gaussian
     with full covariance (Defard et al. 2020, "PaDiM"), of what the model and the first principal
     axes A of whole images leave unexplained. Mean m, axes and covariances are those of the training
-    images: an axis for each 24 of them, 32 at most.
+    images: an axis for each 24 of them, 32 at most. Of more than 2,000 images, the axes are those
+    of 2,000 drawn at random.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ class PositionGaussians(View):
         residuals = residuals.reshape(len(x), -1)
         center = residuals.mean(axis=0, dtype=np.float64).astype(np.float32)
         residuals -= center
-        axes = _principal_axes(residuals)
+        axes = _principal_axes(residuals, seed)
         residuals -= residuals @ axes @ axes.T
         residuals = residuals.reshape(len(x), n_positions, size)
         whitening = self.whitening.numpy()
@@ -119,8 +122,11 @@ class PositionGaussians(View):
         return excess, tf.zeros_like(excess[:, 0])
 
 
-def _principal_axes(x: np.ndarray) -> np.ndarray:
-    """Return the first principal axes of centred rows (n, d), float32 (d, k)."""
+def _principal_axes(x: np.ndarray, seed: int | None) -> np.ndarray:
+    """Return the first principal axes of centred rows (n, d), or of some, float32 (d, k)."""
+    if len(x) > _AXES_IMAGES:
+        rows = np.random.default_rng(seed).choice(len(x), _AXES_IMAGES, replace=False)
+        x = x[np.sort(rows)]
     n_axes = min(len(x) // _IMAGES_FOR_AXIS, _MOST_AXES)
     values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
     largest = slice(len(x) - n_axes, None)
