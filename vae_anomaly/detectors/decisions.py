@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.data_warning import DataWarning
-from vae_anomaly.scoring.calibration import ThresholdReport, effective_rows
+from vae_anomaly.scoring.calibration import LEVEL, ThresholdReport, effective_rows
 from vae_anomaly.scoring.discoveries import (
     AnomalyShare,
     estimate_anomaly_share,
@@ -201,7 +201,7 @@ class DecisionMixin:
         return self
 
     def threshold_report(
-        self, level: float = 0.9, *, false_alarm_rate: float | None = None
+        self, level: float = LEVEL, *, false_alarm_rate: float | None = None
     ) -> ThresholdReport:
         """Return the false-alarm rate that the threshold gives, and how sure that is.
 
@@ -268,7 +268,7 @@ class DecisionMixin:
             )
         return selected
 
-    def anomaly_share(self, X: Rows, level: float = 0.9) -> AnomalyShare:
+    def anomaly_share(self, X: Rows, level: float = LEVEL) -> AnomalyShare:
         """Estimate the share of anomalies in a batch, without labels or a threshold.
 
         Parameters

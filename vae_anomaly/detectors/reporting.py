@@ -13,6 +13,7 @@ import vae_anomaly
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.report import render
 from vae_anomaly.report.content import Content, Rate, Training
+from vae_anomaly.scoring.calibration import LEVEL
 from vae_anomaly.scoring.discoveries import FEWEST_ROWS
 from vae_anomaly.vae.layers import kl_divergence
 from vae_anomaly.vae.training import best_step
@@ -25,7 +26,6 @@ SAMPLE_ROWS, LISTED_ROWS = 1000, 10
 # Of large images fewer are looked at: not more numbers than this, unless by so few images.
 _SAMPLE_VALUES = 2**22
 _RATES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
-_LEVEL = 0.9
 
 
 @dataclass
@@ -131,7 +131,7 @@ def batch_of(detector: Any, data: Any, subset: Any, names: Any) -> Batch:
     step = max(1, -(-len(scores) // sample_size(detector)))
     share = None
     if detector.scorer_.n_calibration >= FEWEST_ROWS:
-        found = detector._share_of(scores, _LEVEL)
+        found = detector._share_of(scores, LEVEL)
         share = found.share, found.low, found.high
     return Batch(
         n_rows=len(scores),
@@ -155,7 +155,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
         None: the detector alone.
     title : str
     """
-    report = detector.threshold_report(_LEVEL)
+    report = detector.threshold_report(LEVEL)
     said = detector.calibration_warnings()
     if batch:
         every = np.ones(detector._input.n_rows(batch.sample), dtype=bool)
@@ -170,7 +170,7 @@ def report_content(detector: Any, batch: Batch | None, title: str) -> Content:
         chosen_by=report.chosen_by,
         calibrated_on=f"{report.n_calibration:,} {report.calibrated_on}",
         calibration_scores=calibration,
-        level=_LEVEL,
+        level=LEVEL,
         facts=_facts(detector),
         warnings=said,
         training=Training(
@@ -228,7 +228,7 @@ def _rates(detector, batch):
     for asked in _RATES:
         if asked * (detector.scorer_.n_calibration + 1) < 1:
             continue
-        found = detector.threshold_report(_LEVEL, false_alarm_rate=asked)
+        found = detector.threshold_report(LEVEL, false_alarm_rate=asked)
         flagged = float(np.mean(batch.scores < found.offset)) if batch else None
         rates.append(Rate(asked, found.rate_expected, found.rate_low, found.rate_high, flagged))
     return rates

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from vae_anomaly.detectors.reasons import Reasons, cell_text
 from vae_anomaly.report.content import Anomaly, Column, ColumnFit, Drift
-from vae_anomaly.scoring.views import noise_bank
+from vae_anomaly.scoring.views import EncodedRows, noise_bank
 from vae_anomaly.tables import profiles
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def _column_fits(scorer, arrays):
     for name in arrays:
         is_hidden = np.array([column == name for column in names])
         without = np.where(np.repeat(is_hidden, widths), 0, x), np.where(is_hidden, 0, observed)
-        z_mean, z_log_var = model.encode(without)
-        z = z_mean[:, None] + np.exp(z_log_var / 2)[:, None] * scorer.noise.numpy()
-        together = _mixture(model, x, observed, z)
+        rows = EncodedRows(model, without, scorer.noise)
+        together = _mixture(model, x, observed, rows.z)
         gain = (together - alone)[:, is_hidden].sum(axis=1)[observed[:, is_hidden].any(axis=1)]
         # Of a typical row: anomalies would outweigh all others in a mean.
         fits.append(ColumnFit(name, float(np.median(gain)) if gain.size else 0.0))

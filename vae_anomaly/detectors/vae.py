@@ -81,7 +81,7 @@ class VAEDetector(BaseDetector):
         ``builders.build_table_model``.
     max_steps : int or None, default None
         Gradient steps, whatever the number of rows. None: 6000, or 1500 for images; 4000 for
-        those whose shorter side is under 16 pixels.
+        those whose shorter side is under 16 pixels; 500 with a ``backbone``.
     batch_size : int or None, default None
         None: 256, or 32 for images.
     learning_rate : float or None, default None
