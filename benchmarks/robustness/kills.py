@@ -212,6 +212,15 @@ def check(folder, expected, door, kills):
     return lost, len(differences)
 
 
+def is_done(folder, door):
+    """Say whether only the work folder was left to remove, and remove it."""
+    work = work_folder(f"{folder}/{BATCHES[door][0]}")
+    done = (folder / "summary.json").exists() and not (work / "state.json").exists()
+    if done:
+        shutil.rmtree(work, ignore_errors=True)
+    return done
+
+
 def at_every_point(folder, door, expected):
     lost = differences = tracebacks = hangs = 0
     for point in itertools.count():
@@ -220,18 +229,13 @@ def at_every_point(folder, door, expected):
         if code == 0:
             return Found(point, lost, differences, tracebacks, hangs)
         tracebacks, hangs = tracebacks + (code == 1), hangs + (code is None)
-        work = work_folder(f"{folder}/{BATCHES[door][0]}")
-        is_done = (folder / "summary.json").exists() and not (work / "state.json").exists()
         n_scored = (folder / "log").stat().st_size
         is_complete = set(contents(expected)) <= set(contents(folder))
-        if is_done:
-            # All was done but for the folder; and so there is nothing to resume.
-            shutil.rmtree(folder)
-            continue
-        code = end(in_child(score, folder, door, True))
-        tracebacks, hangs = tracebacks + (code == 1), hangs + (code is None)
-        # Where all files are, nothing is scored again.
-        differences += is_complete and (folder / "log").stat().st_size > n_scored
+        if not is_done(folder, door):
+            code = end(in_child(score, folder, door, True))
+            tracebacks, hangs = tracebacks + (code == 1), hangs + (code is None)
+            # Where all files are, nothing is scored again.
+            differences += is_complete and (folder / "log").stat().st_size > n_scored
         more = check(folder, expected, door, 1)
         lost, differences = lost + more[0], differences + more[1]
         shutil.rmtree(folder)
@@ -248,8 +252,10 @@ def at_random_moments(folder, door, expected, most, rng):
         code = end(pid)
         if code == -signal.SIGKILL:
             kills, since = kills + 1, since + 1
-            continue
-        tracebacks, hangs = tracebacks + (code == 1), hangs + (code is None)
+            if not is_done(folder, door):
+                continue
+        else:
+            tracebacks, hangs = tracebacks + (code == 1), hangs + (code is None)
         more = check(folder, expected, door, since)
         lost, differences, since = lost + more[0], differences + more[1], 0
         shutil.rmtree(folder)
