@@ -31,8 +31,6 @@ from vae_anomaly.vae.strategies import check_one_replica
 from vae_anomaly.vae.training import best_step, train
 
 if TYPE_CHECKING:
-    import os
-
     import numpy.typing as npt
     import pandas as pd
 
@@ -333,7 +331,7 @@ class BaseDetector(
         check_is_fitted(self, "scorer_")
         return self._input.explain(self, X)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write the fitted detector to a folder of JSON and weights, for ``load_detector``.
 
         Parameters
@@ -351,7 +349,7 @@ class BaseDetector(
         check_is_fitted(self, "scorer_")
         artifact.write(folder, *packing.pack(self))
 
-    def export(self, folder: str | os.PathLike[str], version: int | None = None) -> Exported:
+    def export(self, folder: str | PathLike[str], version: int | None = None) -> Exported:
         """Write a SavedModel for TensorFlow Serving to ``folder/<version>/``, and check it.
 
         Parameters
