@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import gc
+import pathlib
 import subprocess
 import sys
 
@@ -44,6 +45,25 @@ def cross_fitting(can_cross_fit):
     """Cross-fit in this module, from when this is first asked for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vae_anomaly.detectors.base.can_cross_fit", can_cross_fit)
+        yield
+
+
+@pytest.fixture(scope="module")
+def loaded_once():
+    """Load each saved detector once in this module, whatever loads it; traces are kept with it."""
+    from vae_anomaly.detectors import state
+
+    load, loaded = state.load_detector, {}
+
+    def load_detector(folder):
+        files = sorted(pathlib.Path(folder).glob("*"))
+        key = tuple((path.resolve(), path.stat().st_mtime_ns) for path in files)
+        if key not in loaded:
+            loaded[key] = load(folder)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "load_detector", load_detector)
         yield
 
 

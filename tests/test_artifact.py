@@ -282,6 +282,7 @@ def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkey
     np.testing.assert_array_equal(load_detector(copied).score_samples(table), before)
 
 
+@pytest.mark.slow
 def test_a_save_that_is_killed_while_it_replaces_leaves_the_old_detector(
     detector, copied, table, rows, monkeypatch
 ):
@@ -396,6 +397,7 @@ def test_a_folder_with_changed_members_is_refused_or_loads(folders, tmp_path, se
             load_detector(tmp_path / f"{number}")
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_within_the_limits_of_what_loads(trainings, rows, tmp_path):
     detector = VAEDetector(hidden_units=[2] * 65).fit(rows)
     with pytest.raises(ValueError, match="can be saved: model.hidden_units: expected maxItems 64"):

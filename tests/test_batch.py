@@ -491,6 +491,7 @@ def test_listed_rows_have_reasons_whether_they_are_anomalies_or_not(detector, fo
     assert scored["reason_1"].notna().all()
 
 
+@pytest.mark.slow
 def test_chunks_have_the_reasons_of_their_anomalies(detector, folder, tmp_path):
     score_files(folder / "new.csv", detector, tmp_path / "o.parquet", explain=2)
     scored = pd.read_parquet(tmp_path / "o.parquet")
@@ -520,6 +521,7 @@ def test_the_threshold_can_be_another(detector, new, folder, tmp_path):
     assert detector.offset_ == before
 
 
+@pytest.mark.slow
 def test_rows_are_selected_at_a_false_discovery_rate(detector, table, new, folder, tmp_path):
     detector = copy.deepcopy(detector).calibrate(table)
     inputs = [folder / "new.csv", shutil.copy(folder / "new.csv", tmp_path / "again.csv")]
@@ -627,7 +629,7 @@ def interrupted(inputs, detector, output, n_chunks=30, **options):
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [
-        ("csv.gz", {"only_anomalies": True}),
+        pytest.param("csv.gz", {"only_anomalies": True}, marks=pytest.mark.slow),
         ("csv.zst", {"top": 9}),
         pytest.param("csv", {}, marks=pytest.mark.slow),
         pytest.param("parquet", {}, marks=pytest.mark.slow),

@@ -21,6 +21,7 @@ from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors.state import load_detector
 from vae_anomaly.scoring.tables import SCORE_TYPES
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = "".join(path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
 SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
@@ -332,6 +333,7 @@ def test_info_does_not_import_tensorflow(workspace, fresh_python):
     assert fresh_python(code, workspace / "m").split() == ["0", "False"]
 
 
+@pytest.mark.slow
 def test_column_options_override_what_is_inferred(trainings, workspace, tmp_path):
     train, model = tmp_path / "train.csv", tmp_path / "m"
     mixed_table().assign(code=np.arange(120) % 3, note="x").to_csv(train, index=False)
@@ -379,6 +381,7 @@ def test_the_score_types_are_those_of_the_scorer():
     assert tuple(cli.fitting._SCORE_TYPES) == tuple(SCORE_TYPES)
 
 
+@pytest.mark.slow
 def test_every_fit_option_reaches_the_detector(tmp_path):
     mixed_table().to_csv(tmp_path / "train.csv", index=False)
     result = run(
@@ -397,6 +400,7 @@ def test_every_fit_option_reaches_the_detector(tmp_path):
     assert params["random_state"] == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "what", "score"),
     [
@@ -487,6 +491,7 @@ def score_new(workspace, *arguments):
     return run("score", workspace / "new.csv", "--model", workspace / "m", *arguments)
 
 
+@pytest.mark.slow
 def test_the_options_of_score_reach_the_output(workspace, tmp_path):
     output = tmp_path / "scored"
     result = score_new(
@@ -506,6 +511,7 @@ def test_the_options_of_score_reach_the_output(workspace, tmp_path):
     assert pd.read_csv(tmp_path / "o.csv")["is_anomaly"].all()
 
 
+@pytest.mark.slow
 def test_other_delimiters_and_encodings_can_be_fitted_and_scored(trainings, workspace, tmp_path):
     mixed_table().replace("Oslo", "Tromsø").to_csv(
         tmp_path / "t.csv", sep=";", encoding="utf-16", index=False
@@ -578,6 +584,7 @@ def test_bad_rows_are_quarantined_counted_or_end_in_exit_code_3(workspace, tmp_p
         assert not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_terminated_run_ends_in_exit_code_4_and_is_resumed(workspace, tmp_path, monkeypatch):
     output = tmp_path / "o.csv"
     arguments = ("--output", output, "--chunk-rows", 2)

@@ -48,6 +48,7 @@ def test_the_calendar_is_that_of_python(moment):
     assert first.numpy()[0] == seconds_of(dt.datetime(moment.year, moment.month, 1))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     MOMENTS.filter(lambda moment: 2 < moment.year < 9998),
@@ -270,6 +271,7 @@ def of_rides(request):
     return VAEDetector(normal_scores=request.param, **SMALL).fit(rides())
 
 
+@pytest.mark.slow
 def test_a_dropoff_a_week_before_its_pickup_is_found_and_explained(of_rides):
     table = rides()
     truth = table["dropoff"][7]
@@ -281,6 +283,7 @@ def test_a_dropoff_a_week_before_its_pickup_is_found_and_explained(of_rides):
     assert abs(expected - truth) < pd.Timedelta(hours=1)
 
 
+@pytest.mark.slow
 def test_an_unusual_time_of_day_is_found_and_explained(of_rides):
     table = rides()
     table.loc[7, ["pickup", "dropoff"]] += pd.Timedelta(hours=12)
@@ -290,6 +293,7 @@ def test_an_unusual_time_of_day_is_found_and_explained(of_rides):
     assert 15 <= explanation["expected", "pickup"].iloc[0].hour <= 21
 
 
+@pytest.mark.slow
 def test_contributions_of_dates_add_up_missing_ones_too(of_rides):
     table = rides(200)
     table.loc[::3, "pickup"] = None
@@ -303,6 +307,7 @@ def test_contributions_of_dates_add_up_missing_ones_too(of_rides):
     assert explanation["expected"].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_samples_are_of_the_training_period(of_rides):
     table = rides()
     samples = of_rides.sample(300, random_state=0)
@@ -314,6 +319,7 @@ def test_samples_are_of_the_training_period(of_rides):
     assert samples["pickup"].dt.hour.between(13, 23).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_detector_of_dates_survives_a_folder(of_rides, tmp_path):
     of_rides.save(tmp_path / "model")
     again = load_detector(tmp_path / "model")
@@ -326,11 +332,12 @@ def test_a_detector_of_dates_is_exported(of_rides, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:column 'when'. dates of one day")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     [
-        pytest.param([None] * 30, id="missing", marks=pytest.mark.slow),
-        pytest.param(["2024-01-01"] * 30, id="constant", marks=pytest.mark.slow),
+        pytest.param([None] * 30, id="missing"),
+        pytest.param(["2024-01-01"] * 30, id="constant"),
         pytest.param(["0001-01-01", "9999-12-31"] * 15, id="far"),
     ],
 )

@@ -13,7 +13,7 @@ from vae_anomaly.scoring.discoveries import p_value_cutoff
 
 pytestmark = pytest.mark.usefixtures("cross_fitting")
 
-QUICK = {"hidden_units": (8,), "max_steps": 60, "random_state": 0}
+QUICK = {"hidden_units": (8,), "max_steps": 20, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def test_few_rows_calibrate_by_cross_fitting_and_many_by_those_held_out(quick, t
     assert many.scorer_.n_calibration == 101
 
 
+@pytest.mark.slow
 def test_cross_fitting_changes_no_score(rows, monkeypatch, quick):
     monkeypatch.setattr("vae_anomaly.detectors.base.can_cross_fit", lambda is_validation: False)
     plain = VAEDetector(**QUICK).fit(rows[:200])
@@ -60,6 +61,7 @@ def test_calibration_scores_are_not_those_of_rows_that_the_model_knows(rows):
     assert abs(np.median(calibration) - np.median(new)) < abs(np.median(known) - np.median(new))
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_calibration_scores(rows, quick):
     again = VAEDetector(**QUICK).fit(rows[:200])
     np.testing.assert_array_equal(
@@ -81,6 +83,7 @@ def test_calibrating_with_new_rows_changes_no_score(detector, quick, rows):
     assert detector.offset_ == np.sort(calibration)[1]  # 2 / 201 <= 1% < 3 / 201
 
 
+@pytest.mark.slow
 def test_calibrating_again_keeps_the_wish(detector, rows):
     detector.set_threshold(false_alarm_rate=0.1).calibrate(rows[200:])
     assert detector.threshold_report().rate_asked == 0.1
@@ -132,6 +135,7 @@ def test_a_wish_that_cannot_be_met_leaves_the_threshold(detector, wish, message)
     assert detector.threshold_report() == before
 
 
+@pytest.mark.slow
 def test_threshold_and_calibration_survive_saving_and_pickling(detector, rows, tmp_path):
     detector.calibrate(rows[200:]).set_threshold(alerts=2, per=100)
     detector.save(tmp_path / "m")
@@ -181,6 +185,7 @@ def test_the_share_of_anomalies_is_estimated(detector, rows):
     assert detector.anomaly_share(X, level=0.5).high < planted.high
 
 
+@pytest.mark.slow
 def test_few_calibration_rows_are_warned_of(rows):
     with pytest.warns(
         DataWarning, match=r"few calibration rows: 60\. The threshold .* flags 1\.6%"

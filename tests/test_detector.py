@@ -197,6 +197,7 @@ def test_a_far_cluster_of_training_rows_does_not_make_what_is_beyond_it_normal(r
     assert (scores < detector.score_samples(rows).min()).all()
 
 
+@pytest.mark.slow
 def test_the_empty_middle_of_a_ring_is_flagged():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, size=1000)
@@ -251,6 +252,7 @@ def test_it_is_a_step_of_a_pipeline(trainings, rows):
     np.testing.assert_array_equal(again.score_samples(rows), pipeline.score_samples(rows))
 
 
+@pytest.mark.slow
 def test_it_is_searched_over_its_parameters(trainings, rows):
     search = GridSearchCV(
         VAEDetector(**SMALL),
@@ -349,6 +351,7 @@ def test_other_seeds_give_other_detectors(untrained, trainings, rows):
     assert (untrained.score_samples(rows) != other.score_samples(rows)).any()
 
 
+@pytest.mark.slow
 def test_a_random_state_object_is_used_as_it_is(trainings, rows):
     state = np.random.RandomState(3)
     first = VAEDetector(**{**SMALL, "random_state": state}).fit(rows)
@@ -358,6 +361,7 @@ def test_a_random_state_object_is_used_as_it_is(trainings, rows):
     assert (first.score_samples(rows) != second.score_samples(rows)).any()
 
 
+@pytest.mark.slow
 def test_global_random_numbers_are_left_alone(rows, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a global seed was set")
@@ -558,10 +562,8 @@ def test_rows_that_repeat_are_no_trouble():
     assert len(np.unique(scores)) == 2
 
 
-@pytest.mark.parametrize(
-    "detector_class",
-    [VAEDetector, pytest.param(AutoencoderDetector, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@BOTH
 def test_a_deviation_from_a_constant_column_is_less_normal(detector_class, rows):
     X = np.column_stack([rows[:, 0], np.full(len(rows), 7.0)])
     detector = detector_class(hidden_units=(8,), max_steps=40, random_state=0).fit(X)

@@ -62,6 +62,7 @@ def test_latent_dim_is_the_width_of_the_transform(unusual, table):
     assert unusual.transform(table).shape == (400, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("detector_class", "n_columns", "expected"),
     [
@@ -213,6 +214,7 @@ def test_contamination_decides_the_share_that_is_flagged(share, unusual, detecto
         assert np.mean(fitted.predict(X) == -1) == contamination
 
 
+@pytest.mark.slow
 def test_the_autoencoder_takes_its_options(table):
     detector = AutoencoderDetector(
         contamination=0.1,

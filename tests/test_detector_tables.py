@@ -188,6 +188,7 @@ def test_other_dtypes_of_the_same_values_score_the_same(table_detector, table, n
     )
 
 
+@pytest.mark.slow
 def test_fit_takes_nullable_and_arrow_tables(trainings, table):
     expected = VAEDetector(**SMALL).fit(table).score_samples(table)
     for backend in ("numpy_nullable", "pyarrow"):
@@ -319,7 +320,7 @@ HYPOTHESIS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*infinite cells")
-@settings(max_examples=20, **HYPOTHESIS)
+@settings(max_examples=10, **HYPOTHESIS)
 @given(st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=12))
 def test_any_cells_are_scored(table_detector, cells):
     frame = pd.DataFrame(cells, dtype=object)

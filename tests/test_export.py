@@ -31,11 +31,9 @@ from vae_anomaly.tables.rules import category_text
 from vae_anomaly.tables.schema import Schema
 
 ROOT = pathlib.Path(__file__).parents[1]
-# The default and the one that differs most from it; the others are a second look.
+# The default; the others are a second look.
 SCORES = [
-    pytest.param(
-        name, marks=[] if name in ("composite", "importance_weighted") else [pytest.mark.slow]
-    )
+    pytest.param(name, marks=[] if name == "composite" else [pytest.mark.slow])
     for name in SCORE_TYPES
 ]
 SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
@@ -226,6 +224,7 @@ def test_every_score_type_is_served_from_rows_as_a_matrix(
     assert ops_of(folder) <= set(CONSERVATIVE_OPS.split())
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_served(table_autoencoder, table, tmp_path, unchecked):
     folder = table_autoencoder.export(tmp_path / "m").folder
     scores = table_autoencoder.score_samples(table)
@@ -235,6 +234,7 @@ def test_an_autoencoder_is_served(table_autoencoder, table, tmp_path, unchecked)
     assert_answers_its_sample(folder)
 
 
+@pytest.mark.slow
 def test_a_table_of_categories_alone_has_a_matrix_of_text(trainings, tmp_path, unchecked):
     frame = pd.DataFrame({"a": ["x", "y"] * 20, "b": ["u", "v", "w", None] * 10})
     detector = VAEDetector(score_type="elbo", **SMALL).fit(frame)
@@ -310,6 +310,7 @@ def test_a_category_may_be_spelled_as_in_a_file(text):
     assert raw.numpy()[0].decode() == category_text(text)
 
 
+@pytest.mark.slow
 def test_threshold_and_calibration_are_those_of_the_moment(quick, tmp_path, unchecked):
     detector, rng = copy.deepcopy(quick), np.random.default_rng(3)
     detector.calibrate(rng.normal(size=(30, 2))).set_threshold(false_alarm_rate=0.3)
@@ -337,6 +338,7 @@ def test_a_column_whose_name_can_be_an_input_keeps_it():
     assert input_names(columns) == {name: name for name in columns} | changed
 
 
+@pytest.mark.slow
 def test_columns_with_awkward_names_are_exported(trainings, tmp_path, unchecked):
     names = ["class", "self", "b64", "rows", "score", "Age", "age", "a/b", "a b", "æøå", "", "1"]
     X = np.random.default_rng(0).normal(size=(60, len(names) + 1))
@@ -354,6 +356,7 @@ def test_no_output_has_a_name_that_means_base64(served):
         assert not any(name.endswith("_bytes") for name in function.structured_outputs)
 
 
+@pytest.mark.slow
 def test_versions_are_integers_that_go_up(quick, tmp_path, unchecked):
     base = tmp_path / "new" / "m"
     assert quick.export(base).folder == base / "1"
@@ -628,6 +631,7 @@ def test_the_command_refuses_a_version_that_exists_with_one_line(served):
     assert "Choose another" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_fails_with_one_line_where_answers_differ(mixed, tmp_path, other_program):
     mixed.save(tmp_path / "m")
     other_program("import sys; sys.exit('first line\\nlast line')")

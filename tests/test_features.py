@@ -197,6 +197,7 @@ def test_components_are_uncorrelated_and_of_variance_one(preprocessor, images):
 # Few images
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cross_fitting")
 def test_few_images_calibrate_each_without_having_trained(images):
     with pytest.warns(DataWarning, match="few calibration rows: 20"):
@@ -209,6 +210,7 @@ def test_few_images_calibrate_each_without_having_trained(images):
 # What is kept
 
 
+@pytest.mark.slow
 def test_saved_and_pickled_it_scores_bit_for_bit_the_same(detector, images, tmp_path):
     detector.save(tmp_path / "m")
     for twin in (load_detector(tmp_path / "m"), pickle.loads(pickle.dumps(detector))):
@@ -225,6 +227,7 @@ def test_the_backbone_that_was_given_is_not_changed(detector):
         np.testing.assert_array_equal(ours, given)
 
 
+@pytest.mark.slow
 def test_a_backbone_with_code_in_it_is_not_saved(images, tmp_path):
     inputs = keras.Input((None, None, 1))
     outputs = keras.layers.Lambda(lambda x: x[:, ::2, ::2])(inputs)
@@ -368,6 +371,7 @@ def workspace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_is_fitted_scored_and_drawn(workspace):
     scored = run(
         *("score", workspace / "new", "--model", workspace / "m"),
@@ -403,6 +407,7 @@ def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(workspa
     assert shapes == [(12, 224, 224, 1), (12, 32, 24, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cross_fitting")
 def test_more_images_than_memory_are_sampled_and_it_is_said(images, monkeypatch):
     monkeypatch.setattr(feature_input, "_MOST_VALUES", 25 * 16 * 16 * 12)

@@ -46,6 +46,7 @@ def test_they_score_as_pandas_frames_do(table_detector, table, door):
         )
 
 
+@pytest.mark.slow
 @every_door
 def test_they_can_be_fitted_on(trainings, table, door):
     detector = VAEDetector(**SMALL).fit(DOORS[door](table))

@@ -21,6 +21,7 @@ from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.detectors.state import load_detector
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SMALL = ("--max-steps", "20", "--hidden-units", "8", "--quiet")
 COLUMNS = ["path", "score", "decision", "is_anomaly", "p_value"]
 
@@ -120,6 +121,7 @@ def test_the_images_are_shown_beside_what_is_expected_and_what_is_unusual(worksp
     np.testing.assert_allclose(green, 255 * (1 - np.minimum(np.abs(contribution) / 10, 1)), atol=1)
 
 
+@pytest.mark.slow
 def test_maps_are_of_the_rows_written(workspace, tmp_path, few_at_once):
     for option in (("--only-anomalies",), ("--top", 3), ("--top", 1, "--only-anomalies")):
         output, maps = tmp_path / f"{len(option)}.csv", tmp_path / f"maps {option}"
@@ -182,6 +184,7 @@ def test_files_patterns_and_folders_can_be_inputs_together(workspace, tmp_path):
     assert (tmp_path / "maps" / "train" / "00.png.png").exists()
 
 
+@pytest.mark.slow
 def test_more_unreadable_files_than_allowed_end_in_exit_code_3(workspace, tmp_path):
     output = tmp_path / "o.csv"
     assert score_new(workspace, "--output", output, "--max-bad-rows", 2).exit_code == 0
@@ -218,6 +221,7 @@ def scored_ends(monkeypatch, few_at_once):
     return ends
 
 
+@pytest.mark.slow
 def test_a_terminated_run_is_resumed_and_gives_the_same_bytes(workspace, tmp_path, scored_ends):
     output = tmp_path / "o.csv"
     result = score_new(workspace, "--output", output)
@@ -232,6 +236,7 @@ def test_a_terminated_run_is_resumed_and_gives_the_same_bytes(workspace, tmp_pat
     assert not work_folder(output).exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_only_with_its_own_maps(workspace, tmp_path, monkeypatch, scored_ends):
     monkeypatch.chdir(tmp_path)
     assert score_new(workspace, "--output", "o.csv", "--maps", "maps").exit_code == 4
@@ -263,6 +268,7 @@ def test_no_more_than_a_few_images_are_decoded_at_once(
     assert (tmp_path / "o.csv").read_bytes() == (workspace / "scored.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_fit_takes_size_and_colour_and_names_what_it_leaves_out(workspace, tmp_path, trainings):
     result = run(
         *("fit", workspace / "new", "--model", tmp_path / "m", "--image-size", "10x9"),
@@ -278,6 +284,7 @@ def test_fit_takes_size_and_colour_and_names_what_it_leaves_out(workspace, tmp_p
     assert artifact.read(workspace / "m")["params"]["image_shape"] == [12, 8, 1]
 
 
+@pytest.mark.slow
 def test_proportions_are_kept_where_asked_for_and_stretching_is_said(
     workspace, tmp_path, trainings
 ):
@@ -293,6 +300,7 @@ def test_proportions_are_kept_where_asked_for_and_stretching_is_said(
         assert artifact.read(tmp_path / "m")["schema"]["resize"] == resize
 
 
+@pytest.mark.slow
 def test_sixteen_bits_other_formats_and_skipped_files(workspace, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(30):
@@ -433,6 +441,7 @@ def test_maps_never_overwrite_files_that_are_none(workspace, tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_maps_go_to_an_empty_folder_and_there_again(workspace, tmp_path):
     (tmp_path / "maps").mkdir()
     for source in (workspace / "new" / "odd.png", workspace / "train"):

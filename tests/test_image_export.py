@@ -170,6 +170,7 @@ def test_files_in_colour_and_of_other_sizes_are_brought_to_the_models(served, di
     np.testing.assert_array_equal(shown[0][..., 0], digits[0])
 
 
+@pytest.mark.slow
 def test_images_in_colour_are_served(colour_image_detector, stripes, tmp_path, unchecked):
     folder = colour_image_detector.export(tmp_path / "m").folder
     images = np.concatenate([stripes, 255 - stripes[:5]])
@@ -183,6 +184,7 @@ def test_images_in_colour_are_served(colour_image_detector, stripes, tmp_path, u
     assert ops_of(folder) <= set(CONSERVATIVE_OPS.split())
 
 
+@pytest.mark.slow
 def test_an_autoencoder_of_images_is_served(image_autoencoder, edge_images, tmp_path, unchecked):
     folder = image_autoencoder.export(tmp_path / "m").folder
     answer = ask(folder, "explain", images=edge_images[..., None])
@@ -205,6 +207,7 @@ def test_a_model_that_resizes_takes_any_size_in_grey_or_in_colour(resizing, stri
         ask(folder, images=stripes[..., :2])
 
 
+@pytest.mark.slow
 def test_images_of_sixteen_bits_are_served_as_whole_numbers(tmp_path, unchecked, trainings):
     images = np.random.default_rng(0).integers(1000, 5000, (40, 8, 8)).astype(np.uint16)
     detector = AutoencoderDetector(image_shape=(8, 8, 1), **SMALL).fit(images)
@@ -215,6 +218,7 @@ def test_images_of_sixteen_bits_are_served_as_whole_numbers(tmp_path, unchecked,
     assert strict_json(folder / "schema.json")["images"]["dtype"] == "uint16"
 
 
+@pytest.mark.slow
 def test_images_of_floats_are_served_without_files(tmp_path, unchecked, trainings):
     images = np.random.default_rng(0).uniform(0, 16, (40, 8, 8)).astype(np.float32)
     detector = AutoencoderDetector(value_range=(0, 16), **SMALL).fit(images)

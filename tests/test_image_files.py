@@ -89,6 +89,7 @@ def test_a_folder_reads_as_the_array_of_its_images(folder, images):
     assert pickle.loads(pickle.dumps(found)).paths == found.paths
 
 
+@pytest.mark.slow
 def test_a_detector_fitted_on_files_is_that_of_their_arrays(fitted, images):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_scoring, "_STATISTICS_IMAGES", 20)
@@ -281,6 +282,7 @@ def test_sixteen_bits_are_kept_whole(deep_folder):
     np.testing.assert_array_equal(images.read(tf.constant([1, 4])), deep(60)[[1, 4]])
 
 
+@pytest.mark.slow
 def test_a_detector_of_sixteen_bits_is_the_same_from_files_and_arrays(trainings, deep_folder):
     detector = VAEDetector(hidden_units=(16,), filters=(4,), random_state=0)
     from_files = clone(detector).fit(ImageFolder(deep_folder))
@@ -293,6 +295,7 @@ def test_a_detector_of_sixteen_bits_is_the_same_from_files_and_arrays(trainings,
     )
 
 
+@pytest.mark.slow
 def test_what_only_the_lower_byte_shows_is_found(deep_detector):
     normal, odd = deep(40, seed=2), deep(40, seed=3)
     odd[:, 2:6, 2:4] += 150  # a square instead of a bar
@@ -301,6 +304,7 @@ def test_what_only_the_lower_byte_shows_is_found(deep_detector):
     assert scores[:40].min() > np.median(scores[40:])
 
 
+@pytest.mark.slow
 def test_values_beyond_those_of_training_count_as_the_nearest(deep_detector):
     images = deep(5, seed=4)
     low, high = deep_detector.scorer_.preprocessor.value_range
@@ -347,6 +351,7 @@ def test_a_saved_detector_of_sixteen_bits_scores_alike(deep_detector, tmp_path):
 # Proportions
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     height=st.integers(1, 40),
@@ -493,6 +498,7 @@ def test_a_file_that_becomes_unreadable_is_named(folder, tmp_path):
         images[:]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_gone_while_training_is_named(tmp_path, monkeypatch):
     for name in "abcd":
         write(tmp_path / f"{name}.png", pixels((8, 8, 1)))

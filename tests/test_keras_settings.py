@@ -40,6 +40,7 @@ def assert_equal_scores(detector, X, settings):
         np.testing.assert_array_equal(detector.fit(X).score_samples(X), expected)
 
 
+@pytest.mark.slow
 def test_a_table_has_the_same_scores_with_floats_of_64_bits(table):
     assert_equal_scores(VAEDetector(**SMALL, validation_fraction=0), table[:60], SETTINGS[0])
 

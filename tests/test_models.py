@@ -201,7 +201,9 @@ def test_a_batch_of_one_row_trains():
 # Warm-up of the divergence
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_the_weight_of_the_divergence_grows_to_beta_over_the_warm_up(dtype):
     vae = make_vae(kl_warmup_steps=4, beta=2.0, dtype=dtype)
     history = fit(vae, noise(32, 3), epochs=6, run_eagerly=False)
@@ -322,6 +324,7 @@ def test_a_weight_penalty_is_part_of_the_loss_shown(prefix):
     assert loss == pytest.approx(kl - log_prob + penalty, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_activity_penalty_is_that_of_the_batch_alone():
     vae = make_vae(encoder=regularised_encoder(activity_regularizer=keras.regularizers.L2(1.0)))
     x = noise(20, 3)
@@ -341,6 +344,7 @@ def test_mixed_precision_scales_the_loss():
     assert isinstance(vae.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_and_keeps_float32_variables():
     vae = make_vae(dtype="mixed_float16")
     x, adam = np.tile(noise(64, 3) * 0.1, (20, 1)), keras.optimizers.Adam(0.05)

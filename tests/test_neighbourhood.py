@@ -157,6 +157,7 @@ def test_a_clean_detector_explains_saves_and_loads(clean, rows, tmp_path):
     assert clean.scorer_.score.views[1].n_reference == 360  # 40 of 400 rows are held out
 
 
+@pytest.mark.slow
 def test_each_fold_has_reference_rows_of_its_own(can_cross_fit, monkeypatch):
     calls = []
     learn = Neighbourhood.learn

@@ -44,6 +44,7 @@ def test_the_tutorial_network_has_the_layers_of_the_tutorial():
     assert units(vae.decoder) == [4, 5, 5, 12]
 
 
+@pytest.mark.slow
 def test_the_tutorial_network_learns():
     # Six copies of one number: worth about 8.5 nats to a network that has learned nothing.
     vae, x = tutorial_vae(), np.tile(noise(64, 1), (50, 6))

@@ -53,6 +53,7 @@ def own_table(rows):
     return VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(rows)
 
 
+@pytest.mark.slow
 def test_they_take_each_numeric_column_once(own_table, trainings, rows):
     encoder, decoder = own_table.encoder, own_table.decoder
     skewed = np.exp(rows * [3, 1, 1, 1])
@@ -179,6 +180,7 @@ def test_a_clone_has_the_same_networks_with_the_same_weights(own_images):
             np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_one_of_them_is_enough(rows, digits, image_networks, trainings):
     encoder, decoder = image_networks
     assert VAEDetector(encoder=encoder, **SMALL).fit(digits).transform(digits).shape[1] == 3
@@ -203,6 +205,7 @@ def test_networks_that_do_not_fit_are_refused(rows, digits, image_networks, trai
         VAEDetector(encoder="dense").fit(rows)
 
 
+@pytest.mark.slow
 def test_both_networks_know_when_they_train(rows):
     def network(width, *outputs):
         inputs = keras.Input((width,))

@@ -92,9 +92,7 @@ def table(n=600):
 
 @pytest.fixture(scope="module")
 def detector():
-    return VAEDetector(max_steps=100, hidden_units=(16,), max_levels=10, random_state=0).fit(
-        table()
-    )
+    return VAEDetector(max_steps=20, hidden_units=(16,), max_levels=10, random_state=0).fit(table())
 
 
 @pytest.mark.parametrize("what", ["sample", "reconstruct", "explain"])
@@ -128,6 +126,7 @@ def test_samples_of_values_out_of_the_levels_are_levels_as_often_as_those_are():
     assert set(layer.inverse_samples(levels, seed=0)["c"]) == {"b"}
 
 
+@pytest.mark.slow
 def test_arrays_are_snapped_too():
     X = np.random.default_rng(0).poisson(3, size=(300, 3)).astype(float)
     detector = VAEDetector(max_steps=20, hidden_units=(8,), random_state=0).fit(X)

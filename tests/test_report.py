@@ -271,6 +271,7 @@ def browsed(page, tmp_path, *options):
     return console, requests
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_in_a_browser_nothing_leaves_and_the_console_is_empty(tmp_path):
     write(full('<img src="http://127.0.0.1:9/x.png">'), tmp_path / "r.html")

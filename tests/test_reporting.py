@@ -91,6 +91,7 @@ def test_columns_that_depend_on_each_other_are_understood():
     assert not fits["z"].is_understood
 
 
+@pytest.mark.slow
 def test_every_detector_reports(
     table_detector, table_autoencoder, image_detector, colour_image_detector, table, digits, stripes
 ):
@@ -125,6 +126,7 @@ def test_images_have_maps(image_detector, digits):
         assert [np.shape(picture.pixels)[:2] for picture in anomaly.pictures] == [(8, 8)] * 3
 
 
+@pytest.mark.slow
 def test_a_model_that_expects_nearly_the_same_of_every_image_is_told_of(digits, monkeypatch):
     from vae_anomaly import DataWarning, VAEDetector
 
@@ -158,6 +160,7 @@ def run(*arguments):
     return result
 
 
+@pytest.mark.slow
 def test_files_have_the_report_of_their_rows(model, table_detector, odd, tmp_path):
     shutil.copy(model / "odd.parquet", tmp_path / "again.parquet")
     inputs = (model / "odd.parquet", "--scored", tmp_path / "again.parquet")
@@ -174,6 +177,7 @@ def test_a_model_has_a_report_of_its_own(model, table_detector, tmp_path):
     assert "<h1>Alone</h1>" in (tmp_path / "alone.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_tables_that_were_scored_have_the_report_of_their_rows(model, table_detector, tmp_path):
     first, scored = model / "odd.parquet", tmp_path / "odd.parquet"
     score_files(first, table_detector, scored, explain=2, contributions=True)
@@ -192,6 +196,7 @@ def test_columns_that_the_model_does_not_know_are_named(table_detector, odd, tmp
     assert "does not know are ignored: colour;" in page
 
 
+@pytest.mark.slow
 def test_scoring_reports_by_the_threshold_that_was_asked_for(model, tmp_path):
     common = ("score", model / "odd.parquet", "--model", model / "m", "--quiet")
     outputs = ("--output", tmp_path / "o.csv", "--report", tmp_path / "r.html")

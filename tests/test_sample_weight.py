@@ -23,6 +23,7 @@ def mixed(n=300):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "detector",
     [
@@ -43,6 +44,7 @@ def test_rows_of_weight_zero_do_not_influence_anything(detector):
     assert detector.offset_ == threshold
 
 
+@pytest.mark.slow
 def test_equal_weights_are_no_weights():
     table = mixed()
     detector = VAEDetector(**SMALL, validation_fraction=0)
@@ -51,6 +53,7 @@ def test_equal_weights_are_no_weights():
     np.testing.assert_array_equal(again, scores)
 
 
+@pytest.mark.slow
 def test_their_mean_does_not_matter():
     table, weights = mixed(), np.arange(300.0)
     detector = VAEDetector(**SMALL, validation_fraction=0)
@@ -72,6 +75,7 @@ def test_a_group_of_little_weight_is_unusual():
     assert gap > 5 + equal[groups == 0].mean() - equal[groups == 1].mean()
 
 
+@pytest.mark.slow
 def test_images_have_weights_too(digits):
     options = {"max_steps": 2, "hidden_units": (8,), "filters": (4,), "random_state": 0}
     weights = np.arange(len(digits)) % 3

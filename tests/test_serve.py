@@ -711,6 +711,7 @@ def test_a_request_under_way_does_not_keep_others_waiting(waiting):
     assert answer() == [{"predictions": [[3.5, 4.0]]}]
 
 
+@pytest.mark.slow
 def test_a_request_under_way_is_answered_by_the_version_that_it_began_with(waiting, saved, halves):
     client, answer = waiting
     shutil.copytree(saved / "plus4", halves / "half" / "2")

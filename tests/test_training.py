@@ -118,6 +118,7 @@ def test_the_best_weights_are_kept():
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_order_of_rows():
     histories = [fitted(tiny_model(), seed=seed)["loss"] for seed in (0, 0, 1)]
     assert histories[0] == histories[1] != histories[2]
@@ -137,6 +138,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_cure():
         fitted(tiny_model(), learning_rate=1e30)
 
 
+@pytest.mark.slow
 def test_progress_goes_to_stderr_and_only_where_it_is_asked_for(capsys):
     fitted(tiny_model())
     assert capsys.readouterr() == ("", "")
