@@ -3,7 +3,6 @@
 See README.md for what the lines are.
 """
 
-import argparse
 import os
 import warnings
 
@@ -11,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from protocol import DATA, table_paths
+from protocol import table_parser, table_paths
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import DataWarning, VAEDetector
@@ -39,15 +38,11 @@ def decisions(detector: VAEDetector, share: float, train: np.ndarray) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", nargs="*")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = table_parser(__doc__)
     parser.add_argument("--train-rows", type=int, default=2000, help="normal rows, at most")
-    parser.add_argument("--max-steps", type=int)
     arguments = parser.parse_args()
-    params = {} if arguments.max_steps is None else {"max_steps": arguments.max_steps}
     results = []
-    for path in table_paths(DATA, arguments.datasets):
+    for path in table_paths(arguments.data, arguments.datasets):
         with np.load(path) as table:
             X, y = table["X"].astype(float), table["y"].ravel().astype(int)
         for seed in arguments.seeds:
@@ -59,7 +54,7 @@ def main() -> None:
                 train = np.concatenate([clean, planted[:n_planted]])
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", DataWarning)
-                    detector = VAEDetector(random_state=seed, **params).fit(train)
+                    detector = VAEDetector(random_state=seed, **dict(arguments.param)).fit(train)
                 scores = detector.score_samples(test)
                 line = {
                     "table": path.stem,

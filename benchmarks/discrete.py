@@ -4,16 +4,14 @@ Only columns whose step is coarse enough to raise the variance floor above that 
 columns are treated; see README.md.
 """
 
-import argparse
 import os
-import pathlib
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from protocol import DATA, SETTINGS, load_split, measures, parameter, table_paths
+from protocol import SETTINGS, load_split, measures, table_parser, table_paths
 
 WAYS = ("floor", "nothing", "dequantise", "categories")
 _MAX_CATEGORIES = 50
@@ -71,14 +69,8 @@ def scores_of(way, train, test, seed, params) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="default: %(default)s")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="parts of names; default all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser = table_parser(__doc__)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
-    parser.add_argument(
-        "--param", type=parameter, action="append", default=[], metavar="NAME=VALUE"
-    )
     args = parser.parse_args()
     rows = []
     for path in table_paths(args.data, args.datasets):

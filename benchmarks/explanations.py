@@ -3,7 +3,6 @@
 See README.md for what the lines are.
 """
 
-import argparse
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from protocol import DATA, table_paths
+from protocol import table_parser, table_paths
 from sklearn.ensemble import IsolationForest
 
 from vae_anomaly import VAEDetector
@@ -114,15 +113,11 @@ def hits(weights: np.ndarray, truth: list[set[int]], most: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", nargs="*")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = table_parser(__doc__)
     parser.add_argument("--rows", type=int, default=200, help="anomalies of each kind")
-    parser.add_argument("--max-steps", type=int)
     arguments = parser.parse_args()
-    params = {} if arguments.max_steps is None else {"max_steps": arguments.max_steps}
     results = []
-    for path in table_paths(DATA, arguments.datasets):
+    for path in table_paths(arguments.data, arguments.datasets):
         with np.load(path) as table:
             normal = table["X"][table["y"].ravel() == 0].astype(float)
         for seed in arguments.seeds:
@@ -130,7 +125,7 @@ def main() -> None:
             rows = rng.permutation(normal)[:5000]
             train, fresh = rows[: len(rows) // 2], rows[len(rows) // 2 :][: arguments.rows]
             sd = train.std(axis=0)
-            found = methods(train, seed, params)
+            found = methods(train, seed, dict(arguments.param))
             for plant in (shifted, swapped, broken_pairs):
                 X, truth = plant(fresh, sd, rng)
                 for name, weigh in found.items() if truth else ():

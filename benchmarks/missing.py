@@ -3,7 +3,6 @@
 See README.md for what each line of the output is.
 """
 
-import argparse
 import logging
 import os
 import pathlib
@@ -13,12 +12,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 from protocol import (
-    DATA,
     isolation_forest,
     load_split,
     measures,
-    parameter,
     results_of,
+    table_parser,
     table_paths,
 )
 from sklearn.impute import SimpleImputer
@@ -127,10 +125,7 @@ def print_means(results: pd.DataFrame, n_tables: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="default: %(default)s")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="parts of names; default all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser = table_parser(__doc__)
     parser.add_argument(
         "--shares",
         nargs="*",
@@ -143,9 +138,6 @@ def main() -> None:
     parser.add_argument("--labels", action="store_true", help="permute the names of categories")
     parser.add_argument("--jobs", type=int, default=1, help="processes; see README on threads")
     parser.add_argument("--output", default="missing.csv", help="default: %(default)s")
-    parser.add_argument(
-        "--param", type=parameter, action="append", default=[], metavar="NAME=VALUE"
-    )
     args = parser.parse_args()
     paths = table_paths(args.data, args.datasets)
 

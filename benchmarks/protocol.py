@@ -1,5 +1,6 @@
 """What the benchmarks share: ADBench's protocol, other detectors, measures and processes."""
 
+import argparse
 import ast
 import importlib
 import multiprocessing
@@ -168,6 +169,24 @@ OTHERS: dict[str, Callable[[np.ndarray, int], Scores]] = {
     "KNN": nearest_neighbours,
     **{name: pyod(*where) for name, where in PYOD.items()},
 }
+
+
+def table_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what programs that fit ``VAEDetector`` to tables have in common."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="default: %(default)s")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="parts of names; default all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--param",
+        type=parameter,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of VAEDetector, for example max_steps=3000",
+    )
+    return parser
 
 
 def parameter(text: str) -> tuple[str, Any]:

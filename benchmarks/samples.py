@@ -4,7 +4,6 @@
 a sample away whatever the model has learned. See README.md.
 """
 
-import argparse
 import os
 import pathlib
 
@@ -12,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
-from protocol import DATA, load_split, parameter, table_paths
+from protocol import load_split, table_parser, table_paths
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
@@ -49,12 +48,7 @@ def compared(path: pathlib.Path, seed: int, params: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="folder of .npz tables")
-    parser.add_argument("--datasets", nargs="*", help="parts of their names")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--param", type=parameter, nargs="*", default=[], metavar="NAME=VALUE")
-    arguments = parser.parse_args()
+    arguments = table_parser(__doc__).parse_args()
     rows = []
     for path in table_paths(arguments.data, arguments.datasets):
         for seed in arguments.seeds:

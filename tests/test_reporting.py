@@ -57,7 +57,7 @@ def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd,
     found = content(table_detector, odd)
     assert [(c.column, c.measure) for c in found.drift if c.moved] == [
         ("city", "rare or unknown levels"),
-        ("city", "distribution: stability index"),
+        ("city", "distribution of values: stability index"),
     ]
     assert [column.name for column in found.columns] == list(table)
     assert {fit.column for fit in found.column_fits} == set(table)

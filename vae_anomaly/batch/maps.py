@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.batch.places import Path
+from vae_anomaly.images.colours import map_colours
 from vae_anomaly.images.decoding import printable, read_images
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from vae_anomaly.batch.images import ScoredImages
     from vae_anomaly.scoring.images import ImageScorer
 
-#: Nats beyond what is usual for a pixel at which a map has its full colour.
-FULL_COLOUR = 10.0
 # Small images are enlarged to about this many pixels on the longer side.
 _MAP_SIDE = 128
 # This file marks a folder whose maps may be written again.
@@ -118,10 +117,7 @@ def check_folder(folder: Path) -> None:
 
 def _map(pictures, contribution):
     """Return pictures and contributions side by side, uint8 (height, width, 3)."""
-    strength = np.clip(contribution / FULL_COLOUR, -1, 1)
-    # White loses green and blue where a pixel lowers the score, red and green where it raises it.
-    less, more = np.maximum(-strength, 0), np.maximum(strength, 0)
-    colours = 255 * (1 - np.stack([more, less + more, less], axis=-1))
+    colours = 255 * map_colours(contribution)
     panels = [np.broadcast_to(part, (*part.shape[:2], 3)) for part in pictures]
     whole = np.concatenate([*panels, np.round(colours).astype(np.uint8)], axis=1)
     factor = max(1, _MAP_SIDE // max(contribution.shape))

@@ -219,7 +219,7 @@ def score_files(
         gets a PNG file for each row written, named as its image with ".png" added, under the
         sub-folders of the inputs: side by side the image as the model sees it, what it expects
         instead, and what each pixel adds to the score. White is usual; red is less probable than
-        usual, blue is more, in full colour from ``maps.FULL_COLOUR`` nats.
+        usual, blue is more, in full colour from ``colours.FULL_COLOUR`` nats.
 
     Returns
     -------

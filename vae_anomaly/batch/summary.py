@@ -4,9 +4,15 @@ from collections import Counter
 
 import numpy as np
 
-from vae_anomaly.batch.drift import DriftTally, what_drifted
 from vae_anomaly.scoring.calibration import effective_rows, percent
 from vae_anomaly.scoring.discoveries import FEWEST_ROWS, estimate_anomaly_share
+from vae_anomaly.tables.drift import (
+    DriftTally,
+    has_moved,
+    n_trained,
+    rare_shares,
+    what_drifted,
+)
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.profiles import LARGEST_INDEX
 
@@ -16,8 +22,8 @@ _DROPPED_BITS = 14
 _FLOAT32_RANGE = np.finfo(np.float32).min, np.finfo(np.float32).max
 # Calibration scores that rows are counted between: a state of bounded size.
 _MOST_KNOTS = 999
-# A share has moved if it did so by more than chance (five standard errors) and by more than this.
-_LEAST_MOVE = 0.01
+# Dates outside of the training period are worth a warning beyond this share.
+_LEAST_OUTSIDE = 0.01
 # The batch as a whole is unlike the training data beyond this distance of the two distribution
 # functions, if it is also beyond what chance gives once in a thousand batches.
 _LEAST_DISTANCE = 0.1
@@ -50,11 +56,8 @@ class Tally:
         all_levels = preprocessor.levels if preprocessor else {}
         self._levels = {name: set(levels) for name, levels in all_levels.items()}
         # Shares of training cells that are none of the levels: values that are rare.
-        self._rare = {
-            profile.column: profile.counts[0] / max(1.0, sum(profile.counts))
-            for profile in (preprocessor.profiles if preprocessor else ())
-            if profile.column in all_levels
-        }
+        self._rare = rare_shares(preprocessor) if preprocessor else {}
+        self._n_trained = n_trained(preprocessor) if preprocessor else 0.0
         self._periods = {
             column["name"]: (column["low"], column["high"])
             for column in self._schema
@@ -197,21 +200,17 @@ class Tally:
         ]
 
     def _moved(self):
-        rows, moved = self.counts["scored"], []
+        rows, m, moved = self.counts["scored"], self._n_trained, []
         for column in self._schema if rows else ():
-            name, m = column["name"], len(self._calibration)
-            found = {"missing": (self._missing[name], column["missing_share"], rows, m)}
-            present = rows - self._missing[name]
-            present_of_m = m * (1 - column["missing_share"])
-            if name in self._levels and present and present_of_m:
-                found["unseen"] = (self._unseen[name], self._rare[name], present, present_of_m)
+            name, lacking = column["name"], column["missing_share"]
+            found = {"missing": (self._missing[name], lacking, rows, m)}
+            present, trained = rows - self._missing[name], m * (1 - lacking)
+            if name in self._levels and present and trained:
+                found["unseen"] = (self._unseen[name], self._rare[name], present, trained)
             for what, (count, expected, n, n_training) in found.items():
-                share = count / n
-                pooled = (count + expected * n_training) / (n + n_training)
-                error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_training))
-                if abs(share - expected) > max(_LEAST_MOVE, 5 * error):
+                if has_moved(count / n, expected, n, n_training):
                     moved.append(
-                        {"column": name, "share": what, "batch": share, "training": expected}
+                        {"column": name, "share": what, "batch": count / n, "training": expected}
                     )
         return moved
 
@@ -249,7 +248,7 @@ class Tally:
             f"column {name!r}: {self._outside[name] / n:.1%} of the dates are outside of the "
             f"training period, {_day(low)} to {_day(high)}; that alone is not scored"
             for name, (low, high) in self._periods.items()
-            if self._outside[name] > _LEAST_MOVE * n
+            if self._outside[name] > _LEAST_OUTSIDE * n
         ]
         if counts["quarantined"] > _LEAST_QUARANTINED * counts["read"]:
             warnings.append(

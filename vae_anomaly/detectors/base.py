@@ -314,7 +314,7 @@ class BaseDetector(
             ``value``: the cells of X. ``gain``: how much the score would rise if the cell were
             unknown, the largest names the reason best. ``expected``, ``low``, ``high``: what the
             rest of the row suggests for the cell, and for numbers the range from the 10% to the
-            90% quantile.
+            90% quantile (a ``VAEDetector`` alone has one).
             For images a dict of arrays with the keys ``contribution`` (n, height, width),
             ``latent`` (n,), ``baseline`` (a float), ``value`` and ``expected``.
 

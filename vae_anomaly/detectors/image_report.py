@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from vae_anomaly.images.colours import map_colours
 from vae_anomaly.report.content import Anomaly, Column, Picture
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
     from vae_anomaly.detectors.reporting import Batch
-
-# Nats beyond what is usual for a pixel at which a map has its full colour.
-_FULL_COLOUR = 10.0
 
 
 def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any]:
@@ -38,7 +34,7 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
             pictures=[
                 Picture(_shown(seen[i]), "image"),
                 *([] if expected is None else [Picture(_shown(expected[i]), "expected")]),
-                Picture(_map(found["feature_log_prob"][i]), "red: less probable than usual"),
+                Picture(map_colours(found["feature_log_prob"][i]), "red: less probable than usual"),
             ],
         )
         for i, name in enumerate(batch.names)
@@ -49,10 +45,3 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
 def _shown(x):
     """The channels of x, (height, width, channels), that can be shown."""
     return x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
-
-
-def _map(contribution):
-    """Red where a pixel lowers the score, blue where it raises it, as in the maps of files."""
-    strength = np.clip(contribution / _FULL_COLOUR, -1, 1)
-    less, more = np.maximum(-strength, 0), np.maximum(strength, 0)
-    return 1 - np.stack([more, less + more, less], axis=-1)

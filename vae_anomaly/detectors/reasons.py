@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.displays.texts import number_text
 from vae_anomaly.report.content import Reason
 from vae_anomaly.scoring.occlusion import hide_each_cell, usual_values
 from vae_anomaly.tables.rules import DATE_KINDS
@@ -94,5 +95,4 @@ def cell_text(value: Any, kind: str, digits: int = 6) -> str:
         return "true" if value >= 0.5 else "false"
     if kind in DATE_KINDS:
         return str(np.datetime64(round(float(value)), "s")).replace("T", " ")
-    text = f"{value:.{digits}g}"
-    return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
+    return number_text(value, digits)

@@ -10,7 +10,13 @@ import tensorflow as tf
 from vae_anomaly.detectors.reasons import Reasons, cell_text
 from vae_anomaly.report.content import Anomaly, Column, ColumnFit, Drift
 from vae_anomaly.scoring.views import EncodedRows, noise_bank
-from vae_anomaly.tables import profiles
+from vae_anomaly.tables.drift import (
+    DriftTally,
+    has_moved,
+    n_trained,
+    part_in_words,
+    rare_shares,
+)
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -20,8 +26,6 @@ _REASONS = 3
 _SHOWN_LEVELS = 6
 # Rows on which the fit of the columns is judged, and draws of the prior to compare with.
 _FIT_ROWS, _PRIOR_DRAWS = 200, 64
-# A share has moved by more than chance, in standard errors, and by more than this.
-_ERRORS, _LEAST_MOVE = 5, 0.01
 
 
 def table_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def table_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
             batch.names, outputs["score"], outputs["p_value"], reasons, strict=True
         )
     ]
-    sections["drift"] = _drift(detector, batch)
+    sections["drift"] = _drift(preprocessor, batch.sample)
     if hasattr(detector.scorer_.model, "feature_log_prob"):
         sections["column_fits"] = _column_fits(detector.scorer_, batch.sample)
     return sections
@@ -89,16 +93,15 @@ def _mixture(model, x, observed, z):
     return (tf.reduce_logsumexp(log_prob, axis=1) - np.log(z.shape[1])).numpy()
 
 
-def _drift(detector, batch):
-    preprocessor, arrays = detector.scorer_.preprocessor, batch.sample
-    rare, n_trained, changes = _rare_shares(preprocessor), _n_trained(preprocessor), []
+def _drift(preprocessor, arrays):
+    rare, n_rows, changes = rare_shares(preprocessor), n_trained(preprocessor), []
     for column in preprocessor.schema():
         name, array, lacking = column["name"], arrays[column["name"]], column["missing_share"]
         is_text = column["kind"] == "categorical"
         missing = array == "" if is_text else np.isnan(array)
         # Shares of the batch and of the training rows, and of how many rows they are.
-        measures = {"missing cells": (missing.mean(), lacking, len(array), n_trained)}
-        values, m = array[~missing], n_trained * (1 - lacking)
+        measures = {"missing cells": (missing.mean(), lacking, len(array), n_rows)}
+        values, m = array[~missing], n_rows * (1 - lacking)
         if is_text and values.size and m:
             known = set(column["levels"])
             unseen = np.mean([text not in known for text in values])
@@ -108,49 +111,21 @@ def _drift(detector, batch):
             measures["values beyond those of training"] = (outside, 0.0, len(values), m)
         for measure, (share, expected, n, m) in measures.items():
             if share or expected:
-                moved = _moved(share, expected, n, m)
+                moved = has_moved(share, expected, n, m)
                 changes.append(Drift(name, measure, f"{expected:.1%}", f"{share:.1%}", moved))
     return [*changes, *_distributions(preprocessor, arrays)]
 
 
-def _n_trained(preprocessor):
-    """How many rows trained, by the cells that were counted and the shares that were missing."""
-    missing = {column["name"]: column["missing_share"] for column in preprocessor.schema()}
-    return max(
-        (
-            sum(profile.counts) / (1 - missing[profile.column])
-            for profile in preprocessor.profiles
-            if missing[profile.column] < 1
-        ),
-        default=1.0,
-    )
-
-
-def _rare_shares(preprocessor):
-    """Shares of the training rows' cells that are none of the levels: values that are rare."""
-    return {
-        profile.column: profile.counts[0] / max(1.0, sum(profile.counts))
-        for profile in preprocessor.profiles
-        if profile.column in preprocessor.levels
-    }
-
-
 def _distributions(preprocessor, arrays):
-    """The population stability index of each column of numbers or levels."""
-    learned, changes = preprocessor.profiles, []
-    for profile in learned:
-        if profile.part != "value":  # of dates, a batch has but a part of each cycle
-            continue
-        counts = profiles.count(profile, preprocessor.levels, preprocessor.since, arrays).tolist()
-        index = profiles.stability_index(profile.counts, counts)
-        moved = profiles.has_drifted(index, profile.counts, counts, len(learned))
-        changes.append(
-            Drift(profile.column, "distribution: stability index", "0", f"{index:.2f}", moved)
+    tally = DriftTally(preprocessor)
+    tally.update(arrays)
+    return [
+        Drift(
+            profile.column,
+            f"distribution of {part_in_words(profile.part)}: stability index",
+            "0",
+            f"{index:.2f}",
+            moved,
         )
-    return changes
-
-
-def _moved(share, expected, n, m):
-    pooled = (share * n + expected * m) / (n + m)
-    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    return bool(abs(share - expected) > max(_LEAST_MOVE, _ERRORS * error))
+        for profile, index, moved in tally.compared()
+    ]

@@ -97,8 +97,8 @@ class LatentMapDisplay:
         -------
         LatentMapDisplay
         """
-        display = cls(detector.transform(X), is_anomaly=detector.predict(X) == -1, labels=labels)
-        return display.plot(ax=ax)
+        is_anomaly = detector.predict(X) == -1 if labels is None else None
+        return cls(detector.transform(X), is_anomaly=is_anomaly, labels=labels).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> LatentMapDisplay:
         """Draw into ``ax``.

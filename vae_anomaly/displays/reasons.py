@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.displays.axes import new_axes
+from vae_anomaly.displays.texts import number_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,6 +215,5 @@ def _text(value: Any) -> str:
     if _is_missing(value):
         return "missing"
     if isinstance(value, (float, np.floating)):
-        text = f"{value:.4g}"
-        return f"{value:.0f}" if "e+" in text and abs(float(value)) < 1e15 else text
+        return number_text(float(value), digits=4)
     return str(value)

@@ -46,7 +46,8 @@ class HiddenCells:
         The median of the likely values; of booleans the probability of 1, of categories the
         likeliest level, of dates the nearest likely one.
     low, high : dict of column name to array (n,)
-        10% and 90% quantiles of the likely values, of numbers alone.
+        10% and 90% quantiles of the likely values, of numbers alone; none of a model without a
+        latent distribution, which has one likely value.
     """
 
     gain: np.ndarray
@@ -90,18 +91,26 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
 
 def _hidden_in_block(scorer, arrays):
     x, observed = scorer.preprocess(arrays)
-    names, widths = scorer.preprocessor.column_names, scorer.preprocessor.column_widths
+    n_rows, names = len(x), scorer.preprocessor.column_names
     scores = scorer.scores_of(x, observed)
-    gains, likely = np.zeros((len(x), len(arrays))), None
-    for index, name in enumerate(arrays):
-        is_hidden = np.array([column == name for column in names])
-        of_features = np.repeat(is_hidden, widths)
-        without = np.where(of_features, 0, x), np.where(is_hidden, 0, observed)
-        had_value = observed[:, is_hidden].any(axis=1)
-        gains[:, index] = np.where(had_value, scorer.scores_of(*without) - scores, 0.0)
+    gains, likely = np.zeros((n_rows, len(arrays))), None
+    hidden = np.array([[column == name for column in names] for name in arrays])
+    of_features = np.repeat(hidden, scorer.preprocessor.column_widths, axis=1)
+    had_value = observed @ hidden.T > 0
+    # A call of the graph takes as long for one row as for all that it has room for.
+    at_once = max(1, scorer.chunk_rows // max(n_rows, 1))
+    for first in range(0, len(hidden), at_once):
+        some = slice(first, min(first + at_once, len(hidden)))
+        rows = np.where(of_features[some, None], 0, x), np.where(hidden[some, None], 0, observed)
+        without = [array.reshape(-1, array.shape[2]) for array in rows]
+        each = some.stop - first, n_rows
+        gained = scorer.scores_of(*without).reshape(each).T - scores[:, None]
+        gains[:, some] = np.where(had_value[:, some], gained, 0.0)
         values = scorer.likely_values(*without)
-        likely = values if likely is None else likely
-        likely[:, :, of_features] = values[:, :, of_features]
+        values = values.reshape(*each, *values.shape[1:])
+        likely = np.zeros_like(values[0]) if likely is None else likely
+        for own, value in zip(of_features[some], values, strict=True):
+            likely[:, :, own] = value[:, :, own]
     return HiddenCells(gains, *_ranges(scorer.preprocessor, likely, arrays))
 
 
@@ -114,7 +123,7 @@ def _ranges(preprocessor, likely, arrays=None):
     first = int(TAIL * n_values)
     for name, column in columns.items():
         values = column.reshape(n_rows, n_values)
-        if preprocessor.kinds[name] in ("numeric", "timestamp"):
+        if preprocessor.kinds[name] in ("numeric", "timestamp") and n_values > 1:
             values = np.sort(values, axis=1)
             low[name], high[name] = values[:, first], values[:, n_values - 1 - first]
         expected[name] = values[:, n_values // 2]
