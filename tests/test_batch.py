@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_anomaly.batch import chunks
-from vae_anomaly.batch.places import find_inputs
 from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
 from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import TableError
+from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.reader import CHUNK_ROWS
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.writer import TableWriter

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_anomaly.batch.places import find_inputs, targets_of
+from vae_anomaly.batch.places import targets_of
 from vae_anomaly.tables.columns import frame_arrays
 from vae_anomaly.tables.inspecting import file_schema, frame_schema
 from vae_anomaly.tables.inspection import decide
+from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.reader import read_arrays
 from vae_anomaly.tables.tallies import ColumnTally
 

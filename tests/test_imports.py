@@ -152,6 +152,7 @@ WITHOUT_TENSORFLOW = [
     "vae_anomaly.serving.dev_server.serve",
     "vae_anomaly.tables.columns",
     "vae_anomaly.tables.reader",
+    "vae_anomaly.tables.table_files",
     "vae_anomaly.tables.writer",
 ]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vae_anomaly.scoring.tables import TableScorer as TableScorer
     from vae_anomaly.tables.inspecting import inspect as inspect
     from vae_anomaly.tables.schema import Schema as Schema
+    from vae_anomaly.tables.table_files import TableFiles as TableFiles
     from vae_anomaly.vae.layers import Sampling as Sampling
     from vae_anomaly.vae.models import VAE as VAE
     from vae_anomaly.vae.models import Autoencoder as Autoencoder
@@ -54,6 +55,7 @@ _MODULE_OF = {
     "Sampling": "vae.layers",
     "Schema": "tables.schema",
     "ScoreDistributionDisplay": "displays",
+    "TableFiles": "tables.table_files",
     "TableScorer": "scoring.tables",
     "VAE": "vae.models",
     "VAEDetector": "detectors.vae",

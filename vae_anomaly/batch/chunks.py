@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from vae_anomaly.batch.places import Path
 from vae_anomaly.detectors import state
 from vae_anomaly.scoring.calibration import offset_from_false_alarm_rate
+from vae_anomaly.tables.paths import Path
 
 if TYPE_CHECKING:
     import pyarrow as pa

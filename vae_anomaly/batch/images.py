@@ -23,12 +23,13 @@ from vae_anomaly.batch.chunks import (
     loaded,
 )
 from vae_anomaly.batch.maps import MapDrawer, check_folder, map_paths
-from vae_anomaly.batch.places import Path, identity, is_folder, listed
+from vae_anomaly.batch.places import identity, is_folder
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
 from vae_anomaly.images.decoding import ImageFileError, printable, read_images
 from vae_anomaly.images.files import SUFFIXES, files_in, is_image, others_in, skipped_text
 from vae_anomaly.tables.files import TableError
+from vae_anomaly.tables.paths import Path, listed
 from vae_anomaly.tables.writer import text_column
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import ChunkScorer
 from vae_anomaly.batch.pipeline import InputChangedError, score_chunks
-from vae_anomaly.batch.places import Path, Target, is_folder, work_folder
+from vae_anomaly.batch.places import Target, is_folder, work_folder
 from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import STANDARD, reported
+from vae_anomaly.tables.paths import Path
 from vae_anomaly.tables.writer import csv_lines, finish, lowest_rows
 
 

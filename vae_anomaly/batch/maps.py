@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.batch.places import Path
 from vae_anomaly.images.colours import map_colours
 from vae_anomaly.images.decoding import printable, read_images
+from vae_anomaly.tables.paths import Path
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.atomic import atomic_file
-from vae_anomaly.batch.places import Path
 from vae_anomaly.batch.run import loaded_scoring
 from vae_anomaly.report import render
+from vae_anomaly.tables.paths import Path
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector

@@ -17,7 +17,6 @@ from vae_anomaly.batch.images import ImageChunkScorer
 from vae_anomaly.batch.job import Plan, run_job
 from vae_anomaly.batch.pipeline import TooManyBadRowsError
 from vae_anomaly.batch.places import (
-    Path,
     check_places,
     is_folder,
     quarantines_of,
@@ -27,6 +26,7 @@ from vae_anomaly.batch.selection import check_fdr, offset_of_fdr
 from vae_anomaly.batch.tables import TableChunkScorer
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.files import STANDARD
+from vae_anomaly.tables.paths import Path
 from vae_anomaly.tables.reader import CHUNK_ROWS
 
 if TYPE_CHECKING:

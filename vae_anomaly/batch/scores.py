@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.batch.places import Path
 from vae_anomaly.batch.run import iter_scored
 from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.tables.paths import Path
 
 if TYPE_CHECKING:
     from vae_anomaly.batch.run import Detector

@@ -17,13 +17,14 @@ from vae_anomaly.batch.chunks import (
     fingerprint,
     loaded,
 )
-from vae_anomaly.batch.places import find_inputs, identity, is_folder
+from vae_anomaly.batch.places import identity, is_folder
 from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.dialect import Dialect, is_row_above, may_be_units
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
 from vae_anomaly.tables.names import differences, listed
+from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.pieces import text_schema
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
 from vae_anomaly.tables.schema import Schema
@@ -38,7 +39,7 @@ class TableChunkScorer:
 encoding, chunk_rows
         As of ``run.score_files``.
     exclude : collection of path
-        As of ``places.find_inputs``.
+        As of ``paths.find_inputs``.
 
     Attributes
     ----------
@@ -85,7 +86,9 @@ encoding, chunk_rows
         allow_missing,
         chunk_rows,
     ):
-        self.paths = self.files = find_inputs(inputs, exclude)
+        self.paths = self.files = find_inputs(
+            inputs, exclude, why="for the model is one of tables, "
+        )
         self.warnings: list[str] = []
         self.identities = [identity(path) for path in self.paths]
         self._detector = detector

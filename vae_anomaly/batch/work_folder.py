@@ -18,7 +18,7 @@ import shutil
 from typing import Any
 
 from vae_anomaly.atomic import atomic_file
-from vae_anomaly.batch.places import Path
+from vae_anomaly.tables.paths import Path
 
 _JOB, _STATE = "job.json", "state.json"
 _OURS = re.compile(r"(\.?(job|state)\.json)(\.part)?|rows-\d+(\.whole)?|quarantine-\d+")

@@ -8,10 +8,18 @@ import vae_anomaly
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.scores import scores_of
 from vae_anomaly.cli.exits import reported, terminated_as_interrupted
-from vae_anomaly.cli.fit_files import FIT, FIT_OPTIONS, SCHEMA_OPTIONS, fit_params, table_schema
+from vae_anomaly.cli.fit_files import (
+    FIT,
+    FIT_OPTIONS,
+    SCHEMA_OPTIONS,
+    fit_params,
+    input_kind,
+    table_schema,
+)
 from vae_anomaly.cli.table_options import table_options
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.schema_text import print_schema
+from vae_anomaly.tables.table_files import TableFiles
 from vae_anomaly.tensorflow_import import import_tensorflow
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -27,7 +35,7 @@ _SCORE_TYPES = [
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=pathlib.Path), metavar="TABLE|FOLDER")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--model", "model", type=_FOLDER, required=True, help="Folder to write the model to.")
 @click.option(
     "--contamination",
@@ -56,6 +64,13 @@ _SCORE_TYPES = [
     default=2000,
     show_default=True,
     help="Rows of the table that the model keeps, to compare others with.",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train on a uniform sample of N rows where there are more; what is learned about columns "
+    "is by all.  [default: 2,000,000 cells, and 10,000 rows at least]",
 )
 @click.option(
     "--hidden-units",
@@ -117,28 +132,29 @@ _SCORE_TYPES = [
 )
 @click.option("--quiet", is_flag=True, help="Show no column kinds and no progress.")
 @click.pass_context
-def fit(context, source, model, quiet, dry_run, **options):
-    """Learn from a CSV, TSV or Parquet TABLE of mostly normal rows, or a FOLDER of images.
+def fit(context, inputs, model, quiet, dry_run, **options):
+    """Learn from tables of mostly normal rows, or from a folder of images.
 
-    How the table is written and what its columns are is decided once from the whole file, and
-    shown before training starts; 'inspect' shows the same. The options that name a COLUMN
-    override what was found and can be repeated.
+    INPUT is CSV, TSV (also .gz, .zst) and Parquet files, folders of them, and patterns: of any
+    size, together one table. How they are written and what their columns are is decided once from
+    all cells, and shown before training starts; 'inspect' shows the same. The options that name a
+    COLUMN override what was found and can be repeated.
 
-    Images are the PNG, JPEG, BMP, GIF, TIFF and WebP files in FOLDER and its sub-folders. Files
-    that cannot be read are named and left out.
+    If INPUT is a folder of images: images are the PNG, JPEG, BMP, GIF, TIFF and WebP files in it
+    and its sub-folders. Files that cannot be read are named and left out.
     """
-    name = "images" if source.is_dir() else "table"
-    with reported():
+    with reported(), terminated_as_interrupted():
+        name = input_kind(inputs)
         artifact.check_target(model)
         own = {option: options.pop(option) for option in FIT_OPTIONS[name]}
         _refuse_foreign(context, name)
         if dry_run:
-            _show_schema(source, {name: own[name] for name in SCHEMA_OPTIONS})
+            _show_schema(inputs, {name: own[name] for name in SCHEMA_OPTIONS})
             return
         if name == "table" and own["quarantine"] is None:
             own["quarantine"] = model.with_name(f"{model.name}.quarantine.csv")
         params = fit_params(quiet, options)
-        detector, what = FIT[name](source, params, **own)
+        detector, what = FIT[name](inputs, params, **own)
         detector.save(model)
     click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
     if not quiet and detector.contamination == "auto":
@@ -150,26 +166,28 @@ def fit(context, source, model, quiet, dry_run, **options):
 
 
 @click.command()
-@click.argument("table", type=_TABLE)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @table_options
 @click.option("--output", type=_TABLE, help="JSON file for what was found; fit --schema takes it.")
-def inspect(table, output, **options):
-    """Show what 'fit' would take a CSV, TSV or Parquet TABLE for, without training.
+def inspect(inputs, output, **options):
+    """Show what 'fit' would take tables for, without training.
+
+    INPUT is as of 'fit': CSV, TSV and Parquet files, folders of them, and patterns.
 
     For each column its kind and format, examples, how many values differ, how many cells are
     missing and what is done with it; then notes on probable mistakes, each with a remedy.
     """
     with reported():
-        schema = _show_schema(table, options)
+        schema = _show_schema(inputs, options)
         if output is not None:
             with atomic_file(output) as file:
                 file.write(schema.to_json().encode())
 
 
-def _show_schema(table, options):
+def _show_schema(inputs, options):
     from rich.console import Console
 
-    schema = table_schema(table, **options)
+    schema = table_schema(TableFiles(inputs), **options)
     print_schema(schema, Console(width=max(Console().width, 100)))
     return schema
 

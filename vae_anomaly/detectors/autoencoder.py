@@ -13,7 +13,7 @@ class AutoencoderDetector(BaseDetector):
     Parameters
     ----------
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
-batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, \
+batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, max_rows, \
 kinds, schema, image_shape, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
@@ -50,6 +50,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         patience=None,
         max_levels=50,
         normal_scores=True,
+        max_rows=None,
         kinds=None,
         schema=None,
         image_shape=None,
@@ -71,6 +72,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         self.patience = patience
         self.max_levels = max_levels
         self.normal_scores = normal_scores
+        self.max_rows = max_rows
         self.kinds = kinds
         self.schema = schema
         self.image_shape = image_shape

@@ -21,6 +21,7 @@ from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact, packing
 from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores
 from vae_anomaly.detectors.decisions import CROSS_FITTED, HELD_OUT, TRAINING, DecisionMixin
+from vae_anomaly.detectors.given_networks import network_args, start_from_given
 from vae_anomaly.detectors.inputs import chosen_input
 from vae_anomaly.detectors.reporting import ReportMixin
 from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions, validated
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from vae_anomaly.detectors.inputs import Input, Rows
+    from vae_anomaly.detectors.inputs import Input, Rows, TrainingRows
     from vae_anomaly.images.files import ImageFolder
     from vae_anomaly.scoring.scorer import AnomalyScorer
     from vae_anomaly.serving.export import Exported
@@ -82,6 +83,7 @@ class BaseDetector(
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "normal_scores": ["boolean"],
+        "max_rows": [Interval(Integral, 1, None, closed="left"), None],
         "kinds": [dict, None],
         "schema": [Schema, str, PathLike, None],
         "image_shape": ["array-like", None],
@@ -92,7 +94,10 @@ class BaseDetector(
 
     @validated
     def fit(
-        self: _Detector, X: Rows, y: object = None, sample_weight: npt.ArrayLike | None = None
+        self: _Detector,
+        X: TrainingRows,
+        y: object = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> _Detector:
         """Learn what normal rows, or images, look like.
 
@@ -101,6 +106,8 @@ class BaseDetector(
         X : array-like (n, d) of numbers, or DataFrame of any mix of columns
             Training rows, mostly normal. NaN (None, NaT, pd.NA, "") is a missing cell. DataFrames
             of polars, tables of pyarrow and others that narwhals knows are taken as pandas' are.
+            Rows that are not in memory: ``TableFiles``, a ``pyarrow.dataset.Dataset``, or an
+            iterable of DataFrames, read twice, in parts; see ``max_rows``.
             Or images: an array (n, height, width) or (n, height, width, channels), 8 x 8 pixels or
             more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored
@@ -143,11 +150,11 @@ class BaseDetector(
         is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
         model_args = {
             **chosen.model_args(self),
-            **self._network_args(chosen),
+            **network_args(self, lambda: self._auto_latent_dim(chosen)),
             **self._own_model_args(chosen),
         }
         model = chosen.build_model(model_args, seed=seeds[1])
-        self._start_from_given_networks(model)
+        start_from_given(self, model)
         initial_weights = model.get_weights()
         crosses = chosen.subset is not None and can_cross_fit(is_validation)
         scorer = chosen.build_scorer(
@@ -193,36 +200,6 @@ class BaseDetector(
         order = np.random.default_rng(seed).permutation(n_rows)
         is_validation[order[: min(size, n_rows - 1)]] = True
         return is_validation, is_validation if is_validation.any() else ~is_validation
-
-    def _network_args(self, chosen):
-        for name, network in (("encoder", self.encoder), ("decoder", self.decoder)):
-            if network is not None and not (network.built and hasattr(network, "input_shape")):
-                raise ValueError(
-                    f"Expected `{name}` to be a keras.Model whose inputs are known. Received: one "
-                    "that is not built. Give it a keras.Input."
-                )
-        networks = {
-            name: None if network is None else network.to_json()
-            for name, network in (("encoder", self.encoder), ("decoder", self.decoder))
-        }
-        latent_dim = self.latent_dim
-        if latent_dim is None and self.decoder is not None:
-            latent_dim = self.decoder.inputs[0].shape[-1]
-        elif latent_dim is None and self.encoder is not None:
-            latent_dim = self.encoder.outputs[0].shape[-1]
-        elif latent_dim is None:
-            latent_dim = self._auto_latent_dim(chosen)
-        return {
-            "hidden_units": [int(units) for units in self.hidden_units],
-            "latent_dim": int(latent_dim),
-            "activation": self.activation,
-            **networks,
-        }
-
-    def _start_from_given_networks(self, model):
-        for network, given in ((model.encoder, self.encoder), (model.decoder, self.decoder)):
-            if given is not None:
-                network.set_weights(given.get_weights())
 
     def _training(self, defaults, weights):
         """Return the arguments of ``train``: the detector's parameters where they are not None."""

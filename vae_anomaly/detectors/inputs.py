@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     from narwhals.typing import IntoDataFrame
+    from pyarrow.dataset import Dataset
 
     from vae_anomaly.images.files import ImageFolder
     from vae_anomaly.tables.rows import TableRows
+    from vae_anomaly.tables.table_files import TableFiles
 
-    #: What detectors take as X; ``TableRows`` only in ``fit``.
-    Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | IntoDataFrame | ImageFolder | TableRows
+    #: What detectors take as X.
+    Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | IntoDataFrame | ImageFolder
+    #: What they take in ``fit`` alone: also rows that are read in parts.
+    TrainingRows: TypeAlias = Rows | TableRows | TableFiles | Dataset | Iterable[IntoDataFrame]
 
 
 class Input(Protocol):

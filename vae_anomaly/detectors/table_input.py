@@ -29,6 +29,7 @@ from vae_anomaly.tables.columns import (
 )
 from vae_anomaly.tables.frames import in_pandas, is_frame, labelled
 from vae_anomaly.tables.preprocessing import TablePreprocessor
+from vae_anomaly.tables.row_sources import row_source
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.builders import build_table_model
 
@@ -50,7 +51,7 @@ class TableInput:
     name = "table"
     title = "tables"
     parameters = frozenset(
-        {"kinds", "max_levels", "normal_scores", "schema", "training", "n_reference"}
+        {"kinds", "max_levels", "max_rows", "normal_scores", "schema", "training", "n_reference"}
     )
     largest_latent_dim = 16
     subset: Any = staticmethod(lambda data, rows: {name: a[rows] for name, a in data.items()})
@@ -82,7 +83,13 @@ class TableInput:
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[Arrays, np.ndarray | None]:
         X = in_pandas(X)
-        self.schema, arrays, left_out = training_columns(detector, X)
+        training, left_out = training_columns(detector, X, seed)
+        self.schema, arrays, all_rows = training.schema, training.arrays, training.all_rows
+        if sample_weight is not None and (all_rows is not None or row_source(X) is not None):
+            raise ValueError(
+                "Expected no `sample_weight` for rows that are read in parts, or of which a sample "
+                "trains. Received: weights. Fit on rows in memory, without `max_rows`."
+            )
         n_rows = self.n_rows(arrays) + len(left_out)
         rows, weights = rows_and_weights(sample_weight, n_rows, left_out)
         if rows is not None:
@@ -95,7 +102,7 @@ class TableInput:
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
-        self.preprocessor.adapt(arrays, weights)
+        self.preprocessor.adapt(arrays, weights, all_rows)
         warn_of_silent_columns(self.preprocessor, self.n_rows(arrays))
         return arrays, weights
 

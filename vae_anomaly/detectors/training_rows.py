@@ -1,9 +1,9 @@
-"""Training rows of a table: checked, decided on, and those with bad cells left out."""
+"""Training rows of a table: read, checked, decided on, and those with bad cells left out."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,26 +15,69 @@ from vae_anomaly.tables.frames import is_frame
 from vae_anomaly.tables.inspecting import frame_schema
 from vae_anomaly.tables.inspection import MIN_CELLS
 from vae_anomaly.tables.names import listed
+from vae_anomaly.tables.row_sources import RowSource, row_source
 from vae_anomaly.tables.rows import TableRows
+from vae_anomaly.tables.sampling import RowSample, default_max_rows
 from vae_anomaly.tables.schema import Schema
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vae_anomaly.tables.preprocessing import TablePreprocessor
 
     Arrays = dict[str, np.ndarray]
 
 
-def training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays, list[int]]:
+def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
+    """Read training rows that come in parts: all if they are few, else a sample, by a seed.
+
+    Raises
+    ------
+    ValueError
+        As of the source; there are no rows, or more than half of them are bad.
+
+    Warns
+    -----
+    DataWarning
+        Rows were left out; not all of them train, by the default of ``max_rows``.
+    """
+    schema = _chosen_schema(detector, lambda: source.inspect(kinds=detector.kinds))
+    _check_modelled(schema)
+    max_rows = detector.max_rows or default_max_rows(len(schema.kinds))
+    sample = RowSample(schema.kinds, max_rows, seed)
+    with source.bad.reading():
+        for part in source.parts(schema):
+            source.bad.add(part.where, part.bad)
+            sample.add(part.arrays)
+        source.bad.check(sample.n_rows)
+    if not sample.n_rows:
+        raise ValueError("Expected rows to fit on. Received: 0 sample(s).")
+    if source.bad.n_rows and not source.is_told:
+        warnings.warn(
+            f"Left out {source.bad.n_rows} rows that are not as expected, such as "
+            f"{source.bad.first}.",
+            DataWarning,
+            stacklevel=6,
+        )
+    if sample.all_rows is not None and detector.max_rows is None:
+        warnings.warn(
+            f"{max_rows} of {sample.n_rows} rows train the model, a uniform sample; what is "
+            "learned about columns is by all of them. `max_rows` says how many train.",
+            DataWarning,
+            stacklevel=6,
+        )
+    return TableRows(schema, sample.arrays(), sample.all_rows)
+
+
+def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[int]]:
     """Validate training rows.
 
     Returns
     -------
-    what their columns are, the columns that are modelled, and the rows that were left out
+    the columns that are modelled, and the rows that were left out
     """
     if isinstance(X, TableRows):
-        return X.schema, _named_arrays(detector, X), []
+        return _named(detector, X), []
+    if (source := row_source(X)) is not None:
+        return _with_names(detector, _read_rows(detector, source, seed)), []
     if not is_frame(X):
         for name in ("kinds", "schema"):
             if getattr(detector, name):
@@ -45,22 +88,32 @@ def training_columns(detector: Any, X: Any) -> tuple[Schema, Arrays, list[int]]:
         X = numbers_of(detector, X, [])
         names = array_names(X.shape[1])
         arrays = dict(zip(names, X.T, strict=True))
-        return Schema.of_kinds(dict.fromkeys(names, "numeric")), arrays, []
+        schema = Schema.of_kinds(dict.fromkeys(names, "numeric"))
+        return _sampled(detector, schema, arrays, seed), []
     if 0 in X.shape:
         raise ValueError(
             f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
             f"{X.shape[1]} feature(s) (shape={X.shape}) while a minimum of 1 is required."
         )
-    schema = _chosen_schema(detector, X)
+    schema = _chosen_schema(detector, lambda: frame_schema(X, kinds=detector.kinds))
     _check_modelled(schema)
     validate_data(detector, X, skip_check_array=True)
     bad: list[BadCell] = []
-    arrays = frame_arrays(X, schema, bad=bad)
-    return schema, *_without_rows(arrays, bad)
+    arrays, left_out = _without_rows(frame_arrays(X, schema, bad=bad), bad)
+    return _sampled(detector, schema, arrays, seed), left_out
 
 
-def _named_arrays(detector: Any, rows: TableRows) -> Arrays:
-    """Return the columns of rows whose schema is decided on; the detector must not say another."""
+def _sampled(detector: Any, schema: Schema, arrays: Arrays, seed: int) -> TableRows:
+    """Return rows in memory, or a sample of them where the detector wants no more."""
+    if detector.max_rows is None:
+        return TableRows(schema, arrays)
+    sample = RowSample(schema.kinds, detector.max_rows, seed)
+    sample.add(arrays)
+    return TableRows(schema, sample.arrays(), sample.all_rows)
+
+
+def _named(detector: Any, rows: TableRows) -> TableRows:
+    """Return rows whose schema is decided on; the detector must not say another."""
     if detector.kinds or detector.schema not in (None, rows.schema):
         raise ValueError(
             "Expected neither `kinds` nor another `schema` than that of the rows. Received: "
@@ -69,9 +122,13 @@ def _named_arrays(detector: Any, rows: TableRows) -> Arrays:
     _check_modelled(rows.schema)
     if not len(rows):
         raise ValueError("Expected rows to fit on. Received: 0 sample(s).")
+    return _with_names(detector, rows)
+
+
+def _with_names(detector: Any, rows: TableRows) -> TableRows:
     detector.feature_names_in_ = np.array(list(rows.arrays), dtype=object)
     detector.n_features_in_ = len(rows.arrays)
-    return rows.arrays
+    return rows
 
 
 def _check_modelled(schema: Schema) -> None:
@@ -116,13 +173,13 @@ def _first_other_cell(X: Any) -> tuple[int, int, Any] | None:
     return None
 
 
-def _chosen_schema(detector: Any, frame: pd.DataFrame) -> Schema:
+def _chosen_schema(detector: Any, inspected: Callable[[], Schema]) -> Schema:
     """Return the given schema, or one found from the cells, with warnings of probable mistakes."""
     given = detector.schema
     if given is None:
-        schema = frame_schema(frame, kinds=detector.kinds)
+        schema = inspected()
         for note in schema.notes:
-            if note.code != "bad_cells":  # told of when the rows are left out
+            if note.code not in ("bad_cells", "bad_rows"):  # told of when the rows are left out
                 warnings.warn(note.message, DataWarning, stacklevel=6)
         return schema
     if detector.kinds:

@@ -100,6 +100,12 @@ class VAEDetector(BaseDetector):
         log-probabilities are added, so even "importance_weighted" estimates no density of the row
         then. Expected values and samples of such columns are within the range of the training
         rows. Custom networks take each numeric column once.
+    max_rows : int or None, default None
+        For tables only: most rows that train, calibrate and are kept for reference, a uniform
+        sample by ``random_state`` where there are more. What is learned about columns (kinds,
+        formats, levels, shares, ranges, scales, normal scores) is by all rows. None: all rows that
+        are in memory; of rows that are read in parts (``TableFiles``, data sets, iterables of
+        DataFrames) 2,000,000 cells, and not under 10,000 rows.
     backbone : keras.Model, str, path or None, default None
         For images only: a network that gives feature maps, which are modelled in place of pixels;
         see ``images.features.FeaturePreprocessor``. A model, a ``.keras`` file, or the name of a
@@ -194,6 +200,7 @@ class VAEDetector(BaseDetector):
         patience=None,
         max_levels=50,
         normal_scores=True,
+        max_rows=None,
         backbone=None,
         kinds=None,
         schema=None,
@@ -225,6 +232,7 @@ class VAEDetector(BaseDetector):
         self.patience = patience
         self.max_levels = max_levels
         self.normal_scores = normal_scores
+        self.max_rows = max_rows
         self.backbone = backbone
         self.kinds = kinds
         self.schema = schema

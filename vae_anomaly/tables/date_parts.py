@@ -54,25 +54,73 @@ def learn_parts(dates: Mapping[str, np.ndarray]) -> dict[str, DateParts]:
     >>> learn_parts({"sent": days, "seen": days + 7200})["seen"]
     DateParts(time=True, weekday=True, month=False, since='sent')
     """
-    present = {name: seconds[~np.isnan(seconds)] for name, seconds in dates.items()}
-    spans = {name: np.ptp(seconds) if seconds.size else 0.0 for name, seconds in present.items()}
-    pairs = [
-        (earlier, later)
-        for earlier, later in pairwise(dates)
-        if spans[earlier] and spans[later] and not np.isnan(dates[later] - dates[earlier]).all()
-    ]
-    since = {later: earlier for earlier, later in pairs[:MOST_PAIRS]}
-    return {
-        name: DateParts(
-            time=bool(span > DAY and (present[name] % DAY).any()),
-            weekday=bool(span > WEEK and not (span > _YEAR and _are_first_days(present[name]))),
-            month=bool(span > _YEAR),
-            since=since.get(name),
-        )
-        for name, span in spans.items()
-    }
+    facts = DateFacts(list(dates))
+    facts.add(dates)
+    return facts.parts()
+
+
+class DateFacts:
+    """What columns of dates show, part by part of a table: all that ``learn_parts`` decides by.
+
+    Parameters
+    ----------
+    names : list of str
+        In the table's order.
+
+    Examples
+    --------
+    >>> facts = DateFacts(["day"])
+    >>> for day in range(20):
+    ...     facts.add({"day": np.array([day * 86400.0])})
+    >>> facts.parts()["day"]
+    DateParts(time=False, weekday=True, month=False, since=None)
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._low = dict.fromkeys(names, np.inf)
+        self._high = dict.fromkeys(names, -np.inf)
+        self._has_times: set[str] = set()
+        self._has_other_days: set[str] = set()
+        self._meet: set[tuple[str, str]] = set()  # in some row both dates are there
+
+    def add(self, dates: Mapping[str, np.ndarray]) -> None:
+        """Look at rows; NaN is missing."""
+        for name in self._names:
+            present = dates[name][~np.isnan(dates[name])]
+            if not present.size:
+                continue
+            self._low[name] = min(self._low[name], float(present.min()))
+            self._high[name] = max(self._high[name], float(present.max()))
+            if (present % DAY).any():
+                self._has_times.add(name)
+            if not _are_first_days(present):
+                self._has_other_days.add(name)
+        for earlier, later in pairwise(self._names):
+            if not np.isnan(dates[later] - dates[earlier]).all():
+                self._meet.add((earlier, later))
+
+    def parts(self) -> dict[str, DateParts]:
+        """Return what is modelled of each column."""
+        spans = {name: max(0.0, self._high[name] - self._low[name]) for name in self._names}
+        pairs = [
+            (earlier, later)
+            for earlier, later in pairwise(self._names)
+            if spans[earlier] and spans[later] and (earlier, later) in self._meet
+        ]
+        since = {later: earlier for earlier, later in pairs[:MOST_PAIRS]}
+        return {
+            name: DateParts(
+                time=span > DAY and name in self._has_times,
+                weekday=span > WEEK and not (span > _YEAR and name not in self._has_other_days),
+                month=span > _YEAR,
+                since=since.get(name),
+            )
+            for name, span in spans.items()
+        }
 
 
 def _are_first_days(present):
-    days = np.floor(present / DAY).astype("datetime64[D]")
+    with np.errstate(invalid="ignore"):  # what is in no calendar
+        days = np.floor(present / DAY).astype("datetime64[D]")
     return bool((days == days.astype("datetime64[M]")).all())

@@ -1,15 +1,16 @@
-"""Decides on a table that is a file or a DataFrame: tallies all cells, then asks ``inspection``."""
+"""Decides on a table of files or DataFrames: tallies all cells, then asks ``inspection``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_anomaly.tables.arrow_cells import tally_of
 from vae_anomaly.tables.columns import series_tally, unique_names
 from vae_anomaly.tables.dates import DateFormat
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import table_error
 from vae_anomaly.tables.frames import in_pandas
 from vae_anomaly.tables.inspection import decide
@@ -22,9 +23,140 @@ from vae_anomaly.tables.tallies import ColumnTally
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from narwhals.typing import IntoDataFrame
 
 _ISO = DateFormat("%Y-%m-%d")
+
+
+class Inspection:
+    """What all cells of a table show, whose rows come in parts: files, chunks, DataFrames.
+
+    Parameters
+    ----------
+    kinds, date_formats, decimal, missing
+        As of ``inspection.decide``.
+
+    Attributes
+    ----------
+    n_rows : int
+        How many rows were looked at, those that cannot be read too.
+    """
+
+    def __init__(
+        self,
+        *,
+        kinds: Mapping[str, str] | None = None,
+        date_formats: Mapping[str, DateFormat] | None = None,
+        decimal: str | None = None,
+        missing: Sequence[str] = (),
+    ) -> None:
+        self.n_rows = 0
+        self._kinds, self._dates = dict(kinds or {}), dict(date_formats or {})
+        self._decimal, self._missing = decimal, missing
+        self._types: dict[str, list[_Type]] = {}
+        self._tallies: dict[str, ColumnTally] = {}
+        self._n_bad, self._first_bad = 0, ""
+
+    def add_columns(self, where: object, names: Sequence[str]) -> None:
+        """Check the columns of a part: those of the first one, in any order.
+
+        Raises
+        ------
+        ValueError
+            Columns are missing, unexpected, or unknown to the caller's kinds.
+        """
+        if not self._tallies:
+            check_kinds(self._kinds, names)
+            self._tallies = {name: ColumnTally() for name in names}
+            self._types = {name: [] for name in names}
+        check_columns(where, names, list(self._tallies))
+
+    def add_table(self, where: object, names: Sequence[str], schema: pa.Schema) -> None:
+        """Check the columns of a file, and note their types.
+
+        Raises
+        ------
+        ValueError
+            As ``add_columns``; a column that is not said to be an id has a type without a kind.
+        """
+        self.add_columns(where, names)
+        check_columns(where, names, {**self._kinds, **self._dates}, ignore=names)
+        for name in names:
+            type_name = str(schema.field(name).type)
+            found = kind_of_type(type_name)
+            if found is None and self._is_counted(name):
+                place, expected = f"{where}, column {name!r}", f"one of {', '.join(KINDS)}"
+                raise table_error(place, expected, type_name, "convert it or choose a kind")
+            self._types[name].append(_Type(found, type_name, where))
+
+    def add_rows(self, where: object, rows: pa.Table, bad: Sequence[BadRow] = ()) -> None:
+        """Look at all cells of rows, and count bad ones, which may be gigabytes."""
+        self.n_rows += rows.num_rows + len(bad)
+        self._n_bad += len(bad)
+        if bad and not self._first_bad:
+            self._first_bad = f"line {bad[0].line}: {bad[0].reason}"
+        for name, tally in self._tallies.items():
+            if self._is_counted(name):
+                tally.merge(tally_of(rows[name], self._missing))
+
+    def add_frame(self, where: object, frame: pd.DataFrame) -> None:
+        """Look at all cells of a DataFrame.
+
+        Raises
+        ------
+        ValueError
+            As ``add_columns``; a name is there twice.
+        TypeError
+            A column of complex numbers, or one whose cells are containers.
+        """
+        names = unique_names(frame)
+        self.add_columns(where, names)
+        self.n_rows += len(frame)
+        for index, name in enumerate(names):
+            if self._is_counted(name):
+                series = frame.iloc[:, index]
+                found, tally = series_tally(series, name, self._missing)
+                self._tallies[name].merge(tally)
+                is_empty = series.dtype != object and bool(series.isna().all())
+                self._types[name].append(_Type(found, str(series.dtype), where, is_empty))
+
+    def decide(self, dialect: Dialect | None = None, units: Sequence[str] = ()) -> Schema:
+        """Decide what the columns are, of the dialect and the units of the first file.
+
+        Raises
+        ------
+        ValueError
+            Columns are dates by their type in one part, and something else in another.
+        """
+        kinds, dates = dict(self._kinds), dict(self._dates)
+        for name, types in self._types.items():
+            _add_type_kind(name, types, kinds, dates)
+        schema = decide(
+            self._tallies,
+            kinds=kinds,
+            date_formats=dates,
+            decimal=self._decimal,
+            dialect=dialect,
+            units=units,
+            missing=self._missing,
+        )
+        if not self._n_bad:
+            return schema
+        told = f"rows that cannot be read, left out: {self._n_bad}; {self._first_bad}"
+        return replace(schema, notes=(Note("bad_rows", None, told), *schema.notes))
+
+    def _is_counted(self, name: str) -> bool:
+        return self._kinds.get(name) not in UNMODELLED_KINDS
+
+
+class _Type(NamedTuple):
+    """The type of a column, in one part of a table."""
+
+    kind: str | None
+    name: str
+    where: object
+    is_empty: bool = False  #: no cell of a DataFrame's column tells, but the type does
 
 
 def file_schema(
@@ -57,43 +189,14 @@ def file_schema(
     ValueError
         ``kinds`` has an unknown column or kind.
     """
-    kinds = dict(kinds or {})
-    dates = dict(date_formats or {})
+    inspection = Inspection(
+        kinds=kinds, date_formats=date_formats, decimal=decimal, missing=missing
+    )
     with TableReader(path, **options) as reader:
-        check_kinds(kinds, reader.names)
-        check_columns(path, reader.names, {**kinds, **dates}, ignore=reader.names)
-        tallies = {name: ColumnTally() for name in reader.names}
-        for name in reader.names:
-            type_name = str(reader.schema.field(name).type)
-            found = kind_of_type(type_name)
-            if found is None and kinds.get(name) not in UNMODELLED_KINDS:
-                where, expected = f"{path}, column {name!r}", f"one of {', '.join(KINDS)}"
-                raise table_error(where, expected, type_name, "convert it or choose a kind")
-            _add_type_kind(name, found, type_name, kinds, dates)
-        n_bad, first_bad = 0, None
-        counted = [name for name in reader.names if kinds.get(name) not in UNMODELLED_KINDS]
+        inspection.add_table(path, reader.names, reader.schema)
         for chunk in reader.chunks(Schema({}), keep_bad=True):
-            n_bad += len(chunk.bad)  # the rows themselves may be gigabytes
-            first_bad = first_bad or next(iter(chunk.bad), None)
-            for name in counted:
-                tallies[name].merge(tally_of(chunk.raw[name], missing))
-        schema = decide(
-            tallies,
-            kinds=kinds,
-            date_formats=dates,
-            decimal=decimal,
-            dialect=reader.dialect,
-            units=reader.units,
-            missing=missing,
-        )
-        return replace(schema, notes=(*_notes_of_rows(n_bad, first_bad), *schema.notes))
-
-
-def _notes_of_rows(n_bad: int, first: BadRow | None) -> list[Note]:
-    if first is None:
-        return []
-    told = f"rows that cannot be read, left out: {n_bad}; line {first.line}: {first.reason}"
-    return [Note("bad_rows", None, told)]
+            inspection.add_rows(path, chunk.raw, chunk.bad)
+        return inspection.decide(reader.dialect, reader.units)
 
 
 def frame_schema(
@@ -117,20 +220,10 @@ def frame_schema(
     >>> frame_schema(pd.DataFrame({"age": [1.5, 2.0], "city": ["a", None]})).kinds
     {'age': 'numeric', 'city': 'categorical'}
     """
-    names = unique_names(frame)
     kinds = {str(name): kind for name, kind in (kinds or {}).items()}
-    dates: dict[str, DateFormat] = {}
-    check_kinds(kinds, names)
-    tallies = {}
-    for index, name in enumerate(names):
-        tallies[name] = ColumnTally()
-        if kinds.get(name) not in UNMODELLED_KINDS:
-            series = frame.iloc[:, index]
-            found, tallies[name] = series_tally(series, name, missing)
-            if found == "categorical" and series.dtype != object and series.isna().all():
-                kinds.setdefault(name, found)  # no cell tells, but the type does
-            _add_type_kind(name, found, str(series.dtype), kinds, dates)
-    return decide(tallies, kinds=kinds, date_formats=dates, missing=missing)
+    inspection = Inspection(kinds=kinds, missing=missing)
+    inspection.add_frame("the DataFrame", frame)
+    return inspection.decide()
 
 
 def inspect(X: IntoDataFrame | str | Path, *, kinds: Mapping[Any, str] | None = None) -> Schema:
@@ -193,16 +286,25 @@ def check_kinds(kinds: Mapping[str, str], names: Sequence[str]) -> None:
 
 
 def _add_type_kind(
-    name: str,
-    found: str | None,
-    type_name: str,
-    kinds: dict[str, str],
-    dates: dict[str, DateFormat],
+    name: str, types: Sequence[_Type], kinds: dict[str, str], dates: dict[str, DateFormat]
 ) -> None:
-    """Add what the type of a column says: only text and numbers are looked at cell by cell."""
-    if kinds.get(name, "datetime") in DATE_KINDS and found == "datetime":
+    """Add what the types of a column say: only text and numbers are looked at cell by cell."""
+    told = [found for found in types if not (found.is_empty or found.name == "null")]
+    found = {part.kind: part for part in told or types}
+    if kinds.get(name, "datetime") in DATE_KINDS and "datetime" in found and len(found) > 1:
+        date, other = found.pop("datetime"), next(iter(found.values()))
+        raise ValueError(
+            f"Column {name!r}: expected cells of one type. Received: {date.name} in {date.where}, "
+            f"{other.name} in {other.where}. Convert it."
+        )
+    if len(found) != 1:
+        return  # cells decide
+    (kind,) = found
+    if kinds.get(name, "datetime") in DATE_KINDS and kind == "datetime":
         dates.setdefault(name, _ISO)
     elif name not in kinds and name not in dates:
-        is_fixed = type_name.startswith(("category", "dictionary", "duration", "timedelta"))
-        if found == "boolean" or (found is not None and is_fixed):
-            kinds[name] = found
+        fixed = ("category", "dictionary", "duration", "timedelta")
+        is_fixed = all(part.name.startswith(fixed) for part in told or types)
+        is_untold = kind == "categorical" and all(part.is_empty for part in types)
+        if kind == "boolean" or (kind is not None and (is_fixed or is_untold)):
+            kinds[name] = kind

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_anomaly.tables.all_rows import AllRows
 from vae_anomaly.tables.date_features import numbers_of
 from vae_anomaly.tables.date_parts import DateParts, learn_parts
 from vae_anomaly.tables.grids import DATE_STEPS, DECIMAL_STEPS, find_grid
@@ -38,6 +39,7 @@ def learn(
     max_levels: int,
     normal_scores: bool,
     weights: np.ndarray | None = None,
+    all_rows: AllRows | None = None,
 ) -> Learned:
     """Learn all that there is to learn from training columns.
 
@@ -50,6 +52,9 @@ def learn(
     weights : (n,) float64 array or None
         Positive. They count in shares, frequencies of levels, centers, scales and normal scores;
         which parts of dates are modelled, ranges, grids and steps are those of all rows.
+    all_rows : AllRows or None
+        What all rows show, where ``arrays`` are a sample of them: levels, shares, ranges, parts of
+        dates, centers, scales and normal scores are by all rows; grids and profiles by the sample.
 
     Raises
     ------
@@ -62,28 +67,59 @@ def learn(
         else _finite(name, arrays[name])
         for name, kind in kinds.items()
     }
+    seen: Any = all_rows or _Cells(kinds, columns, weights)
     levels = {
-        name: _most_frequent(columns[name], max_levels, weights)
+        name: _most_frequent(seen.level_counts(name), max_levels)
         for name, kind in kinds.items()
         if kind == "categorical"
     }
-    dates = learn_parts({name: columns[name] for name, kind in kinds.items() if kind == "datetime"})
+    dates = seen.date_parts()
     of_model = ModelColumns.of(kinds, dates)
-    bounds, grid = _limits(kinds, columns)
+    measured = [name for name, kind in kinds.items() if kind in ("numeric", *DATE_KINDS)]
     since = {name: parts.since for name, parts in dates.items()}
     return Learned(
         of_model,
         levels,
         dates,
-        [
-            float(np.average(array == "" if name in levels else np.isnan(array), weights=weights))
-            for name, array in columns.items()
-        ],
-        bounds,
-        grid,
-        _scales(kinds, of_model, since, columns, normal_scores, weights),
+        [seen.missing_share(name) for name in kinds],
+        np.reshape([seen.bounds(name) for name in measured], (-1, 2)),
+        np.array([_grid(kinds[name], columns[name]) for name in measured]),
+        _scales(kinds, of_model, since, seen, normal_scores),
         learn_profiles(of_model, levels, since, columns, weights),
     )
+
+
+class _Cells:
+    """What training rows in memory show; ``AllRows`` says the same of rows that are read once."""
+
+    def __init__(self, kinds, columns, weights):
+        self._kinds, self._columns, self._weights = kinds, columns, weights
+
+    def level_counts(self, name):
+        texts = self._columns[name]
+        present = texts != ""
+        found, place, n_cells = np.unique(texts[present], return_inverse=True, return_counts=True)
+        if self._weights is None:
+            return found, n_cells, n_cells
+        return found, n_cells, np.bincount(place, self._weights[present], minlength=len(found))
+
+    def date_parts(self):
+        kinds, columns = self._kinds, self._columns
+        return learn_parts({n: columns[n] for n, kind in kinds.items() if kind == "datetime"})
+
+    def missing_share(self, name):
+        cells = self._columns[name]
+        missing = cells == "" if self._kinds[name] == "categorical" else np.isnan(cells)
+        return float(np.average(missing, weights=self._weights))
+
+    def bounds(self, name):
+        values = self._columns[name][~np.isnan(self._columns[name])]
+        return [values.min(), values.max()] if values.size else [0.0, 0.0]
+
+    def numbers(self, name, part, since):
+        for values in map(np.asarray, numbers_of(name, part, since, self._columns)):
+            present = ~np.isnan(values)
+            yield values[present], None if self._weights is None else self._weights[present]
 
 
 def _finite(name, values):
@@ -96,12 +132,8 @@ def _finite(name, values):
     return values
 
 
-def _most_frequent(texts, max_levels, weights):
-    present = texts != ""
-    found, place, n_cells = np.unique(texts[present], return_inverse=True, return_counts=True)
-    counts = n_cells
-    if weights is not None:
-        counts = np.bincount(place, weights[present], minlength=len(found))
+def _most_frequent(level_counts, max_levels):
+    found, n_cells, counts = level_counts
     kept = n_cells > 1
     if np.sum(kept) > max_levels:
         # Of equally frequent values all are levels, or none: the alphabet does not choose.
@@ -109,29 +141,20 @@ def _most_frequent(texts, max_levels, weights):
     return sorted(str(level) for level in found[kept])
 
 
-def _limits(kinds, columns):
-    bounds, grid = [], []
-    for name, kind in kinds.items():
-        if kind not in ("numeric", *DATE_KINDS):
-            continue
-        values = columns[name][~np.isnan(columns[name])]
-        bounds.append([values.min(), values.max()] if values.size else [0.0, 0.0])
-        grid.append(find_grid(values, DATE_STEPS if kind in DATE_KINDS else DECIMAL_STEPS))
-    return np.reshape(bounds, (-1, 2)), np.array(grid)
+def _grid(kind, values):
+    values = values[~np.isnan(values)]
+    return find_grid(values, DATE_STEPS if kind in DATE_KINDS else DECIMAL_STEPS)
 
 
-def _scales(kinds, of_model, since, columns, normal_scores, weights):
+def _scales(kinds, of_model, since, seen, normal_scores):
     scales = []
     for name, part in of_model.numbers:
         takes_scores = part == "since" or kinds[name] == "numeric"
-        for values in map(np.asarray, numbers_of(name, part, since, columns)):
-            present = ~np.isnan(values)
+        for values, weights in seen.numbers(name, part, since):
             learned = None
-            if present.any() and kinds[name] != "boolean":
+            if len(values) and kinds[name] != "boolean":
                 learned = learn_scale(
-                    values[present],
-                    normal_scores=normal_scores and takes_scores,
-                    weights=None if weights is None else weights[present],
+                    values, normal_scores=normal_scores and takes_scores, weights=weights
                 )
             scales.append(learned)
     return scales

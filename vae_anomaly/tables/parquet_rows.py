@@ -69,7 +69,7 @@ class ParquetRows:
             self.schema: pa.Schema = self._file.schema_arrow
             if not self.schema.names:
                 raise table_error(path, "a table with columns", "none", "write them")
-            self.index_columns = self._index_columns()
+            self.index_columns = index_columns(path, self.schema)
             n_groups = self._metadata.num_row_groups
             self._sizes = [self._metadata.row_group(i).num_rows for i in range(n_groups)]
             if sum(self._sizes) != self._metadata.num_rows or min(self._sizes, default=0) < 0:
@@ -106,11 +106,11 @@ class ParquetRows:
         for table, most in self._tables(rows, first_row):
             rest = pa.concat_tables([rest, table])
             while rest.num_rows > most:
-                yield self._piece(rest.slice(0, most), first_row)
+                yield piece_of(self._path, rest.slice(0, most), first_row)
                 first_row += most
                 rest = rest.slice(most)
         if rest.num_rows:
-            yield self._piece(rest, first_row)
+            yield piece_of(self._path, rest, first_row)
 
     def _tables(self, rows: int, first_row: int) -> Iterator[tuple[pa.Table, int]]:
         """Yield the rows from a row on, and how many may be held at once."""
@@ -137,36 +137,6 @@ class ParquetRows:
                 raise table_error(
                     self._path, f"{size} rows in row group {group}", f"{n_read}", _DAMAGED
                 )
-
-    def _piece(self, table: pa.Table, first_row: int) -> ParquetPiece:
-        """Return rows as a piece, those apart that have text which is none."""
-        import pyarrow as pa
-
-        numbers = np.arange(first_row, first_row + table.num_rows)
-        end = (first_row + table.num_rows,)
-        wrong: dict[int, str] = {}
-        for name in table.column_names:
-            try:
-                cells = undecodable_cells(table[name])
-            except pa.ArrowInvalid as error:
-                raise table_error(
-                    f"{self._path}, column {name!r}", "sound values", f"'{error}'", _DAMAGED
-                ) from error
-            wrong = {**dict.fromkeys(cells, name), **wrong}
-        bad = [
-            BadRow(first_row + index, wrong[index], _NOT_UTF8, _row_text(table, index))
-            for index in sorted(wrong)
-        ]
-        good = np.delete(np.arange(table.num_rows), list(wrong))
-        return ParquetPiece(table.take(good) if bad else table, bad, end, numbers[good])
-
-    def _index_columns(self) -> list[str]:
-        try:
-            names = (self.schema.pandas_metadata or {}).get("index_columns", [])
-            return [name for name in names if isinstance(name, str)]
-        except (ValueError, AttributeError, TypeError) as error:
-            expected = "pandas' description of its columns in JSON"
-            raise table_error(self._path, expected, f"'{error}'", _DAMAGED) from error
 
     def _check_size(self, group: int) -> None:
         """Raise TableError if a row group may take much more memory than the file."""
@@ -214,6 +184,53 @@ class ParquetPiece(Piece):
 
     def text(self, index: int) -> str:
         return _row_text(self.table, index)
+
+
+def piece_of(where: object, table: pa.Table, first_row: int) -> ParquetPiece:
+    """Return rows as a piece, those apart that have text which is none.
+
+    Parameters
+    ----------
+    where : path or str
+        Where they are from, for messages.
+    table : pyarrow.Table
+    first_row : int
+        The number of its first row.
+
+    Raises
+    ------
+    TableError
+        The values of a column are damaged.
+    """
+    import pyarrow as pa
+
+    numbers = np.arange(first_row, first_row + table.num_rows)
+    end = (first_row + table.num_rows,)
+    wrong: dict[int, str] = {}
+    for name in table.column_names:
+        try:
+            cells = undecodable_cells(table[name])
+        except pa.ArrowInvalid as error:
+            raise table_error(
+                f"{where}, column {name!r}", "sound values", f"'{error}'", _DAMAGED
+            ) from error
+        wrong = {**dict.fromkeys(cells, name), **wrong}
+    bad = [
+        BadRow(first_row + index, wrong[index], _NOT_UTF8, _row_text(table, index))
+        for index in sorted(wrong)
+    ]
+    good = np.delete(np.arange(table.num_rows), list(wrong))
+    return ParquetPiece(table.take(good) if bad else table, bad, end, numbers[good])
+
+
+def index_columns(where: object, schema: pa.Schema) -> list[str]:
+    """Return the columns that were the index of a DataFrame, as pandas wrote them down."""
+    try:
+        names = (schema.pandas_metadata or {}).get("index_columns", [])
+        return [name for name in names if isinstance(name, str)]
+    except (ValueError, AttributeError, TypeError) as error:
+        expected = "pandas' description of its columns in JSON"
+        raise table_error(where, expected, f"'{error}'", _DAMAGED) from error
 
 
 def _open(path: str | Path, options: dict[str, Any]) -> Any:

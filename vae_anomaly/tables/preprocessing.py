@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.tables import date_features
+from vae_anomaly.tables.all_rows import AllRows
 from vae_anomaly.tables.date_features import numbers_of
 from vae_anomaly.tables.date_parts import DateParts
 from vae_anomaly.tables.description import describe
@@ -209,7 +210,12 @@ class TablePreprocessor(keras.layers.Layer):
         self._adapted()
         return self.numbers.resolution
 
-    def adapt(self, arrays: Mapping[str, np.ndarray], weights: np.ndarray | None = None) -> None:
+    def adapt(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
+        all_rows: AllRows | None = None,
+    ) -> None:
         """Learn scales, levels, parts of dates and profiles from training columns.
 
         Parameters
@@ -218,6 +224,8 @@ class TablePreprocessor(keras.layers.Layer):
             As made by ``vae_anomaly.tables.columns.frame_arrays``.
         weights : (n,) float64 array or None
             Of the rows, positive; see ``learning.learn``.
+        all_rows : AllRows or None
+            What all rows show, where these are a sample of them.
 
         Raises
         ------
@@ -230,6 +238,7 @@ class TablePreprocessor(keras.layers.Layer):
             max_levels=self.max_levels,
             normal_scores=self.normal_scores,
             weights=weights,
+            all_rows=all_rows,
         )
         self._set_columns(learned.levels, learned.dates)
         self.missing_share.assign(learned.missing_shares)

@@ -17,7 +17,7 @@ from vae_anomaly.tables.csv_rows import CsvRows
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import TableError, file_format, reported, table_error
 from vae_anomaly.tables.names import differences
-from vae_anomaly.tables.parquet_rows import ParquetRows
+from vae_anomaly.tables.parquet_rows import ParquetPiece, ParquetRows
 from vae_anomaly.tables.pieces import BadRow, Piece
 from vae_anomaly.tables.rules import DATE_KINDS, EXPECTED, kind_of_type
 from vae_anomaly.tables.schema import ColumnSchema, Schema
@@ -156,54 +156,76 @@ class TableReader:
             empty = not start
             for piece in self._rows.pieces(chunk_rows, start):
                 empty = False
-                if piece.bad and not keep_bad:
-                    raise self._bad_row_error(piece.bad[0])
-                yield self._chunk(piece, schema, keep_bad)
+                yield chunk_of(self.path, piece, schema, keep_bad=keep_bad)
             if empty:
-                yield self._chunk(Piece(self.schema.empty_table(), [], (0,)), schema, keep_bad)
+                nothing = Piece(self.schema.empty_table(), [], (0,))
+                yield chunk_of(self.path, nothing, schema, keep_bad=keep_bad)
 
-    def _bad_row_error(self, bad: BadRow) -> TableError:
-        place = f"row {bad.line} (from 0)" if self.is_parquet else f"line {bad.line}"
-        column = "" if bad.column is None else f", column {bad.column!r}"
-        return TableError(f"{self.path}, {place}{column}: {bad.reason}")
 
-    def _chunk(self, piece: Piece, schema: Schema, keep_bad: bool) -> Chunk:
-        table = piece.table
-        arrays: dict[str, np.ndarray] = {}
-        wrong: dict[int, BadRow] = {}
-        for name, kind in schema.kinds.items():
-            column = self._column(table, name, kind)
-            arrays[name], bad = array_of(column, schema.columns[name], schema.missing)
-            for index in np.flatnonzero(bad).tolist():
-                if index not in wrong:
-                    wrong[index] = _bad_cell(piece, index, name, schema.columns[name])
-                if not keep_bad:
-                    raise self._bad_row_error(wrong[index])
-        if wrong:
-            good = np.setdiff1d(np.arange(table.num_rows), list(wrong))
-            table = table.take(good)
-            arrays = {name: array[good] for name, array in arrays.items()}
-        rows = sorted([*piece.bad, *wrong.values()], key=lambda row: row.line)
-        return Chunk(table, arrays, rows, piece.end)
+def chunk_of(where: object, piece: Piece, schema: Schema, *, keep_bad: bool) -> Chunk:
+    """Convert the modelled columns of rows as they were read.
 
-    def _column(self, table: pa.Table, name: str, kind: str) -> pa.ChunkedArray:
-        """Return a column, checked to be of a type that fits the kind."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    Parameters
+    ----------
+    where : path or str
+        Where they are from, for messages.
+    piece : Piece
+    schema : Schema
+    keep_bad : bool
+        As of ``TableReader.chunks``.
 
-        column = table[name]
-        if not pc.any(pc.invert(pc.is_null(column, nan_is_null=True))).as_py():
-            return pa.chunked_array([pa.nulls(len(column))])  # fits any kind
-        found = kind_of_type(str(column.type))
-        # Text can be parsed as any kind, and any kind can be written as text.
-        is_count = found == "numeric" and kind in DATE_KINDS
-        is_count = is_count and not pa.types.is_duration(column.type)
-        fits = found == kind or "categorical" in (found, kind) or is_count
-        alike = ({"numeric", "boolean"}, set(DATE_KINDS))
-        if found is None or not (fits or any({found, kind} <= kinds for kinds in alike)):
-            where = f"{self.path}, column {name!r}"
-            raise table_error(where, EXPECTED[kind], str(column.type), "convert it")
-        return column
+    Raises
+    ------
+    TableError
+        Columns have types that do not fit; unless ``keep_bad``, there is a bad row.
+    """
+    if piece.bad and not keep_bad:
+        raise _bad_row_error(where, piece, piece.bad[0])
+    table = piece.table
+    arrays: dict[str, np.ndarray] = {}
+    wrong: dict[int, BadRow] = {}
+    for name, kind in schema.kinds.items():
+        column = _column(where, table, name, kind)
+        arrays[name], bad = array_of(column, schema.columns[name], schema.missing)
+        for index in np.flatnonzero(bad).tolist():
+            if index not in wrong:
+                wrong[index] = _bad_cell(piece, index, name, schema.columns[name])
+            if not keep_bad:
+                raise _bad_row_error(where, piece, wrong[index])
+    if wrong:
+        good = np.setdiff1d(np.arange(table.num_rows), list(wrong))
+        table = table.take(good)
+        arrays = {name: array[good] for name, array in arrays.items()}
+    rows = sorted([*piece.bad, *wrong.values()], key=lambda row: row.line)
+    return Chunk(table, arrays, rows, piece.end)
+
+
+def _bad_row_error(where: object, piece: Piece, bad: BadRow) -> TableError:
+    is_number = isinstance(piece, ParquetPiece)
+    place = f"row {bad.line} (from 0)" if is_number else f"line {bad.line}"
+    column = "" if bad.column is None else f", column {bad.column!r}"
+    return TableError(f"{where}, {place}{column}: {bad.reason}")
+
+
+def _column(where: object, table: pa.Table, name: str, kind: str) -> pa.ChunkedArray:
+    """Return a column, checked to be of a type that fits the kind."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table[name]
+    if not pc.any(pc.invert(pc.is_null(column, nan_is_null=True))).as_py():
+        return pa.chunked_array([pa.nulls(len(column))])  # fits any kind
+    found = kind_of_type(str(column.type))
+    # Text can be parsed as any kind, and any kind can be written as text.
+    is_count = found == "numeric" and kind in DATE_KINDS
+    is_count = is_count and not pa.types.is_duration(column.type)
+    fits = found == kind or "categorical" in (found, kind) or is_count
+    alike = ({"numeric", "boolean"}, set(DATE_KINDS))
+    if found is None or not (fits or any({found, kind} <= kinds for kinds in alike)):
+        raise table_error(
+            f"{where}, column {name!r}", EXPECTED[kind], str(column.type), "convert it"
+        )
+    return column
 
 
 def read_arrays(
@@ -240,7 +262,7 @@ def read_arrays(
 
 
 def check_columns(
-    path: str | Path, header: Sequence[str], expected: Collection[str], ignore: Iterable[str] = ()
+    path: object, header: Sequence[str], expected: Collection[str], ignore: Iterable[str] = ()
 ) -> None:
     """Check that a header has the expected columns, and no others except those to ignore.
 

@@ -1,0 +1,155 @@
+"""Sources of rows that are read in parts: data sets of Arrow and iterables of DataFrames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from vae_anomaly.tables.bad_rows import BadRows
+from vae_anomaly.tables.columns import BadCell, frame_arrays
+from vae_anomaly.tables.frames import in_pandas, is_frame
+from vae_anomaly.tables.inspecting import Inspection
+from vae_anomaly.tables.parquet_rows import index_columns, piece_of
+from vae_anomaly.tables.pieces import BadRow
+from vae_anomaly.tables.reader import chunk_of
+from vae_anomaly.tables.rows import Part
+from vae_anomaly.tables.rules import EXPECTED
+from vae_anomaly.tables.schema import Schema
+from vae_anomaly.tables.table_files import TableFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+_BATCH_ROWS = 2**15
+
+
+class RowSource(Protocol):
+    """Rows of a table that are read in parts.
+
+    Attributes
+    ----------
+    bad : BadRows
+        Where those go that are not as expected.
+    is_told : bool
+        Whether bad rows are told of elsewhere than in a warning.
+    """
+
+    bad: BadRows
+    is_told: bool
+
+    def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
+        """Read all rows, and decide what the columns are."""
+
+    def parts(self, schema: Schema) -> Iterator[Part]:
+        """Read all rows."""
+
+
+def row_source(X: Any) -> RowSource | None:
+    """Return what reads the rows of X in parts; None if they are in memory, or no rows at all.
+
+    Parameters
+    ----------
+    X : object
+        A ``TableFiles``, a ``pyarrow.dataset.Dataset``, or an iterable of DataFrames.
+    """
+    if isinstance(X, TableFiles):
+        return X
+    arrow = sys.modules.get("pyarrow.dataset")
+    if arrow is not None and isinstance(X, arrow.Dataset):
+        return DatasetRows(X)
+    if isinstance(X, (list, tuple)):
+        return FrameRows(X) if X and is_frame(in_pandas(X[0])) else None
+    is_plain = isinstance(X, (str, bytes, Mapping)) or hasattr(X, "__array__")
+    if is_plain or hasattr(X, "shape") or not hasattr(X, "__iter__"):
+        return None
+    return FrameRows(X)
+
+
+class DatasetRows:
+    """The rows of a data set; a ``RowSource``."""
+
+    is_told = False
+
+    def __init__(self, dataset: Any) -> None:
+        self.bad = BadRows()
+        self._dataset = dataset
+        index = index_columns("the data set", dataset.schema)
+        self._names = [name for name in dataset.schema.names if name not in index]
+
+    def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
+        inspection = Inspection(kinds=kinds)
+        inspection.add_table("the data set", self._names, self._dataset.schema)
+        for table in self._tables(self._names):
+            inspection.add_rows("the data set", table)
+        return inspection.decide()
+
+    def parts(self, schema: Schema) -> Iterator[Part]:
+        where, first_row = "the data set", 0
+        for table in self._tables(list(schema.kinds)):
+            chunk = chunk_of(where, piece_of(where, table, first_row), schema, keep_bad=True)
+            yield Part(chunk.arrays, chunk.bad, where)
+            first_row += table.num_rows
+
+    def _tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        # Few are read ahead, for they are in memory.
+        batches = self._dataset.to_batches(
+            columns=columns, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1
+        )
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+
+class FrameRows:
+    """The rows of DataFrames that come one after the other; a ``RowSource``."""
+
+    is_told = False
+
+    def __init__(self, frames: Iterable[Any]) -> None:
+        self.bad = BadRows()
+        self._frames = frames
+
+    def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
+        if iter(self._frames) is self._frames:
+            raise ValueError(
+                "Expected `schema`, or DataFrames that can be read twice, such as a list: what "
+                "columns are is known only once all cells have been seen. Received: "
+                f"{type(self._frames).__name__}, which can be read only once."
+            )
+        kinds = {str(name): kind for name, kind in (kinds or {}).items()}
+        inspection = Inspection(kinds=kinds)
+        for number, frame in self._numbered():
+            inspection.add_frame(f"DataFrame {number}", frame)
+        return inspection.decide()
+
+    def parts(self, schema: Schema) -> Iterator[Part]:
+        for number, frame in self._numbered():
+            bad: list[BadCell] = []
+            arrays = frame_arrays(frame, schema, bad=bad)
+            first_of = {cell.row: cell for cell in reversed(bad)}
+            if first_of:
+                arrays = {n: np.delete(array, sorted(first_of)) for n, array in arrays.items()}
+            rows = [_bad_row(cell, schema) for _, cell in sorted(first_of.items())]
+            yield Part(arrays, rows, f"DataFrame {number}")
+
+    def _numbered(self) -> Iterator[tuple[int, pd.DataFrame]]:
+        for number, frame in enumerate(self._frames, 1):
+            table = in_pandas(frame)
+            if not is_frame(table):
+                raise TypeError(
+                    "Expected an iterable of DataFrames. Received: "
+                    f"{type(frame).__name__} as number {number}."
+                )
+            yield number, table
+
+
+def _bad_row(cell: BadCell, schema: Schema) -> BadRow:
+    kind = schema.columns[cell.column].kind
+    reason = f"expected {EXPECTED[kind]}, received {cell.value!r}"
+    return BadRow(cell.row, cell.column, reason, str(cell.value))
