@@ -37,6 +37,8 @@ def test_a_report_tells_of_the_lowest_rows_with_reasons(table_detector, odd):
     lowest = np.argsort(scores)[:10]
     assert [anomaly.name for anomaly in found.anomalies] == [f"row {row}" for row in lowest]
     np.testing.assert_array_equal([a.score for a in found.anomalies], scores[lowest])
+    for reasons in (anomaly.reasons for anomaly in found.anomalies):
+        assert all(reason.gain >= 0.05 * reasons[0].gain for reason in reasons)
     heaviest = {anomaly.name: anomaly.reasons[0].column for anomaly in found.anomalies}
     assert heaviest["row 3"] == "amount" and heaviest["row 5"] == "count"
 
@@ -57,11 +59,21 @@ def test_a_report_tells_what_moved_and_what_the_columns_are(table_detector, odd,
     found = content(table_detector, odd)
     assert [(c.column, c.measure) for c in found.drift if c.moved] == [
         ("city", "rare or unknown levels"),
-        ("city", "distribution of values: stability index"),
+        ("city", "stability index of values"),
     ]
     assert [column.name for column in found.columns] == list(table)
     assert {fit.column for fit in found.column_fits} == set(table)
     assert len(found.kl_per_dimension) == table_detector._model_args["latent_dim"]
+
+
+def test_columns_that_are_not_modelled_are_told_of(table, trainings):
+    from vae_anomaly import VAEDetector
+    from vae_anomaly.detectors.table_report import table_sections
+
+    named = table.assign(order=[f"A-{number}" for number in range(len(table))])
+    detector = VAEDetector(kinds={"order": "id"}).fit(named)
+    last = table_sections(detector, None)["columns"][-1]
+    assert (last.name, last.kind, last.description) == ("order", "id", "not modelled")
 
 
 def test_shares_are_compared_with_those_of_all_training_rows(table_detector, table):
@@ -120,6 +132,7 @@ def test_scores_and_losses_have_their_units(detectors, table_autoencoder, rows):
 
 
 def test_images_have_maps(image_detector, digits):
+    assert "The 10 images with the lowest scores" in image_detector.report(digits[:20])
     found = content(image_detector, digits[:30])
     assert len(found.anomalies) == 10
     for anomaly in found.anomalies:

@@ -16,6 +16,7 @@ from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.image_input import ImageInput, is_streamed
 from vae_anomaly.image_size import BACKBONE_SIDE
 from vae_anomaly.images.features import FeaturePreprocessor
+from vae_anomaly.report.content import Column
 from vae_anomaly.scoring.features import FeatureMaps, FeatureScorer
 from vae_anomaly.scoring.images import preprocessed
 from vae_anomaly.serving.features import ServedFeatures
@@ -127,6 +128,14 @@ class FeatureInput(ImageInput):
             "Expected a detector without a backbone. Received: one that models feature maps, whose "
             "likelihood is none of pixels. Fit one on pixels for bits per dimension."
         )
+
+    def report_sections(self, detector: Any, batch: Any) -> dict[str, Any]:
+        sections = super().report_sections(detector, batch)
+        height, width, components = detector._model_args["image_shape"]
+        name = self.preprocessor.backbone.name
+        about = f"of the network {name!r}: {height} x {width} positions, {components} components"
+        maps = Column("feature maps", "float32", about)
+        return {**sections, "columns": [*sections["columns"], maps]}
 
     def served(self, detector: Any) -> ServedFeatures:
         return ServedFeatures(detector)

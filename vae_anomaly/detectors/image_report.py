@@ -20,7 +20,10 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
         f"{schema['height']} x {schema['width']} pixels, {schema['channels']} channel(s), values "
         f"from {low:g} to {high:g}"
     )
-    sections: dict[str, Any] = {"columns": [Column("images", schema["dtype"], about)]}
+    sections: dict[str, Any] = {
+        "columns": [Column("images", schema["dtype"], about)],
+        "items": "images",
+    }
     if batch is None:
         return sections
     scorer = detector.scorer_

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
     from vae_anomaly.detectors.reporting import Batch
 
-_REASONS = 3
+# Reasons of a row, and the least gain of one as a share of that of the first.
+_REASONS, _LEAST_SHARE = 3, 0.05
 _SHOWN_LEVELS = 6
 # Rows on which the fit of the columns is judged, and draws of the prior to compare with.
 _FIT_ROWS, _PRIOR_DRAWS = 200, 64
@@ -31,13 +32,18 @@ _FIT_ROWS, _PRIOR_DRAWS = 200, 64
 def table_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any]:
     """Return the parts of ``report.Content`` that are particular to tables."""
     preprocessor = detector.scorer_.preprocessor
-    sections: dict[str, Any] = {"columns": _columns(preprocessor)}
+    sections: dict[str, Any] = {"columns": _columns(detector)}
     if batch is None:
         return sections
     outputs = detector.scorer_.run(batch.lowest, ("score", "p_value"))
     reasons = Reasons(detector.scorer_).of(batch.lowest, _REASONS)
     sections["anomalies"] = [
-        Anomaly(name, float(score), float(p_value), of_row)
+        Anomaly(
+            name,
+            float(score),
+            float(p_value),
+            [reason for reason in of_row if reason.gain >= _LEAST_SHARE * of_row[0].gain],
+        )
         for name, score, p_value, of_row in zip(
             batch.names, outputs["score"], outputs["p_value"], reasons, strict=True
         )
@@ -48,9 +54,9 @@ def table_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
     return sections
 
 
-def _columns(preprocessor):
-    columns = []
-    for column in preprocessor.schema():
+def _columns(detector):
+    found, columns = detector._input.schema, []
+    for column in detector.scorer_.preprocessor.schema():
         said = []
         if "low" in column:
             ends = (cell_text(column[end], column["kind"]) for end in ("low", "high"))
@@ -64,7 +70,10 @@ def _columns(preprocessor):
         if column["missing_share"]:
             said.append(f"{column['missing_share']:.1%} missing")
         columns.append(Column(column["name"], column["kind"], "; ".join(said)))
-    return columns
+    return [
+        *columns,
+        *(Column(name, found.columns[name].kind, "not modelled") for name in found.unmodelled),
+    ]
 
 
 def _column_fits(scorer, arrays):
@@ -122,7 +131,7 @@ def _distributions(preprocessor, arrays):
     return [
         Drift(
             profile.column,
-            f"distribution of {part_in_words(profile.part)}: stability index",
+            f"stability index of {part_in_words(profile.part)}",
             "0",
             f"{index:.2f}",
             moved,

@@ -240,6 +240,8 @@ class Content:
     drift : sequence of Drift
     unit : str
         Of scores.
+    items : str
+        What is scored: "rows" or "images".
     """
 
     title: str
@@ -263,6 +265,7 @@ class Content:
     anomalies: Sequence[Anomaly] = ()
     drift: Sequence[Drift] = ()
     unit: str = "nats"
+    items: str = "rows"
 
     @property
     def n_active(self) -> int | None:

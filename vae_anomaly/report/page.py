@@ -82,7 +82,6 @@ def render(content: Content) -> str:
         understood_gain=UNDERSTOOD_GAIN,
         fits=sorted(content.column_fits, key=lambda fit: fit.gain),
         largest_gain=max((abs(fit.gain) for fit in content.column_fits), default=1.0) or 1.0,
-        drift=sorted(content.drift, key=lambda change: not change.moved),
         largest_table=_LARGEST_TABLE,
     )
 

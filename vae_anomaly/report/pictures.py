@@ -19,6 +19,7 @@ _COLOURS = {
     "normal": "#040506",
     "batch": "#050607",
     "alarm": "#060708",
+    "paper": "#070809",
 }
 _SIZE = (5.0, 3.2)  # 360 units wide, as a phone is, so that text keeps its size there
 _N_BINS = 36
@@ -57,7 +58,9 @@ def _style(label):
         "ytick.color": _COLOURS["line"],
         "xtick.labelcolor": _COLOURS["muted"],
         "ytick.labelcolor": _COLOURS["muted"],
-        "legend.frameon": False,
+        "legend.facecolor": _COLOURS["paper"],
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.85,
         "legend.fontsize": 10.5,
         "lines.linewidth": 1.6,
     }
@@ -91,9 +94,9 @@ def score_picture(calibration_scores, batch_scores, offset: float, unit: str) ->
     str
         SVG.
     """
-    groups = {"calibration rows": ("normal", np.asarray(calibration_scores, float) - offset)}
+    groups = {"calibration": ("normal", np.asarray(calibration_scores, float) - offset)}
     if batch_scores is not None and np.size(batch_scores):
-        groups["scored rows"] = ("batch", np.asarray(batch_scores, float) - offset)
+        groups["this batch"] = ("batch", np.asarray(batch_scores, float) - offset)
     every = np.concatenate([scores for _, scores in groups.values()])
     # Linear around the threshold, where half of the scores are, logarithmic far from it.
     linear = max(float(np.median(np.abs(every))), 1e-6)
@@ -167,10 +170,10 @@ def training_picture(training: Training) -> str:
     def draw(ax):
         steps = np.asarray(training.steps)
         curves = [np.asarray(training.loss, float)]
-        ax.plot(steps, curves[0], color=_COLOURS["normal"], label="training rows")
+        ax.plot(steps, curves[0], color=_COLOURS["normal"], label="training")
         if training.held_out is not None:
             curves.append(np.asarray(training.held_out, float))
-            ax.plot(steps, curves[1], color=_COLOURS["batch"], label="rows held out")
+            ax.plot(steps, curves[1], color=_COLOURS["batch"], label="held out")
         if training.best_step is not None:
             label = f"kept: step {training.best_step:,}"
             ax.axvline(
@@ -186,6 +189,7 @@ def training_picture(training: Training) -> str:
         if later.size:
             margin = 0.06 * (np.ptp(later) or 1.0)
             ax.set_ylim(later.min() - margin, later.max() + margin)
+        ax.yaxis.set_major_formatter(lambda value, _: _number(value))
         ax.set_xlabel("step")
         ax.set_ylabel(f"loss ({training.unit})")
         ax.legend(loc="upper right")
@@ -230,7 +234,7 @@ def rate_picture(rates: list[Rate], level: float) -> str:
             linewidth=0,
             label=f"{level:.0%} interval",
         )
-        ax.plot(100 * asked, 100 * expected, color=_COLOURS["normal"], label="new normal rows")
+        ax.plot(100 * asked, 100 * expected, color=_COLOURS["normal"], label="expected")
         ax.plot(100 * asked, 100 * asked, color=_COLOURS["muted"], lw=0.8, ls=(0, (2, 2)))
         flagged = [rate.flagged for rate in rates if rate.flagged is not None]
         if len(flagged) == len(rates):
@@ -238,13 +242,14 @@ def rate_picture(rates: list[Rate], level: float) -> str:
                 100 * asked,
                 100 * np.maximum(flagged, 1e-6),
                 color=_COLOURS["batch"],
-                label="scored rows",
+                label="this batch",
             )
         ax.set_xscale("log")
         ax.set_yscale("log")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(_plain)
-            axis.set_minor_formatter(_blank)
+        ax.set_xticks(100 * asked, [_plain(100 * rate, None) for rate in asked])
+        ax.set_xticks([], minor=True)
+        ax.yaxis.set_major_formatter(_plain)
+        ax.yaxis.set_minor_formatter(_blank)
         ax.set_ylim(bottom=100 * max(low.min(), asked.min() / 10))
         ax.set_xlabel("false-alarm rate asked for (%)")
         ax.set_ylabel("flagged (%)")
