@@ -69,7 +69,7 @@ def test_a_parameter_of_a_detector_is_in_its_docstring(name):
 
 
 def test_a_column_that_scoring_adds_is_explained():
-    from vae_anomaly.batch.tables import OUTPUTS
+    from vae_anomaly.batch.chunks import OUTPUTS
 
     page = PAGES[DOCS / "scoring-files.md"]
     for name in [*OUTPUTS, "feature_log_prob:<column>", "reason_1_gain"]:

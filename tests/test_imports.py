@@ -29,6 +29,7 @@ ROOMS = {
     "detectors": {"serving", "scoring", "vae", "tables", "images", "displays", "report"},
     "model_info": {"scoring", "vae", "tables", "images"},
     "batch": {"detectors", "scoring", "tables", "images", "report"},
+    "spark": {"batch", "detectors", "tables"},
     "demo": {"datasets", "detectors", "displays"},
 }
 TOP = {"cli", "__main__"}  # may import all
@@ -44,6 +45,7 @@ ALLOWED = {
     "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
     "jinja2": {"report"},
     "matplotlib": {"displays", "report"},
+    "pyspark": {"spark"},
     "prometheus_client": {"serving.dev_server"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
@@ -140,6 +142,7 @@ def test_matplotlib_is_imported_only_when_something_is_drawn(module):
 
 WITHOUT_TENSORFLOW = [
     "vae_anomaly",
+    "vae_anomaly.batch.frames",
     "vae_anomaly.batch.images",
     "vae_anomaly.batch.run",
     "vae_anomaly.cli",
@@ -150,6 +153,7 @@ WITHOUT_TENSORFLOW = [
     "vae_anomaly.scoring.discoveries",
     "vae_anomaly.scoring.thresholds",
     "vae_anomaly.serving.dev_server.serve",
+    "vae_anomaly.spark",
     "vae_anomaly.tables.columns",
     "vae_anomaly.tables.reader",
     "vae_anomaly.tables.table_files",

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_anomaly.batch.frames import FrameScorer as FrameScorer
     from vae_anomaly.batch.run import iter_scored as iter_scored
     from vae_anomaly.batch.run import score_files as score_files
     from vae_anomaly.data_warning import DataWarning as DataWarning
@@ -48,6 +49,7 @@ _MODULE_OF = {
     "DataWarning": "data_warning",
     "ExplanationDisplay": "displays",
     "ImageExplanationDisplay": "displays",
+    "FrameScorer": "batch.frames",
     "ImageFolder": "images.files",
     "ImageScorer": "scoring.images",
     "LatentMapDisplay": "displays",

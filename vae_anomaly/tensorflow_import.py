@@ -1,4 +1,4 @@
-"""The first import of TensorFlow, without the lines that its libraries write to stderr."""
+"""The first import of TensorFlow: without what its libraries write to stderr, and its threads."""
 
 import importlib
 import os
@@ -41,3 +41,12 @@ def import_tensorflow() -> None:
             for line in written:
                 if not _GREETING.match(line):
                     os.write(2, line)
+
+
+def limit_threads(count: int) -> None:
+    """Let TensorFlow compute with this number of threads, if it has not computed yet.
+
+    Environment variables that the user has set stay.
+    """
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, str(count))

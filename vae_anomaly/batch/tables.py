@@ -1,33 +1,20 @@
 """Chunks of tables to scored chunks: which columns are kept, which are added."""
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-
-from vae_anomaly.batch.chunks import (
-    OUTPUTS,
-    ScoredChunk,
-    check_threshold,
-    chosen_offset,
-    decided,
-    fingerprint,
-    loaded,
-)
+from vae_anomaly.batch.chunks import ScoredChunk, fingerprint, loaded
 from vae_anomaly.batch.places import identity, is_folder
-from vae_anomaly.batch.reasons import ReasonColumns, reason_names
+from vae_anomaly.batch.reasons import ReasonColumns
+from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.batch.summary import Tally
-from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.dialect import Dialect, is_row_above, may_be_units
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
 from vae_anomaly.tables.names import differences, listed
 from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.pieces import text_schema
 from vae_anomaly.tables.reader import CHUNK_ROWS, Chunk, TableReader, check_columns
-from vae_anomaly.tables.schema import Schema
 
 
 class TableChunkScorer:
@@ -45,8 +32,6 @@ encoding, chunk_rows
     ----------
     kinds : dict of str to str
         The modelled columns and their kinds.
-    output_names : list of str
-        The columns that scoring adds.
 
     Raises
     ------
@@ -91,9 +76,18 @@ encoding, chunk_rows
         )
         self.warnings: list[str] = []
         self.identities = [identity(path) for path in self.paths]
+        if chunk_rows < 1:
+            raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
         self._detector = detector
-        self._schema = _schema(detector)
-        self.kinds = self._schema.kinds
+        self._rows = RowScorer(
+            detector,
+            explain=explain,
+            contributions=contributions,
+            threshold=threshold,
+            false_alarm_rate=false_alarm_rate,
+            allow_missing=allow_missing,
+        )
+        self._schema, self.kinds = self._rows.schema, self._rows.kinds
         columns = list(dict.fromkeys(columns or ()))
         self.options = {
             "columns": columns,
@@ -104,25 +98,18 @@ encoding, chunk_rows
             "delimiter": delimiter,
             "encoding": encoding,
             "strict": strict,
-            "allow_missing": sorted(allow_missing or ()),
+            "allow_missing": self._rows.allow_missing,
             "chunk_rows": chunk_rows,
         }
-        _check_options(self.options, self.kinds)
         self._chunk_rows = chunk_rows
-        self.output_names = [*OUTPUTS, *reason_names(explain or 0)]
-        if contributions:
-            self.output_names += [f"feature_log_prob:{name}" for name in self.kinds]
         self._dialect = self._training_dialect()
         self._dialects: dict[Any, Dialect | dict[str, Any]] = {}
         self._stdin = self._opened(STANDARD) if STANDARD in self.paths else None
         self._read_schemas(columns)
-        self.kept = {path: columns or self._not_dropped(path) for path in self._schemas}
-
-    def _not_dropped(self, path):
-        """Return the columns of an input but for those that the schema drops."""
-        known = self._schema.columns
-        dropped = {name for name, column in known.items() if column.kind == "dropped"}
-        return [name for name in self._schemas[path].names if name not in dropped]
+        self.kept = {
+            path: columns or self._rows.written(schema.names)
+            for path, schema in self._schemas.items()
+        }
 
     def _training_dialect(self):
         """Return the dialect of the training file, as far as the options say no other."""
@@ -181,27 +168,25 @@ encoding, chunk_rows
     def _read_schemas(self, columns):
         """Read the header of each input, and check that it has the columns asked for."""
         schemas = {}
-        allowed = set(self.options["allow_missing"])
+        allowed = self.options["allow_missing"]
         check_columns("--allow-missing", list(self.kinds), allowed, ignore=self.kinds)
         for path in self.paths:
             with self.reader(path) as reader:
                 if reader.schema.names:
                     schemas[path] = reader.schema
-                    self._check_input(path, reader.names, allowed)
+                    self._check_input(path, reader.names)
                     check_columns(path, reader.schema.names, columns, ignore=reader.schema.names)
         self._blank = set(self.paths) - set(schemas)
         # A file without even a header is a table like the first one, without rows.
         first = next(iter(schemas.values()), None) or text_schema(columns or self.kinds)
         self._schemas = {path: schemas.get(path, first) for path in self.paths}
 
-    def _check_input(self, path, names, allowed):
+    def _check_input(self, path, names):
         """Check that the modelled columns are there; others are ignored, or refused if strict."""
-        expected = [name for name in self.kinds if name in names or name not in allowed]
-        known = self._schema.columns
-        extra = [name for name in names if name not in known and not _ADDED.fullmatch(name)]
+        expected, extra = self._rows.needed(names), self._rows.unknown(names)
         found = differences(names, expected, names)
         if found or (extra and self.options["strict"]):
-            found = differences(names, expected, [*known])
+            found = differences(names, expected, [*self._schema.columns])
             problems = "; ".join(f"{what} columns: {names}" for what, names in found.items())
             fix = "rename, add or remove columns to match"
             if "missing" in found:
@@ -212,33 +197,22 @@ encoding, chunk_rows
                 f"{path}: columns that the model does not know are ignored: {listed(extra)}; "
                 "--strict refuses them"
             )
-        if absent := [name for name in self.kinds if name not in names]:
+        if absent := self._rows.absent(names):
             self.warnings.append(f"{path}: no column {listed(absent)}; counted as missing cells")
 
     def _check_names(self):
         for path, names in self.kept.items():
-            taken = [f"{name!r}" for name in names if name in self.output_names]
-            if taken:
+            if taken := self._rows.taken(names):
                 raise TableError(
                     f"{path}: expected no column named like an output, received "
-                    f"{', '.join(taken)}; rename it, or choose others with `columns`"
+                    f"{', '.join(map(repr, taken))}; rename it, or choose others with `columns`"
                 )
 
     def load(self):
         """Load the model; nothing below ``check_output`` works without."""
-        fitted = loaded(self._detector)
-        self._scorer = fitted.scorer_
-        self.calibration_scores = self._scorer.calibration_scores.numpy()
-        self._is_pooled = fitted.is_pooled
-        if dict(self._scorer.preprocessor.kinds) != dict(self.kinds):
-            raise ValueError(
-                f"{self._detector}: the model was replaced while it was read. Run again."
-            )
-        if self.options["explain"]:
-            self.reasons = ReasonColumns(self._scorer, self.options["explain"])
-        self.offset = chosen_offset(
-            fitted, self.options["threshold"], self.options["false_alarm_rate"]
-        )
+        self._rows.load(loaded(self._detector))
+        self.reasons, self.offset = self._rows.reasons, self._rows.offset
+        self.calibration_scores = self._rows.scorer.calibration_scores.numpy()
 
     def check_output(self, output, format):
         """Check names, and that the inputs fit into one file, unless each gets its own."""
@@ -267,21 +241,16 @@ encoding, chunk_rows
     def chunks(self, path, reader, start=()):
         """Yield the chunks of an open input, bad rows apart, with what the scorer takes of each."""
         if path in self._blank:
-            arrays = self._missing_cells(self.kinds, 0)
+            arrays = self._rows.filled({}, 0)
             yield Chunk(self._schemas[path].empty_table(), arrays, [], ()), arrays
             return
-        absent = [name for name in self.kinds if name not in reader.names]
-        present = {n: c for n, c in self._schema.columns.items() if n not in absent}
-        schema = replace(self._schema, columns=present)
         for chunk in reader.chunks(
-            schema, chunk_rows=self._chunk_rows, start=tuple(start), keep_bad=True
+            self._rows.present(reader.names),
+            chunk_rows=self._chunk_rows,
+            start=tuple(start),
+            keep_bad=True,
         ):
-            arrays = {**chunk.arrays, **self._missing_cells(absent, chunk.raw.num_rows)}
-            yield chunk, {name: arrays[name] for name in self.kinds}
-
-    def _missing_cells(self, names, n_rows):
-        empty = {"categorical": np.full(n_rows, "", object)}
-        return {name: empty.get(self.kinds[name], np.full(n_rows, np.nan)) for name in names}
+            yield chunk, self._rows.filled(chunk.arrays, chunk.raw.num_rows)
 
     def identity(self, path):
         """Return what tells whether an input has changed."""
@@ -294,13 +263,16 @@ encoding, chunk_rows
     def tally(self, state):
         """Return a ``Tally`` of what is scored, which goes on from a state."""
         return Tally(
-            self._scorer.preprocessor, self.calibration_scores, state, pooled=self._is_pooled
+            self._rows.scorer.preprocessor,
+            self.calibration_scores,
+            state,
+            pooled=self._rows.is_pooled,
         )
 
     def job(self):
         """Return all that decides on the outputs, as plain data."""
         return {
-            "model": fingerprint(self._scorer),
+            "model": fingerprint(self._rows.scorer),
             "columns": sorted(map(list, set(map(tuple, self.kept.values())))),
             "options": self.options,
         }
@@ -315,37 +287,5 @@ encoding, chunk_rows
 
     def scored(self, path, chunk, arrays):
         """Score one of the ``chunks`` of an input."""
-        wanted = ("feature_log_prob",) if self.options["contributions"] else ()
-        found = self._scorer.run(arrays, ("score", "p_value", *wanted))
-        outputs = decided(found, self.offset)
-        if self.reasons:
-            outputs |= self.reasons.blank(len(found["score"]))
-        if wanted:
-            contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
-            for index, name in enumerate(self.kinds):
-                outputs[f"feature_log_prob:{name}"] = contributions[:, index]
         raw = chunk.raw.select(self.kept[path])
-        return ScoredChunk(path, raw, outputs, chunk.bad, arrays)
-
-
-# The columns of a table that was scored before.
-_ADDED = re.compile("|".join([*OUTPUTS, r"reason_\d+(_gain|_expected)?", "feature_log_prob:.*"]))
-
-
-def _schema(detector):
-    """Return what the columns of the training table were."""
-    if isinstance(detector, (str, os.PathLike)):
-        return Schema.from_json(artifact.read(detector)["described"]["schema"])
-    return detector._input.schema
-
-
-def _check_options(options, kinds):
-    explain, chunk_rows = options["explain"], options["chunk_rows"]
-    if explain is not None and not 1 <= explain <= len(kinds):
-        raise ValueError(
-            f"Expected `explain` from 1 to the number of modelled columns, {len(kinds)}. "
-            f"Received: explain={explain!r}."
-        )
-    check_threshold(options["threshold"], options["false_alarm_rate"])
-    if chunk_rows < 1:
-        raise ValueError(f"Expected `chunk_rows` >= 1. Received: chunk_rows={chunk_rows!r}.")
+        return ScoredChunk(path, raw, self._rows.outputs(arrays, self.offset), chunk.bad, arrays)

@@ -133,12 +133,7 @@ def read(folder: StrPath) -> dict[str, Any]:
     folder = Path(folder)
     with _reported(folder):
         restore(folder, FILES)
-    if not (folder / _MANIFEST).is_file():
-        what = "has no manifest.json" if folder.is_dir() else "is not a folder"
-        raise ArtifactError(
-            f"Expected a folder written by VAEDetector.save or 'vae-anomaly fit'. Received: "
-            f"{folder}, which {what}."
-        )
+    _check_is_detector(folder)
     manifest = _read_manifest(folder)
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(
@@ -179,6 +174,20 @@ def read_weights(folder: StrPath, content: dict[str, Any]) -> dict[str, np.ndarr
     return arrays
 
 
+def digest(folder: StrPath) -> str:
+    """Return a hash by which a saved detector differs from every other one.
+
+    Raises
+    ------
+    ArtifactError
+        The folder is missing or foreign.
+    """
+    folder = Path(folder)
+    _check_is_detector(folder)
+    with _reported(folder / _MANIFEST):
+        return _sha256(folder / _MANIFEST, MAX_JSON_BYTES)
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Turn what goes wrong with a file into an ArtifactError that names it."""
@@ -188,6 +197,15 @@ def _reported(path: Path) -> Iterator[None]:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else str(error).partition("\n")[0]
         raise ArtifactError(f"{path} is damaged: {reason}. Save or copy it again.") from error
+
+
+def _check_is_detector(folder: Path) -> None:
+    if not (folder / _MANIFEST).is_file():
+        what = "has no manifest.json" if folder.is_dir() else "is not a folder"
+        raise ArtifactError(
+            f"Expected a folder written by VAEDetector.save or 'vae-anomaly fit'. Received: "
+            f"{folder}, which {what}."
+        )
 
 
 def _is_detector(folder: Path) -> bool:

@@ -97,7 +97,7 @@ class TableReader:
         names = list(self.schema.names)
         try:
             if names or self.is_parquet or not blank_ok:
-                _check_names(path, names)
+                check_names(path, names)
         except TableError:
             self.close()
             raise
@@ -215,17 +215,33 @@ def _column(where: object, table: pa.Table, name: str, kind: str) -> pa.ChunkedA
     column = table[name]
     if not pc.any(pc.invert(pc.is_null(column, nan_is_null=True))).as_py():
         return pa.chunked_array([pa.nulls(len(column))])  # fits any kind
-    found = kind_of_type(str(column.type))
-    # Text can be parsed as any kind, and any kind can be written as text.
-    is_count = found == "numeric" and kind in DATE_KINDS
-    is_count = is_count and not pa.types.is_duration(column.type)
-    fits = found == kind or "categorical" in (found, kind) or is_count
-    alike = ({"numeric", "boolean"}, set(DATE_KINDS))
-    if found is None or not (fits or any({found, kind} <= kinds for kinds in alike)):
-        raise table_error(
-            f"{where}, column {name!r}", EXPECTED[kind], str(column.type), "convert it"
-        )
+    check_type(str(column.type), kind, f"{where}, column {name!r}")
     return column
+
+
+def check_type(found: str, kind: str, where: str) -> None:
+    """Check that a column of a type, given by Arrow's name of it, can be read as a kind.
+
+    Raises
+    ------
+    TableError
+        It cannot.
+
+    Examples
+    --------
+    >>> check_type("string", "numeric", "column 'age'")
+    >>> check_type("date32[day]", "numeric", "age")
+    Traceback (most recent call last):
+    vae_anomaly.tables.files.TableError: age: expected a number, received date32[day]; convert it
+    """
+    found_kind = kind_of_type(found)
+    # Text can be parsed as any kind, and any kind can be written as text.
+    is_count = found_kind == "numeric" and kind in DATE_KINDS and not found.startswith("duration")
+    fits = found_kind == kind or "categorical" in (found_kind, kind) or is_count
+    alike = ({"numeric", "boolean"}, set(DATE_KINDS))
+    fits = fits or any({found_kind, kind} <= kinds for kinds in alike)
+    if found != "null" and (found_kind is None or not fits):
+        raise table_error(where, EXPECTED[kind], found, "convert it")
 
 
 def read_arrays(
@@ -283,11 +299,21 @@ def check_columns(
         raise TableError(f"{path}: {problems}; rename, add or remove columns to match")
 
 
-def _bad_cell(piece: Piece, index: int, name: str, schema: ColumnSchema) -> BadRow:
-    value = cell_text(piece.table[name], index) or ""
-    received = repr(value if len(value) <= 60 else value[:60] + "...")
+def wrong_cell(schema: ColumnSchema, text: str) -> str:
+    """Return what is to be said of a cell that is not of its column's kind.
+
+    Examples
+    --------
+    >>> wrong_cell(ColumnSchema("numeric"), "oops")
+    "expected a number, received 'oops'; correct it, or leave it empty if missing"
+    """
+    received = repr(text if len(text) <= 60 else text[:60] + "...")
     form = f" like {schema.format_text}" if schema.format_text else ""
-    reason = f"expected {EXPECTED[schema.kind]}{form}, received {received}; {_CELL_FIX}"
+    return f"expected {EXPECTED[schema.kind]}{form}, received {received}; {_CELL_FIX}"
+
+
+def _bad_cell(piece: Piece, index: int, name: str, schema: ColumnSchema) -> BadRow:
+    reason = wrong_cell(schema, cell_text(piece.table[name], index) or "")
     return BadRow(piece.line(index, name), name, reason, piece.text(index))
 
 
@@ -297,7 +323,14 @@ def _check_is_file(path: str | Path) -> None:
         raise table_error(path, "a file", "something else", fix)
 
 
-def _check_names(path: object, names: Sequence[str]) -> None:
+def check_names(path: object, names: Sequence[str]) -> None:
+    """Check that there are columns, and that each has a name of its own.
+
+    Raises
+    ------
+    TableError
+        There are none, or a name is empty or there twice.
+    """
     if not names:
         raise table_error(path, "a header of column names", "none", "write one")
     if "" in names:

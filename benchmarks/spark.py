@@ -1,0 +1,131 @@
+"""Speed of scoring a Parquet file on a local Spark of 1 and 2 workers, beside ``score_files``.
+
+Each contender runs in a process of its own, with a thread of TensorFlow for each task. Rows are
+written to Parquet again, and those of Spark are compared with those of ``score_files``.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+# What each contender needs is imported in its process.
+
+N_COLUMNS = 30
+TRAINING_ROWS = 10_000
+BLOCK = 100_000
+
+
+def frame(n_rows, seed):
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).normal(size=(8, N_COLUMNS))
+    x = rng.normal(size=(n_rows, 8)) @ mixing + 0.3 * rng.normal(size=(n_rows, N_COLUMNS))
+    return pd.DataFrame(x).add_prefix("c")
+
+
+def write_rows(path, n_rows):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, pa.Table.from_pandas(frame(1, 0)).schema) as writer:
+        for block, start in enumerate(range(0, n_rows, BLOCK), 1):
+            writer.write_table(pa.Table.from_pandas(frame(min(BLOCK, n_rows - start), block)))
+
+
+def fit(folder):
+    import vae_anomaly
+
+    detector = vae_anomaly.VAEDetector(max_steps=200, random_state=0)
+    detector.fit(frame(TRAINING_ROWS, 0)).save(folder / "model")
+
+
+def single(folder):
+    from vae_anomaly.tensorflow_import import limit_threads
+
+    limit_threads(1)
+    import vae_anomaly
+
+    started = time.perf_counter()
+    vae_anomaly.score_files(folder / "rows.parquet", folder / "model", folder / "single.parquet")
+    return time.perf_counter() - started
+
+
+def on_spark(folder, n_workers):
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of pandas 3, by pyspark
+    from pyspark.sql import SparkSession
+
+    from vae_anomaly import spark
+
+    session = (
+        SparkSession.builder.master(f"local[{n_workers}]")
+        .config("spark.ui.enabled", False)
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.sql.files.maxPartitionBytes", 8 * 2**20)
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("OFF")
+    output = f"{folder}/spark-{n_workers}"
+    started = time.perf_counter()
+    df = session.read.parquet(f"{folder}/rows.parquet")
+    spark.score(df, folder / "model").write.parquet(output)
+    seconds = time.perf_counter() - started
+    session.stop()
+    return seconds
+
+
+CONTENDERS = {
+    "score_files": single,
+    "Spark, 1 worker": lambda folder: on_spark(folder, 1),
+    "Spark, 2 workers": lambda folder: on_spark(folder, 2),
+}
+
+
+def same_scores(folder):
+    """Whether all wrote the same scores, in whatever order."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    paths = [folder / "single.parquet", *folder.glob("spark-*")]
+    scores = [np.sort(pq.read_table(path, columns=["score"])["score"]) for path in paths]
+    return all(np.array_equal(scores[0], other) for other in scores[1:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--contender", choices=CONTENDERS)
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.folder:  # in a process of its own
+        print(CONTENDERS[args.contender](args.folder) if args.contender else fit(args.folder))
+        return
+    if shutil.which("java") is None:
+        sys.exit("Expected Java, such as Debian's default-jre-headless. Received: none.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        write_rows(folder / "rows.parquet", args.rows)
+        command = [sys.executable, __file__, "--folder", name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for contender in [args.contender] if args.contender else CONTENDERS:
+            result = subprocess.run(
+                [*command, "--contender", contender], stdout=subprocess.PIPE, text=True, check=True
+            )
+            seconds = float(result.stdout.split()[-1])
+            print(
+                f"{contender:20} {args.rows / seconds:10,.0f} rows/s {seconds:8.1f} s", flush=True
+            )
+        if not args.contender:
+            print("scores alike:", same_scores(folder))
+
+
+if __name__ == "__main__":
+    main()
