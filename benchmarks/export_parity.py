@@ -1,12 +1,13 @@
 """How far the scores of an export are from Python's, by type of score and rows per request.
 
-    python benchmarks/export_parity.py
+    python benchmarks/export_parity.py [--format onnx]
 
 3000 rows of 30 columns train; 1000 are scored: most are typical, 50 are far away, 10 are infinite,
 40 lack a third of their cells. Relative is the difference as a share of 1 + the largest absolute
 value among the row's score and contributions (bound: ``vae_anomaly.serving.check.TOLERANCE``).
 """
 
+import argparse
 import pathlib
 import tempfile
 import warnings
@@ -30,7 +31,22 @@ def tables():
     return train, test
 
 
+def served_scores(folder, format):
+    """A function of rows to scores, of an export."""
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
+        return lambda rows: session.run(["score"], {"rows": rows})[0]
+    model = tf.saved_model.load(str(folder))
+    # Held by the function, which holds its variables weakly.
+    return lambda rows: model.signatures["matrix"](rows=tf.constant(rows))["score"].numpy()
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--format", choices=["savedmodel", "onnx"], default="savedmodel")
+    args = parser.parse_args()
     train, test = tables()
     print("score type                  rows  typical rows  any row  relative")
     for score_type in SCORE_TYPES:
@@ -39,13 +55,12 @@ def main():
             warnings.simplefilter("ignore")  # infinite cells
             explanation = detector.explain(test)["contribution"].drop(columns="baseline")
             scores = detector.score_samples(test)
-            exported = detector.export(pathlib.Path(folder) / "m").folder
-            matrix = tf.saved_model.load(str(exported)).signatures["matrix"]
+            exported = detector.export(pathlib.Path(folder) / "m", format=args.format).folder
+            answer = served_scores(exported, args.format)
             size = 1 + np.maximum(np.abs(scores), np.abs(explanation.to_numpy()).max(axis=1))
             for n_rows in BATCH_SIZES:
                 served = [
-                    matrix(rows=tf.constant(test[start : start + n_rows]))["score"].numpy()
-                    for start in range(0, len(test), n_rows)
+                    answer(test[start : start + n_rows]) for start in range(0, len(test), n_rows)
                 ]
                 difference = np.abs(np.concatenate(served) - scores)
                 print(

@@ -22,7 +22,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from vae_anomaly import AutoencoderDetector, VAEDetector, cli, load_detector
 from vae_anomaly.scoring.tables import SCORE_TYPES
-from vae_anomaly.serving import check, export
+from vae_anomaly.serving import export, saved_model
 from vae_anomaly.serving.check import TOLERANCE, ExportError
 from vae_anomaly.serving.served import SERVED_OUTPUTS
 from vae_anomaly.serving.tables import MISSING_NUMBER, ServedTable, input_names, raw_columns
@@ -452,7 +452,7 @@ def other_program(monkeypatch, tmp_path_factory):
     def use(text):
         program = tmp_path_factory.mktemp("program") / "answer.py"
         program.write_text(text)
-        monkeypatch.setattr(check, "_PROGRAM", program)
+        monkeypatch.setattr(saved_model, "PROGRAM", program)
 
     return use
 
@@ -468,7 +468,7 @@ def test_an_export_that_does_not_load_fails_and_leaves_nothing(quick, tmp_path, 
 @pytest.mark.slow
 def test_the_check_cannot_import_this_package(quick, tmp_path, other_program):
     start = "tf.saved_model.load("
-    text = check._PROGRAM.read_text("utf-8")
+    text = saved_model.PROGRAM.read_text("utf-8")
     assert start in text
     other_program(text.replace(start, f"__import__('vae_anomaly') and {start}"))
     with pytest.raises(ExportError, match="import of vae_anomaly halted"):

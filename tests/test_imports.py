@@ -49,6 +49,9 @@ ALLOWED = {
     "prometheus_client": {"serving.dev_server"},
     "starlette": {"serving.dev_server"},
     "uvicorn": {"serving.dev_server"},
+    "onnx": {"serving"},
+    "onnxruntime": {"serving"},
+    "tf2onnx": {"serving"},
     "PIL": {"images"},
 }
 

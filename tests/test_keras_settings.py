@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
-from vae_anomaly.vae.networks import conv_decoder, conv_encoder
+from vae_anomaly.vae import VAE, Gaussian
+from vae_anomaly.vae.networks import conv_decoder, conv_encoder, dense_decoder, dense_encoder
 
 SETTINGS = [
     {"floatx": "float64"},
@@ -86,3 +87,26 @@ def test_networks_of_images_have_channels_last_and_float32_outputs_under_any_set
     assert encoder.input_shape == (None, 9, 11, 3)
     assert decoder.output_shape == (None, 2 * 9 * 11 * 3)
     assert {output.dtype for output in [*encoder.outputs, *decoder.outputs]} == {"float32"}
+
+
+def test_a_model_under_mixed_precision_measures_and_keeps_weights_in_float32():
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    x[0] = 1e4  # its square is beyond the numbers of 16 bits
+    with keras_settings(policy="mixed_float16"):
+        vae = VAE(
+            dense_encoder(3, (4,), 2, seed=0),
+            dense_decoder(2, (4,), 6, seed=1),
+            Gaussian(3),
+            seed=2,
+        )
+        vae.compile("adam")
+        vae.fit(x / 1e4, verbose=0)
+        z_mean, z_log_var = vae.encode(x)
+        log_prob = vae.feature_log_prob(x, z_mean[:, None, :])
+        elbo = vae.elbo(x)["elbo"]
+    assert vae.encoder.get_layer("hidden_0").compute_dtype == "float16"
+    assert isinstance(vae.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert {str(t.dtype.name) for t in (z_mean, z_log_var, log_prob, elbo)} == {"float32"}
+    assert np.isfinite(log_prob).all()
+    assert np.max(log_prob[0]) < -1e6
+    assert {weight.dtype for weight in vae.weights} == {"float32"}

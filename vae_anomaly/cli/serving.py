@@ -1,4 +1,4 @@
-"""``serve`` and ``export``: the commands for TensorFlow Serving."""
+"""``serve`` and ``export``: the commands for models that servers run."""
 
 import contextlib
 import importlib
@@ -74,8 +74,16 @@ def serve(folder, host, port, max_request_mib, max_request_values):
     help="Folder of the served model: its name is the model's, its subfolders are versions.",
 )
 @click.option("--version", type=click.IntRange(0), help="Version to write.  [default: the next]")
-def export(model, output, version):
-    """Write a fitted MODEL for TensorFlow Serving, as OUTPUT/VERSION.
+@click.option(
+    "--format",
+    type=click.Choice(["savedmodel", "onnx"]),
+    default="savedmodel",
+    show_default=True,
+    help="A SavedModel for TensorFlow Serving, or model.onnx for ONNX Runtime, which needs the "
+    "extra 'onnx'.",
+)
+def export(model, output, version, format):
+    """Write a fitted MODEL for TensorFlow Serving or ONNX Runtime, as OUTPUT/VERSION.
 
     Before it gets that name, what was written is loaded by a process that does not have this
     package, answers a sample request, and is compared with the scores of MODEL.
@@ -84,7 +92,7 @@ def export(model, output, version):
         artifact.read(model)
         import_tensorflow()
         detector = vae_anomaly.load_detector(model)
-        exported = detector.export(output, version)
+        exported = detector.export(output, version, format)
     click.echo(
         f"{exported.folder}: answers as {model} does; largest difference of {exported.n_rows} "
         f"scores: {exported.largest_difference:.3g}",

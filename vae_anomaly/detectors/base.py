@@ -326,8 +326,13 @@ class BaseDetector(
         check_is_fitted(self, "scorer_")
         artifact.write(folder, *packing.pack(self))
 
-    def export(self, folder: str | PathLike[str], version: int | None = None) -> Exported:
-        """Write a SavedModel for TensorFlow Serving to ``folder/<version>/``, and check it.
+    def export(
+        self,
+        folder: str | PathLike[str],
+        version: int | None = None,
+        format: str = "savedmodel",
+    ) -> Exported:
+        """Write a model that a server runs to ``folder/<version>/``, and check it.
 
         Parameters
         ----------
@@ -335,15 +340,17 @@ class BaseDetector(
             Of the model; created.
         version : int >= 0 or None
             None: the next one.
+        format : {"savedmodel", "onnx"}
+            A SavedModel for TensorFlow Serving, or ``model.onnx``, which needs the extra ``onnx``.
 
         Returns
         -------
         vae_anomaly.serving.export.Exported
             The version's folder and the largest difference of its scores; see ``export.export``
-            for signatures and errors.
+            for errors, ``serving.saved_model`` and ``serving.onnx_model`` for what is written.
         """
         check_is_fitted(self, "scorer_")
-        return export.export(self._input.served(self), folder, version)
+        return export.export(self._input.served(self), folder, version, format)
 
     @property
     def _n_features_out(self):

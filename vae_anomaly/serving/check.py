@@ -15,15 +15,14 @@ from vae_anomaly.serving.served import Arrays, Served
 #: Largest difference from Python, as a share of 1 + the largest absolute value of the row.
 TOLERANCE = 1e-5
 
-# The program that asks; it is read, not imported.
-_PROGRAM = pathlib.Path(__file__).with_name("answer.py")
-
 
 class ExportError(ValueError):
     """What was exported does not answer as the detector does; ``str(error)`` is one sentence."""
 
 
-def largest_difference(part: pathlib.Path, expected: Arrays, served: Served) -> float:
+def largest_difference(
+    part: pathlib.Path, expected: Arrays, served: Served, program: pathlib.Path
+) -> float:
     """Ask an export its sample requests, in another process, and compare all answers.
 
     Parameters
@@ -33,6 +32,8 @@ def largest_difference(part: pathlib.Path, expected: Arrays, served: Served) -> 
     expected : dict of output name to array
         Python's answers, as of ``served.answers``.
     served : Served
+    program : pathlib.Path
+        Asks: takes the folder and the file to write; see ``answer.py``.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def largest_difference(part: pathlib.Path, expected: Arrays, served: Served) -> 
     ExportError
         It did not load, or an answer is further from Python's than ``TOLERANCE``.
     """
-    answers = _asked(part)
+    answers = _asked(part, program)
     allowed = _allowed(expected, served)
     calibration = served.scorer.calibration_scores.numpy()
     for key, outputs in answers.items():
@@ -58,15 +59,16 @@ def largest_difference(part: pathlib.Path, expected: Arrays, served: Served) -> 
                     f"Expected Python's answers to a tolerance of {TOLERANCE:g}. Received: others "
                     f"of output {name!r} of signature {key!r}{difference}. Nothing was exported."
                 )
-    return float(np.abs(np.subtract(answers["serving_default"]["score"], expected["score"])).max())
+    scores = [outputs["score"] for outputs in answers.values() if "score" in outputs]
+    return float(np.abs(np.subtract(scores, expected["score"])).max())
 
 
-def _asked(part):
+def _asked(part, program):
     """The export's answers to its sample requests, by signature and output."""
     answers_file = part.parent / "answers.json"
     process = subprocess.run(
         # Its text, so that no module beside it can be taken for another one.
-        [sys.executable, "-c", _PROGRAM.read_text("utf-8"), str(part), str(answers_file)],
+        [sys.executable, "-c", program.read_text("utf-8"), str(part), str(answers_file)],
         capture_output=True,
         text=True,
         check=False,

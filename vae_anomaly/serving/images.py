@@ -60,13 +60,12 @@ class ServedImages(Served):
         )
 
     def specs(self) -> dict[str, tf.TensorSpec]:
-        shape = self._preprocessor.image_shape
+        spec = self.array_spec()
         if self._is_any_size:
-            shape = (None, None, None if shape[2] in (1, 3) else shape[2])
-        dtype = self._preprocessor.image_dtype
-        # TensorFlow Serving's JSON has no uint16.
-        served = "int32" if dtype == "uint16" else dtype
-        return {"images": tf.TensorSpec([None, *shape], served, name="images")}
+            channels = spec.shape[3]
+            shape = [None, None, None, None if channels in (1, 3) else channels]
+            spec = tf.TensorSpec(shape, spec.dtype, name=spec.name)
+        return {"images": spec}
 
     def raw(self, tensors: Tensors) -> tf.Tensor:
         return tensors["images"]
@@ -96,16 +95,23 @@ class ServedImages(Served):
 
         They need resizing, where the model resizes.
         """
-        preprocessor, typical = self._preprocessor, self.typical()
-        noise = np.random.default_rng(0).normal(0, 0.2, size=typical.shape)
-        x = np.concatenate([typical, np.clip(typical + noise, 0, 1), 1 - typical, 0 * typical])
+        x = self._sample_x()
         if self._is_any_size:
-            height, width, _ = preprocessor.image_shape
+            height, width, _ = self._preprocessor.image_shape
             x = tf.image.resize(x, (height + 1, width + 1)).numpy()
-        images = preprocessor.inverse(x)
-        if preprocessor.image_dtype != "float32":
-            images = np.rint(images)
-        return images.astype(preprocessor.image_dtype)
+        return self._in_units(x)
+
+    def array_sample(self) -> np.ndarray:
+        return self._in_units(self._sample_x())
+
+    def _sample_x(self):
+        typical = self.typical()
+        noise = np.random.default_rng(0).normal(0, 0.2, size=typical.shape)
+        return np.concatenate([typical, np.clip(typical + noise, 0, 1), 1 - typical, 0 * typical])
+
+    def _in_units(self, x):
+        images, dtype = self._preprocessor.inverse(x), self._preprocessor.image_dtype
+        return (images if dtype == "float32" else np.rint(images)).astype(dtype)
 
     def typical(self) -> np.ndarray:
         """Return the image that the model expects of the middle of its latent space, (1, ...)."""
@@ -134,6 +140,22 @@ class ServedImages(Served):
                 "values": "cut off at the ends of value_range; NaN is the lowest",
             }
         }
+
+    def array_spec(self) -> tf.TensorSpec:
+        dtype = self._preprocessor.image_dtype
+        # TensorFlow Serving's JSON has no uint16.
+        served = "int32" if dtype == "uint16" else dtype
+        return tf.TensorSpec([None, *self._preprocessor.image_shape], served, name="images")
+
+    def raw_of_array(self, array: tf.Tensor) -> tf.Tensor:
+        return array
+
+    def array_of(self, raw: np.ndarray) -> np.ndarray:
+        return raw
+
+    def array_schema(self) -> dict[str, Any]:
+        images = self.schema()["images"]
+        return {"images": {**images, "sizes": "height, width and channels as here"}}
 
     def scales(self, expected: Arrays) -> Arrays:
         low, high = self._preprocessor.value_range

@@ -83,6 +83,28 @@ class Served:
         """Return the size of one unit of each output of ``explained`` that is in units."""
         raise NotImplementedError
 
+    # The one array that a model of a format without text takes.
+
+    def array_spec(self) -> tf.TensorSpec:
+        """Return name, type and shape of the array."""
+        raise NotImplementedError
+
+    def array_sample(self) -> Any:
+        """Make raw input, as ``sample`` does, that can be such an array."""
+        return self.sample()
+
+    def raw_of_array(self, array: tf.Tensor) -> Any:
+        """Turn the array into raw input, in the graph."""
+        raise NotImplementedError
+
+    def array_of(self, raw: Any) -> np.ndarray:
+        """Return the array of raw input."""
+        raise NotImplementedError
+
+    def array_schema(self) -> dict[str, Any]:
+        """Return the part of ``schema.json`` that tells the array."""
+        raise NotImplementedError
+
     # What all share.
 
     def signatures(self) -> "dict[str, ConcreteFunction]":
@@ -109,11 +131,17 @@ class Served:
         outputs = self.scorer.call(raw)
         return {name: outputs[name] for name in SERVED_OUTPUTS}
 
+    def scored_array(self, array: tf.Tensor) -> Tensors:
+        """Answer all that is about the score for ``array_spec``, in the graph."""
+        return self._with_baseline(self.scorer.call(self.raw_of_array(array)))
+
     def _explain(self, raw):
         outputs = self.scorer.call(raw)
-        more = self.more_explained(raw, outputs)
+        return {**self._with_baseline(outputs), **self.more_explained(raw, outputs)}
+
+    def _with_baseline(self, outputs):
         baseline = tf.reduce_sum(self.scorer.feature_mean) + self.scorer.latent_mean
-        return {**outputs, "baseline": tf.fill(tf.shape(outputs["score"]), baseline), **more}
+        return {**outputs, "baseline": tf.fill(tf.shape(outputs["score"]), baseline)}
 
     def _latent(self, raw):
         return {"z_mean": self.scorer.model.latent_mean(self.scorer.preprocessor.call(raw))}

@@ -170,6 +170,40 @@ class ServedTable(Served):
             columns.append({"name": column["name"], **served, **column})
         return {"columns": columns}
 
+    def array_spec(self) -> tf.TensorSpec:
+        return tf.TensorSpec([None, len(self._kinds)], tf.float64, name="rows")
+
+    def raw_of_array(self, array: tf.Tensor) -> Tensors:
+        arrays = tf.unstack(array, num=len(self._kinds), axis=1)
+        numbers = dict.fromkeys(self._kinds, "numeric")
+        columns = raw_columns(dict(zip(self._kinds, arrays, strict=True)), numbers)
+        for name, kind in self._kinds.items():
+            if kind == "categorical":
+                missing = tf.constant(-1.0, tf.float64)
+                is_missing = tf.math.is_nan(columns[name])
+                columns[name] = tf.cast(tf.where(is_missing, missing, columns[name]), tf.int64)
+        return columns
+
+    def array_of(self, raw: Arrays) -> np.ndarray:
+        columns = []
+        for column in self._columns:
+            cells = raw[column["name"]]
+            if column["kind"] == "categorical":
+                places = {level: 1.0 + place for place, level in enumerate(column["levels"])}
+                places[""] = np.nan
+                cells = np.array([places.get(cell, 0.0) for cell in cells])
+            columns.append(np.where(np.isnan(cells), MISSING_NUMBER, cells))
+        return np.stack(columns, axis=1)
+
+    def array_schema(self) -> dict[str, Any]:
+        columns = []
+        for served in self.schema()["columns"]:
+            place = {"dtype": "float64", "missing": ["NaN", MISSING_NUMBER]}
+            if served["kind"] == "categorical":
+                place["units"] = "place among the levels, from 1; 0: any other value"
+            columns.append({**served, **place, "input": "rows"})
+        return {"columns": columns}
+
     def scales(self, expected: Arrays) -> Arrays:
         scales: Arrays = {}
         for column in self._columns:

@@ -253,7 +253,8 @@ class TablePreprocessor(keras.layers.Layer):
         Parameters
         ----------
         inputs : dict of column name to tensor (n,)
-            float64, int64 or bool for numbers; string for categories.
+            float64, int64 or bool for numbers; string for categories, or int64: the place among
+            ``levels``, from 1, 0 for any other value and -1 where it is missing.
 
         Returns
         -------
@@ -282,8 +283,11 @@ class TablePreprocessor(keras.layers.Layer):
 
     def _place(self, column, name, part):
         """Which feature of a one-hot is 1, (n,) int, and whether the cell is there."""
-        if part == "value":
+        if part == "value" and column.dtype == tf.string:
             return self._lookups[name](column), tf.not_equal(column, "")
+        if part == "value":
+            is_level = column <= len(self.levels[name])
+            return tf.where(is_level, column, tf.zeros_like(column)), column >= 0
         seconds = tf.cast(column, tf.float64)
         slots = {"weekday": date_features.weekday_slots, "month": date_features.month_slots}
         return slots[part](seconds), tf.logical_not(tf.math.is_nan(seconds))
