@@ -47,7 +47,7 @@ def demo(output):
         output.mkdir(parents=True, exist_ok=True)
         write_tables(train, test)
     context = click.get_current_context()
-    context.invoke(fit, source=train, model=model, ids=("row", "diagnosis"))
+    context.invoke(fit, inputs=[train], model=model, ids=("row", "diagnosis"))
     context.invoke(score, inputs=[test], model=model, output=output / "scored.csv")
     scored = pd.read_csv(output / "scored.csv")
     print_findings(scored, vae_anomaly.load_detector(model))
