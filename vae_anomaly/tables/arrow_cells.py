@@ -57,24 +57,22 @@ def array_of(
     return values, no_bad
 
 
-def tally_of(column: pa.ChunkedArray, missing: Iterable[str] = ()) -> ColumnTally:
-    """Return what the cells of a column show."""
+def add_cells(tally: ColumnTally, column: pa.ChunkedArray, missing: Iterable[str] = ()) -> None:
+    """Count what the cells of a column show; ``missing`` as of ``array_of``."""
     import pyarrow as pa
 
-    tally = ColumnTally()
     if _is_text(column):
         tally.add_text(text_of(column).combine_chunks(), missing)
     elif pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
         if not _is_moment(column):
             tally.add_numbers(np.full(len(column), np.nan))
-            return tally
+            return
         seconds, bad = _moments(column, missing)
         tally.add_numbers(seconds[~bad])
         if bad.any():
             tally.add_bad(int(bad.sum()), cell_text(column, int(bad.argmax())) or "")
     else:
         tally.add_numbers(_numbers(column, missing))
-    return tally
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vae_anomaly.tables.arrow_cells import tally_of
+from vae_anomaly.tables.arrow_cells import add_cells
 from vae_anomaly.tables.columns import series_tally, unique_names
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.dialect import Dialect
@@ -98,7 +98,7 @@ class Inspection:
             self._first_bad = f"line {bad[0].line}: {bad[0].reason}"
         for name, tally in self._tallies.items():
             if self._is_counted(name):
-                tally.merge(tally_of(rows[name], self._missing))
+                add_cells(tally, rows[name], self._missing)
 
     def add_frame(self, where: object, frame: pd.DataFrame) -> None:
         """Look at all cells of a DataFrame.

@@ -1,0 +1,107 @@
+"""Rows per second and peak memory of reading Parquet files of many rows for a fit, in two passes.
+
+Each number of rows is read in a process of its own; training, which does not depend on the number
+of rows, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+# What reads is imported in its process: it counts for its memory.
+
+FILE_ROWS = 1_000_000
+BLOCK = 100_000
+
+
+def write_files(folder: pathlib.Path, n_rows: int) -> None:
+    """Write files of 22 columns of numbers, 2 of booleans, 4 of categories and 2 of moments."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(8, 20))
+    for start in range(0, n_rows, FILE_ROWS):
+        writer = None
+        for block in range(start, min(start + FILE_ROWS, n_rows), BLOCK):
+            n = min(BLOCK, n_rows - block)
+            x = rng.normal(size=(n, 8)) @ mixing + 0.3 * rng.normal(size=(n, 20))
+            x[rng.random(x.shape) < 0.01] = np.nan
+            columns: dict[str, Any] = {f"n{index}": x[:, index] for index in range(20)}
+            columns["amount"] = rng.lognormal(1, 1.5, n).round(2)
+            columns["count"] = rng.poisson(3, n)
+            for index, size in enumerate((3, 20, 300, 20_000)):
+                codes = (size * rng.random(n) ** 3).astype(int)
+                levels = pa.array([f"level {code}" for code in range(size)])
+                columns[f"c{index}"] = pa.DictionaryArray.from_arrays(codes, levels).cast("string")
+            columns |= {f"b{index}": rng.random(n) < 0.3 for index in range(2)}
+            sent = 1_700_000_000 + rng.integers(0, 10**7, n)
+            columns["sent"] = pa.array(sent * 10**6, pa.timestamp("us"))
+            columns["seen"] = pa.array(
+                (sent + rng.integers(1, 10**5, n)) * 10**6, pa.timestamp("us")
+            )
+            table = pa.table(columns)
+            writer = writer or pq.ParquetWriter(folder / f"{start:012d}.parquet", table.schema)
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read(folder: pathlib.Path, max_rows: int | None) -> str:
+    """Read the files as ``fit`` does; return a line of the table."""
+    from vae_anomaly import TableFiles, VAEDetector
+    from vae_anomaly.detectors.table_input import TableInput
+
+    ends: dict[str, float] = {}
+
+    def note(name: str, n_rows: int, share: float) -> None:
+        ends[name] = time.perf_counter()
+
+    before, start = peak_mib(), time.perf_counter()
+    files = TableFiles(folder, progress=note)
+    chosen = TableInput()
+    chosen.learn(VAEDetector(max_rows=max_rows), files, 0, None)
+    learned = time.perf_counter()
+    seconds = {
+        "first pass": ends["inspecting"] - start,
+        "second pass": ends["reading"] - ends["inspecting"],
+        "both, and learning": learned - start,
+    }
+    rates = "".join(f"{files.n_rows / value:>20,.0f}" for value in seconds.values())
+    return f"{files.n_rows:>12,}{rates}{before:>14,.0f}{peak_mib():>12,.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
+    parser.add_argument("--max-rows", type=int, help="of the sample; by default that of fit")
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.folder:
+        print(read(args.folder, args.max_rows))
+        return
+    print("rows/s; MiB at most, before reading and in all")
+    heads = ("first pass", "second pass", "both, and learning")
+    print(f"{'rows':>12}{''.join(f'{head:>20}' for head in heads)}{'before':>14}{'in all':>12}")
+    for n_rows in args.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(pathlib.Path(folder), n_rows)
+            limit = [] if args.max_rows is None else ["--max-rows", str(args.max_rows)]
+            command = [sys.executable, "-W", "ignore", __file__, "--folder", folder, *limit]
+            print(subprocess.check_output(command, text=True), end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()
