@@ -14,11 +14,13 @@ from rich.console import Console
 
 import vae_anomaly
 from vae_anomaly.batch.progress import ReadingProgress
+from vae_anomaly.detectors import artifact
 from vae_anomaly.image_size import BACKBONE_SIDE, SMALLEST_SIDE
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.files import files_in, skipped_text
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.files import is_table
+from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.sampling import default_max_rows
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.schema_text import print_schema
@@ -49,10 +51,15 @@ SCHEMA_OPTIONS = (
 FIT_OPTIONS = {
     "table": (
         *(*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
-        *("training", "n_reference", "max_rows"),
+        *("training", "n_reference", "max_rows", "earlier"),
     ),
     "images": ("image_size", "color", "resize", "backbone"),
 }
+#: Options beside which --from can be given; the model has decided on the others.
+GO_ON_OPTIONS = (
+    *("inputs", "model", "earlier", "contamination", "max_steps", "random_state", "max_rows"),
+    *("on_bad_row", "max_bad_rows", "quarantine", "quiet"),
+)
 
 
 def fit_params(quiet: bool, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,6 +173,7 @@ def fit_table(
     training: str,
     n_reference: int,
     max_rows: int | None,
+    earlier: pathlib.Path | None,
     **options: Any,
 ) -> tuple[BaseDetector, str]:
     """Return a detector fitted to table files, and what these were.
@@ -183,6 +191,8 @@ def fit_table(
         CSV file for the rows that can't be read.
     training, n_reference, max_rows
         Of ``VAEDetector``.
+    earlier : path or None
+        Of a saved detector to go on from; ``params`` are those that it gets then.
     **options
         Of ``table_schema``.
 
@@ -199,35 +209,64 @@ def fit_table(
             progress=progress,
         )
         try:
-            schema = table_schema(files, **options)
-            if params["verbose"]:
-                print_schema(schema, Console(stderr=True, width=max(Console().width, 100)))
-            import_tensorflow()
-            detector = vae_anomaly.VAEDetector(
-                schema=schema,
-                training=training,
-                n_reference=n_reference,
-                max_rows=max_rows,
-                **params,
-            )
+            if earlier is None:
+                own = {"training": training, "n_reference": n_reference, "max_rows": max_rows}
+                detector, what = _new_detector(files, {**own, **params}, options)
+            else:
+                artifact.read(earlier)
+                import_tensorflow()
+                detector, what = vae_anomaly.load_detector(earlier), f"going on from {earlier}"
+                detector.set_params(**params, warm_start=True)
+                if max_rows is not None:
+                    detector.set_params(max_rows=max_rows)
+            known = _levels(detector)
             with warnings.catch_warnings():  # said below
                 warnings.filterwarnings("ignore", message=r"\d+ of \d+ rows train")
                 detector.fit(files)
         except KeyboardInterrupt:
             click.echo(f"stopped {progress.so_far}; a new fit starts anew", err=True)
             raise
+    detector.set_params(warm_start=False)
+    _tell_of_bad_rows(files, quarantine)
+    for name, levels in known.items():
+        if new := [level for level in _levels(detector)[name] if level not in levels]:
+            click.echo(f"new levels of {name!r}: {listed(new)}", err=True)
+    return detector, f"{_counted(files, detector)}, {what}"
+
+
+def _new_detector(
+    files: TableFiles, params: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[BaseDetector, str]:
+    """Return a detector to fit, by what all cells show, which is printed; and what rows are."""
+    schema = table_schema(files, **options)
+    if params["verbose"]:
+        print_schema(schema, Console(stderr=True, width=max(Console().width, 100)))
+    import_tensorflow()
+    what = {"as_is": "as they come", "clean": "all taken for normal"}[params["training"]]
+    return vae_anomaly.VAEDetector(schema=schema, **params), what
+
+
+def _levels(detector: BaseDetector) -> dict[str, list[str]]:
+    """Return the levels that a fitted detector knows, by column; none of a new one."""
+    return detector.scorer_.preprocessor.levels if hasattr(detector, "scorer_") else {}
+
+
+def _tell_of_bad_rows(files: TableFiles, quarantine: pathlib.Path) -> None:
     if files.bad.n_rows:
         click.echo(
             f"left out {files.bad.n_rows} rows, now in {quarantine}; the first: {files.bad.first}",
             err=True,
         )
-    n_rows = files.n_rows - files.bad.n_rows
-    what = {"as_is": "as they come", "clean": "all taken for normal"}[training]
-    most = max_rows or default_max_rows(len(schema.kinds))
-    if n_rows > most:
-        click.echo(_SAMPLED, err=True)
-    sampled = f"{most} of " if n_rows > most else ""
-    return detector, f"{sampled}{n_rows} rows of {len(schema.kinds)} columns, {what}"
+
+
+def _counted(files: TableFiles, detector: BaseDetector) -> str:
+    """Return how many rows and columns trained; where it was a sample, say what else is by it."""
+    n_rows, n_columns = files.n_rows - files.bad.n_rows, detector.n_features_in_
+    most = detector.max_rows or default_max_rows(n_columns)
+    if n_rows <= most:
+        return f"{n_rows} rows of {n_columns} columns"
+    click.echo(_SAMPLED, err=True)
+    return f"{most} of {n_rows} rows of {n_columns} columns"
 
 
 #: What is known of all rows, where a sample of them trains.

@@ -11,6 +11,7 @@ from vae_anomaly.cli.exits import reported, terminated_as_interrupted
 from vae_anomaly.cli.fit_files import (
     FIT,
     FIT_OPTIONS,
+    GO_ON_OPTIONS,
     SCHEMA_OPTIONS,
     fit_params,
     input_kind,
@@ -130,6 +131,14 @@ _SCORE_TYPES = [
     show_default=True,
     help="Treatment of images of other proportions: 'pad' them with black, 'crop' two sides.",
 )
+@click.option(
+    "--from",
+    "earlier",
+    type=_FOLDER,
+    metavar="MODEL",
+    help="Go on from this model of tables with new rows: its schema, networks and scales are kept, "
+    "new levels added, thresholds and p-values by the new rows. In 1500 steps by default.",
+)
 @click.option("--quiet", is_flag=True, help="Show no column kinds and no progress.")
 @click.pass_context
 def fit(context, inputs, model, quiet, dry_run, **options):
@@ -148,12 +157,14 @@ def fit(context, inputs, model, quiet, dry_run, **options):
         artifact.check_target(model)
         own = {option: options.pop(option) for option in FIT_OPTIONS[name]}
         _refuse_foreign(context, name)
+        params = fit_params(quiet, options)
+        if own.get("earlier"):
+            params = _given_params(context, params)
         if dry_run:
             _show_schema(inputs, {name: own[name] for name in SCHEMA_OPTIONS})
             return
         if name == "table" and own["quarantine"] is None:
             own["quarantine"] = model.with_name(f"{model.name}.quarantine.csv")
-        params = fit_params(quiet, options)
         detector, what = FIT[name](inputs, params, **own)
         detector.save(model)
     click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
@@ -204,6 +215,23 @@ def _refuse_foreign(context, name):
                 f"Expected {option} for {titles[kind]} only. Received: {option} for "
                 f"{titles[name]}. Leave it out."
             )
+
+
+def _given_params(context, params):
+    """Return the parameters given for a detector that goes on from a model; refuse others."""
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    for parameter in given:
+        if parameter.name not in GO_ON_OPTIONS:
+            raise ValueError(
+                f"Expected no {parameter.opts[0]} where --from is given: the model has decided on "
+                "it. Leave it out, or fit anew."
+            )
+    names = {"verbose", *(parameter.name for parameter in given)}
+    return {name: value for name, value in params.items() if name in names}
 
 
 @click.command()

@@ -14,6 +14,7 @@ class AutoencoderDetector(BaseDetector):
     ----------
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
 batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, max_rows, \
+warm_start, \
 kinds, schema, image_shape, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
@@ -51,6 +52,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         max_levels=50,
         normal_scores=True,
         max_rows=None,
+        warm_start=False,
         kinds=None,
         schema=None,
         image_shape=None,
@@ -73,6 +75,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         self.max_levels = max_levels
         self.normal_scores = normal_scores
         self.max_rows = max_rows
+        self.warm_start = warm_start
         self.kinds = kinds
         self.schema = schema
         self.image_shape = image_shape

@@ -25,6 +25,7 @@ from vae_anomaly.detectors.given_networks import network_args, start_from_given
 from vae_anomaly.detectors.inputs import chosen_input
 from vae_anomaly.detectors.reporting import ReportMixin
 from vae_anomaly.detectors.sklearn_compat import HasMethods, Interval, StrOptions, validated
+from vae_anomaly.detectors.warm_start import earlier_input, kept_args, start_from_earlier
 from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
 from vae_anomaly.tables.schema import Schema
@@ -84,6 +85,7 @@ class BaseDetector(
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "normal_scores": ["boolean"],
         "max_rows": [Interval(Integral, 1, None, closed="left"), None],
+        "warm_start": ["boolean"],
         "kinds": [dict, None],
         "schema": [Schema, str, PathLike, None],
         "image_shape": ["array-like", None],
@@ -148,13 +150,7 @@ class BaseDetector(
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
         data, weights = chosen.learn(self, X, seeds[2], sample_weight)
         is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
-        model_args = {
-            **chosen.model_args(self),
-            **network_args(self, lambda: self._auto_latent_dim(chosen)),
-            **self._own_model_args(chosen),
-        }
-        model = chosen.build_model(model_args, seed=seeds[1])
-        start_from_given(self, model)
+        model_args, model = self._new_model(chosen, seeds[1])
         initial_weights = model.get_weights()
         crosses = chosen.subset is not None and can_cross_fit(is_validation)
         scorer = chosen.build_scorer(
@@ -192,6 +188,22 @@ class BaseDetector(
         self._warn_of_calibration(stacklevel=4)
         for message in doubts:
             warnings.warn(message, DataWarning, stacklevel=4)
+
+    def _new_model(self, chosen, seed):
+        """Return the arguments of a model, and the model: new, or as an earlier fit left it."""
+        model_args = {
+            **chosen.model_args(self),
+            **network_args(self, lambda: self._auto_latent_dim(chosen)),
+            **self._own_model_args(chosen),
+        }
+        if earlier_input(self) is None:
+            model = chosen.build_model(model_args, seed=seed)
+            start_from_given(self, model)
+            return model_args, model
+        model_args = kept_args(self, model_args)
+        model = chosen.build_model(model_args, seed=seed)
+        start_from_earlier(self, model, chosen.preprocessor)
+        return model_args, model
 
     def _held_out(self, n_rows, seed):
         """Choose rows to stop early by, and rows held out: all where none stop early."""

@@ -19,6 +19,7 @@ from vae_anomaly.detectors.training_rows import (
     training_columns,
     warn_of_silent_columns,
 )
+from vae_anomaly.detectors.warm_start import MAX_STEPS, earlier_input
 from vae_anomaly.scoring.occlusion import hide_each_cell
 from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
@@ -27,6 +28,7 @@ from vae_anomaly.tables.columns import (
     frame_arrays,
     n_infinite_rows,
 )
+from vae_anomaly.tables.continuing import continued
 from vae_anomaly.tables.frames import in_pandas, is_frame, labelled
 from vae_anomaly.tables.preprocessing import TablePreprocessor
 from vae_anomaly.tables.row_sources import row_source
@@ -51,7 +53,10 @@ class TableInput:
     name = "table"
     title = "tables"
     parameters = frozenset(
-        {"kinds", "max_levels", "max_rows", "normal_scores", "schema", "training", "n_reference"}
+        {
+            *("kinds", "max_levels", "max_rows", "normal_scores", "schema"),
+            *("training", "n_reference", "warm_start"),
+        }
     )
     largest_latent_dim = 16
     subset: Any = staticmethod(lambda data, rows: {name: a[rows] for name, a in data.items()})
@@ -61,6 +66,7 @@ class TableInput:
     ) -> None:
         self.preprocessor: Any = preprocessor
         self.schema: Any = schema
+        self._is_first = True  # no earlier fit to go on from
 
     @staticmethod
     def takes(detector: Any, X: Any) -> bool:
@@ -96,6 +102,9 @@ class TableInput:
             arrays = self.subset(arrays, rows)
         # A network that was given knows how many features it takes.
         is_own = detector.encoder is not None or detector.decoder is not None
+        if (earlier := earlier_input(detector)) is not None:
+            self._go_on(earlier, arrays, weights, all_rows, detector.max_levels, not is_own)
+            return arrays, weights
         self.preprocessor = TablePreprocessor(
             self.schema.kinds,
             dtypes=_whole_dtypes(X) if is_frame(X) else {},
@@ -105,6 +114,23 @@ class TableInput:
         self.preprocessor.adapt(arrays, weights, all_rows)
         warn_of_silent_columns(self.preprocessor, self.n_rows(arrays))
         return arrays, weights
+
+    def _go_on(self, earlier, arrays, weights, all_rows, max_levels, takes_levels):
+        """Take over what an earlier input has learned, and learn of new rows what can be added."""
+        if self.schema.kinds != earlier.schema.kinds:
+            raise ValueError(
+                f"Expected the columns of the fit to go on from, {earlier.schema.kinds}. Received: "
+                f"{self.schema.kinds}."
+            )
+        self.schema, self._is_first = earlier.schema, False
+        self.preprocessor = continued(
+            earlier.preprocessor,
+            arrays,
+            weights,
+            all_rows,
+            max_levels=max_levels,
+            takes_levels=takes_levels,
+        )
 
     def check(self, detector: Any, X: Any) -> Arrays:
         X = in_pandas(X)
@@ -181,7 +207,7 @@ class TableInput:
 
     def training_defaults(self, n_rows: int) -> dict[str, Any]:
         return {
-            "max_steps": 6000,
+            "max_steps": 6000 if self._is_first else MAX_STEPS,
             "batch_size": 256,
             "learning_rate": 1.5e-3,
             # A model soon overfits few rows.

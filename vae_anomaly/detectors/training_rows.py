@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
 from vae_anomaly.data_warning import DataWarning
+from vae_anomaly.detectors.warm_start import earlier_input
 from vae_anomaly.tables.columns import BadCell, frame_arrays
 from vae_anomaly.tables.frames import is_frame
 from vae_anomaly.tables.inspecting import frame_schema
@@ -175,6 +177,8 @@ def _first_other_cell(X: Any) -> tuple[int, int, Any] | None:
 
 def _chosen_schema(detector: Any, inspected: Callable[[], Schema]) -> Schema:
     """Return the given schema, or one found from the cells, with warnings of probable mistakes."""
+    if (earlier := earlier_input(detector)) is not None:
+        return replace(earlier.schema, dialect=None)  # new files show how they are written
     given = detector.schema
     if given is None:
         schema = inspected()

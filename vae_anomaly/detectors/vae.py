@@ -106,6 +106,11 @@ class VAEDetector(BaseDetector):
         formats, levels, shares, ranges, scales, normal scores) is by all rows. None: all rows that
         are in memory; of rows that are read in parts (``TableFiles``, data sets, iterables of
         DataFrames) 2,000,000 cells, and not under 10,000 rows.
+    warm_start : bool, default False
+        For tables only: whether ``fit`` goes on from the fit before it, or from the loaded model,
+        with new rows. Its schema, networks, centers, scales and normal scores are kept, and levels
+        of the new rows added; thresholds, p-values and reference rows are those of the new rows,
+        some of which are held out for it. ``max_steps=None`` means 1500 then.
     backbone : keras.Model, str, path or None, default None
         For images only: a network that gives feature maps, which are modelled in place of pixels;
         see ``images.features.FeaturePreprocessor``. A model, a ``.keras`` file, or the name of a
@@ -201,6 +206,7 @@ class VAEDetector(BaseDetector):
         max_levels=50,
         normal_scores=True,
         max_rows=None,
+        warm_start=False,
         backbone=None,
         kinds=None,
         schema=None,
@@ -233,6 +239,7 @@ class VAEDetector(BaseDetector):
         self.max_levels = max_levels
         self.normal_scores = normal_scores
         self.max_rows = max_rows
+        self.warm_start = warm_start
         self.backbone = backbone
         self.kinds = kinds
         self.schema = schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,14 @@ from vae_anomaly.tables.scales import NumberScale, learn_scale
 Arrays = Mapping[str, np.ndarray]
 
 
+class Known(NamedTuple):
+    """What an earlier ``learn`` has found, and stays."""
+
+    levels: Mapping[str, Sequence[str]]
+    dates: Mapping[str, DateParts]
+    takes_levels: bool  #: whether new levels come behind those known
+
+
 class Learned(NamedTuple):
     """What ``learn`` finds in training columns."""
 
@@ -28,7 +36,8 @@ class Learned(NamedTuple):
     missing_shares: list[float]  #: by column of the table
     bounds: np.ndarray  #: (columns with a unit, 2), lowest and highest value
     grid: np.ndarray  #: (columns with a unit,)
-    scales: list[NumberScale | None]  #: by number of the model; None: booleans, empty columns
+    #: By number of the model; None: booleans, empty columns. Empty where they are ``Known``.
+    scales: list[NumberScale | None]
     profiles: list[Profile]
 
 
@@ -40,6 +49,7 @@ def learn(
     normal_scores: bool,
     weights: np.ndarray | None = None,
     all_rows: AllRows | None = None,
+    known: Known | None = None,
 ) -> Learned:
     """Learn all that there is to learn from training columns.
 
@@ -55,6 +65,9 @@ def learn(
     all_rows : AllRows or None
         What all rows show, where ``arrays`` are a sample of them: levels, shares, ranges, parts of
         dates, centers, scales and normal scores are by all rows; grids and profiles by the sample.
+    known : Known or None
+        From an earlier call: levels and parts of dates stay, and no scales are learned, for
+        networks were trained on numbers in those of before.
 
     Raises
     ------
@@ -73,7 +86,10 @@ def learn(
         for name, kind in kinds.items()
         if kind == "categorical"
     }
-    dates = seen.date_parts()
+    dates = seen.date_parts() if known is None else dict(known.dates)
+    for name, kept in (known.levels if known else {}).items():
+        new = [level for level in levels[name] if level not in kept]
+        levels[name] = [*kept, *(new if known and known.takes_levels else [])]
     of_model = ModelColumns.of(kinds, dates)
     measured = [name for name, kind in kinds.items() if kind in ("numeric", *DATE_KINDS)]
     since = {name: parts.since for name, parts in dates.items()}
@@ -84,7 +100,7 @@ def learn(
         [seen.missing_share(name) for name in kinds],
         np.reshape([seen.bounds(name) for name in measured], (-1, 2)),
         np.array([_grid(kinds[name], columns[name]) for name in measured]),
-        _scales(kinds, of_model, since, seen, normal_scores),
+        _scales(kinds, of_model, since, seen, normal_scores) if known is None else [],
         learn_profiles(of_model, levels, since, columns, weights),
     )
 
