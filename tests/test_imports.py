@@ -30,6 +30,7 @@ ROOMS = {
     "model_info": {"scoring", "vae", "tables", "images"},
     "batch": {"detectors", "scoring", "tables", "images", "report"},
     "spark": {"batch", "detectors", "tables"},
+    "mlflow": {"batch", "detectors", "tables"},
     "demo": {"datasets", "detectors", "displays"},
 }
 TOP = {"cli", "__main__"}  # may import all
@@ -41,6 +42,7 @@ BOTTOM = {
 }  # all may import them, and they import nothing of ours
 ALLOWED = {
     "sklearn": {"detectors", "displays"},
+    "mlflow": {"mlflow"},
     "pandas": {"tables", "datasets", "detectors", "batch", "cli", "demo"},
     "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
     "jinja2": {"report"},
@@ -152,6 +154,7 @@ WITHOUT_TENSORFLOW = [
     "vae_anomaly.detectors.artifact",
     "vae_anomaly.displays",
     "vae_anomaly.images.files",
+    "vae_anomaly.mlflow",
     "vae_anomaly.scoring.calibration",
     "vae_anomaly.scoring.discoveries",
     "vae_anomaly.scoring.thresholds",
