@@ -17,6 +17,9 @@ from vae_anomaly.scoring.views import MODEL_SCORES, EncodedRows, ScoreType, Term
 # Share of a covariance's mean variance that is added to its diagonal. More is worse on real parts
 # (benchmarks/LOG.md): directions of little variance tell most.
 _RIDGE = 1e-2
+# Images that the mean covariance of all positions counts as much as, at each position: few images
+# tell little about a position (benchmarks/LOG.md).
+_PRIOR_IMAGES = 30
 # Principal axes of whole images: what images differ in as a whole is usual at no position alone.
 _IMAGES_FOR_AXIS, _MOST_AXES = 24, 32
 # Images of which the axes are learned: the time grows with the cube of their number.
@@ -50,7 +53,8 @@ class PositionGaussians(View):
     with full covariance (Defard et al. 2020, "PaDiM"), of what the model and the first principal
     axes A of whole images leave unexplained. Mean m, axes and covariances are those of the training
     images: an axis for each 24 of them, 32 at most. Of more than 2,000 images, the axes are those
-    of 2,000 drawn at random.
+    of 2,000 drawn at random. Covariances are shrunk towards their mean over positions, which counts
+    as 30 images do (Friedman 1989, "Regularized discriminant analysis", eq. 11).
 
     Parameters
     ----------
@@ -103,12 +107,9 @@ class PositionGaussians(View):
         axes = _principal_axes(residuals, seed)
         residuals -= residuals @ axes @ axes.T
         residuals = residuals.reshape(len(x), n_positions, size)
-        whitening = self.whitening.numpy()
-        for position in range(n_positions):
-            whitening[position] = _whitening(residuals[:, position].astype(np.float64))
         self.center.assign(center.reshape(n_positions, size))
         self.axes.assign(np.pad(axes, ((0, 0), (0, _MOST_AXES - axes.shape[1]))))
-        self.whitening.assign(whitening)
+        self.whitening.assign(_whitening(residuals))
 
     def terms(self, rows: EncodedRows) -> Terms:
         residual = rows.inputs - rows.model.decode(rows.posterior[0])
@@ -135,12 +136,28 @@ def _principal_axes(x: np.ndarray, seed: int | None) -> np.ndarray:
 
 
 def _whitening(residuals: np.ndarray) -> np.ndarray:
-    """Return W of the regularised covariance S of residuals (n, c), with W W^T = S^-1."""
-    n, size = residuals.shape
-    covariance = residuals.T @ residuals / max(n - 1, 1)
-    level = max(float(np.trace(covariance)) / size, 1e-6)
-    covariance[np.diag_indices(size)] += _RIDGE * level
-    return np.linalg.inv(np.linalg.cholesky(covariance)).T
+    """Return W of the regularised covariance S of each position, with W W^T = S^-1.
+
+    Parameters
+    ----------
+    residuals : (n, positions, c) array
+        Of mean 0.
+
+    Returns
+    -------
+    (positions, c, c) float64 array
+    """
+    n, n_positions, size = residuals.shape
+    scatter = np.empty((n_positions, size, size))
+    for position in range(n_positions):
+        x = residuals[:, position].astype(np.float64)
+        scatter[position] = x.T @ x
+    degrees = max(n - 1, 1)
+    mean = scatter.mean(axis=0) / degrees
+    covariance = (scatter + _PRIOR_IMAGES * mean) / (degrees + _PRIOR_IMAGES)
+    levels = np.maximum(np.trace(covariance, axis1=1, axis2=2) / size, 1e-6)
+    covariance += _RIDGE * levels[:, None, None] * np.eye(size)
+    return np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
 
 
 class FeatureComposite(ScoreType):
