@@ -19,7 +19,7 @@ from vae_anomaly.detectors.artifact import ArtifactError
 from vae_anomaly.displays import ImageExplanationDisplay
 from vae_anomaly.images.features import FeaturePreprocessor
 from vae_anomaly.scoring import features
-from vae_anomaly.scoring.features import FeatureScorer, PositionGaussians
+from vae_anomaly.scoring.features import FeatureComposite, FeatureScorer, PositionGaussians
 from vae_anomaly.scoring.images import SCORE_TYPES
 from vae_anomaly.scoring.views import EncodedRows
 from vae_anomaly.vae.builders import build_image_model
@@ -164,6 +164,16 @@ def test_a_gaussian_of_each_position_is_that_of_scipy():
         gaussian = multivariate_normal(at[:, position].mean(axis=0), covariance)
         expected = gaussian.logpdf(at[:, position]) + gaussian.entropy()
         np.testing.assert_allclose(excess[:, position], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_positions_that_lose_alike_contribute_alike_whatever_they_usually_lose():
+    score = FeatureComposite((1, 2, 3))
+    score.usual_loss.assign([5.0, 1.0])
+    losses = np.array([[0.0, 4.0], [0.0, 9.0], [7.0, 7.0]])
+    features, _ = score.combined([(-losses, np.zeros(3))])
+    contributions = features.numpy() - score.baseline(features.numpy())
+    assert contributions[2, 0] == contributions[2, 1] < 0 < contributions[0, 1]
+    np.testing.assert_allclose(contributions.sum(), 0, atol=1e-12)
 
 
 def test_what_images_differ_in_as_a_whole_is_no_loss_at_a_position():

@@ -185,7 +185,7 @@ class ImageScorer(AnomalyScorer):
         terms = self._measured(x)
         self.score.learn_usual([(terms, None)])
         features, latent = self.score.combined(terms)
-        self.feature_mean.assign(features.numpy().mean(axis=0))
+        self.feature_mean.assign(self.score.baseline(features.numpy()))
         self.latent_mean.assign(latent.numpy().mean())
         return self.run(images, ("score",))["score"]
 

@@ -193,6 +193,13 @@ class ScoreType(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def baseline(self, features: np.ndarray) -> np.ndarray:
+        """Return what each column usually is, (columns,), from terms of normal rows, (n, columns).
+
+        Contributions are less it. It adds up to the mean of the terms' sums.
+        """
+        return features.mean(axis=0)
+
     def _constant(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
         return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
 
