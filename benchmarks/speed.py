@@ -1,19 +1,21 @@
 """Speed and memory of the detectors, against PyOD, scikit-learn and bare matrix products.
 
-Every contender runs in processes of its own, so that import time and peak memory are its own.
-See README.md for what each line of the output is.
+Every contender runs in processes of its own, so that import time and peak memory are its own, and
+peers get so many seconds: what they have not measured by then is left out. See README.md for what
+each line of the output is.
 """
 
 import argparse
 import importlib
 import importlib.util
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bare import compare_with_bare, seconds
@@ -22,6 +24,8 @@ from bare import compare_with_bare, seconds
 
 N_COLUMNS = 30
 STARTUP_ROWS = 256
+# Rates and growth do not depend on the number of rows beyond these.
+TRAINED_ROWS, SCORED_ROWS = 20_000, 100_000
 
 
 class Contender(NamedTuple):
@@ -111,88 +115,127 @@ def scoring_function(detector):
 
 
 def measure_time(name, n_rows, n_steps, repeats):
-    """Measure import, start-up, training, scoring and peak memory of fit."""
+    """Measure import, start-up, training and scoring; yield figures as they come."""
     cls, import_s = load(name)
     contender = CONTENDERS[name]
-    X = correlated_table(n_rows)
-    result = {"import_s": import_s}
+    X = correlated_table(min(n_rows, SCORED_ROWS))
+    yield {"import_s": import_s}
 
     def fit(X, budget):
         return build(name, cls, budget).fit(X)
 
-    result["startup_s"] = seconds(lambda: fit(X[:STARTUP_ROWS], 1))
+    yield {"startup_s": seconds(lambda: fit(X[:STARTUP_ROWS], 1))}
+    result: dict[str, float] = {}
+    some = X[:TRAINED_ROWS]
     if contender.budget:
-        defaults = vars(cls(**contender.params))
-        if contender.module == "vae_anomaly":
-            from vae_anomaly.detectors.table_input import TableInput
-
-            defaults = {**defaults, **TableInput().training_defaults(n_rows)}
-        batch_size = min(defaults["batch_size"], n_rows)
-        # PyOD drops the last, smaller batch of an epoch.
-        is_epochs = contender.budget == "epoch_num"
-        unit = n_rows // batch_size if is_epochs else 1
-        # Ours in multiples of 40 steps, what training.py rounds to.
-        budgets = (1, 1 + -(-n_steps // unit)) if is_epochs else (n_steps // 5, n_steps // 5 * 6)
-        short, long = (seconds(lambda b=b: fit(X, b), repeats) for b in budgets)
-        step_s = (long - short) / ((budgets[1] - budgets[0]) * unit)
-        default_steps = defaults[contender.budget] * unit
-        result["batch_size"] = batch_size
-        result["s_per_1000_steps"] = 1000 * step_s
-        result["train_rows_per_s"] = batch_size / step_s
-        result["default_steps"] = default_steps
-        result["default_fit_s"] = short + (default_steps - budgets[0] * unit) * step_s
-    else:
-        result["default_fit_s"] = seconds(lambda: fit(X, 0), repeats)
-        result["train_rows_per_s"] = n_rows / result["default_fit_s"]
-    detector = fit(X, 1)
+        batch_size, unit, default_steps = training_of(contender, cls, n_rows)
+        # PyOD counts in epochs; ours in multiples of 40 steps, what training.py rounds to.
+        if contender.budget == "epoch_num":
+            some = X[: batch_size * max(1, n_steps // 4)]
+            n_own = len(some) // batch_size
+            budgets, steps = (1, 1 + -(-n_steps // n_own)), n_own
+        else:
+            budgets, steps = (n_steps // 5, n_steps // 5 * 6), 1
+        short, long = (seconds(lambda b=b: fit(some, b), repeats) for b in budgets)
+        step_s = (long - short) / ((budgets[1] - budgets[0]) * steps)
+        result = {
+            "batch_size": batch_size,
+            "s_per_1000_steps": 1000 * step_s,
+            "train_rows_per_s": batch_size / step_s,
+            "default_steps": default_steps,
+            "steps_of_whole_fit": unit,
+        }
+        yield result
+    detector = fit(some, 1)
     score = scoring_function(detector)
     score(X)
-    result["score_rows_per_s"] = n_rows / seconds(lambda: score(X), repeats, at_least=2.0)
+    result["score_rows_per_s"] = len(X) / seconds(lambda: score(X), repeats, at_least=2.0)
+    yield result
     if contender.module == "vae_anomaly":
-        result |= compare_with_bare(detector, result)
-    return result
+        yield compare_with_bare(detector, result)
 
 
-def measure_fit_memory(name, n_rows):
-    """Measure the peak memory of one short fit."""
+def training_of(contender, cls, n_rows):
+    """Rows in a step, steps in one unit of the budget, and steps of a default fit of the rows."""
+    defaults = vars(cls(**contender.params))
+    if contender.module == "vae_anomaly":
+        from vae_anomaly.detectors.table_input import TableInput
+
+        defaults = {**defaults, **TableInput().training_defaults(n_rows)}
+    batch_size = min(defaults["batch_size"], n_rows)
+    # PyOD drops the last, smaller batch of an epoch.
+    unit = n_rows // batch_size if contender.budget == "epoch_num" else 1
+    return batch_size, unit, defaults[contender.budget] * unit
+
+
+def measure_whole_fit(name, n_rows):
+    """Measure seconds and peak memory of one short fit of all rows."""
     cls, _ = load(name)
     X = correlated_table(n_rows)
     before = peak_mib()
-    build(name, cls, 1).fit(X)
-    return {"fit_peak_mib": peak_mib(), "fit_over_import_mib": peak_mib() - before}
+    fit_s = seconds(lambda: build(name, cls, 1).fit(X))
+    peak = peak_mib()
+    yield {"whole_fit_s": fit_s, "fit_peak_mib": peak, "fit_over_import_mib": peak - before}
 
 
 def measure_score_memory(name, n_rows):
     """Measure by how much more memory scoring 10 times the rows takes, arrays apart."""
     cls, _ = load(name)
+    n_rows = min(n_rows, SCORED_ROWS)
     X = correlated_table(10 * n_rows)
     score = scoring_function(build(name, cls, 1).fit(X[:STARTUP_ROWS]))
     score(X[:n_rows])
     before = peak_mib()
     scores = score(X)
-    return {"score_growth_mib": peak_mib() - before - 0.9 * scores.nbytes / 2**20}
+    yield {"score_growth_mib": peak_mib() - before - 0.9 * scores.nbytes / 2**20}
 
 
-MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+MEASURES: dict[str, Callable[..., Iterator[dict[str, float]]]] = {
     "time": measure_time,
-    "fit-memory": measure_fit_memory,
+    "whole-fit": measure_whole_fit,
     "score-memory": measure_score_memory,
 }
 
 
-def run_child(arguments):
-    """Run this script in a new process; return what it measured, or why it could not."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", *map(str, arguments)],
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        print(f"{arguments[1]}: failed: {lines[-1]}", file=sys.stderr)
-        return {}
-    return json.loads(done.stdout.splitlines()[-1])
+def measured(name, n_rows, n_steps, repeats, limit):
+    """All figures of a contender, of its processes one after the other, within a time limit."""
+    end = time.perf_counter() + limit
+    found: dict[str, float] = {}
+    for kind in MEASURES:
+        numbers = [n_rows, n_steps, repeats] if kind == "time" else [n_rows]
+        found |= run_child([kind, name, *numbers], max(0.0, end - time.perf_counter()))
+    if "whole_fit_s" in found:
+        # The training of the whole fit is a part of a default one's.
+        rest = found.get("default_steps", 0) - found.pop("steps_of_whole_fit", 0)
+        found["default_fit_s"] = (
+            found["whole_fit_s"] + rest * found.get("s_per_1000_steps", 0) / 1000
+        )
+        if "default_steps" not in found:
+            found["train_rows_per_s"] = n_rows / found["whole_fit_s"]
+    return found
+
+
+def run_child(arguments, limit):
+    """Run this script in a new process; return what it measured, and say why not all."""
+    command = [sys.executable, __file__, "--child", *map(str, arguments)]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            output, errors = child.communicate(timeout=None if math.isinf(limit) else limit)
+            if child.returncode:
+                lines = errors.strip().splitlines() or ["no message"]
+                print(f"{arguments[1]}, {arguments[0]}: failed: {lines[-1]}", file=sys.stderr)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            output, _ = child.communicate()
+            print(f"{arguments[1]}, {arguments[0]}: out of time", file=sys.stderr)
+    found: dict[str, float] = {}
+    for line in output.splitlines():
+        if line.startswith("{"):
+            found |= json.loads(line)
+    return found
 
 
 def print_table(results):
@@ -203,19 +246,23 @@ def print_table(results):
         cells = [f"{r[key]:{form}}" if key in r else "-" for r in results.values()]
         print(f"{label:34}" + "".join(f"{cell:>{width}}" for cell in cells))
     ours, theirs = results.get("VAEDetector"), results.get("PyOD VAE")
-    if ours and theirs:
-        for key, label in (("train_rows_per_s", "training"), ("score_rows_per_s", "scoring")):
+    for key, label in (("train_rows_per_s", "training"), ("score_rows_per_s", "scoring")):
+        if ours and theirs and key in ours and key in theirs:
             print(f"VAEDetector / PyOD VAE, {label} rows per second: {ours[key] / theirs[key]:.1f}")
 
 
 def main():
     if sys.argv[1:2] == ["--child"]:
         kind, name, *numbers = sys.argv[2:]
-        print(json.dumps(MEASURES[kind](name, *map(int, numbers))))
+        for found in MEASURES[kind](name, *map(int, numbers)):
+            print(json.dumps(found), flush=True)
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--limit", type=float, default=25.0, help="seconds of a peer for each number of rows"
+    )
     parser.add_argument("--quick", action="store_true", help="a trial run: figures mean little")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
@@ -234,17 +281,14 @@ def main():
             if importlib.util.find_spec(CONTENDERS[name].module.split(".")[0]) is None:
                 print(f"{name}: skipped: not installed", file=sys.stderr)
                 continue
-            timed = run_child(["time", name, n_rows, n_steps, repeats])
-            if timed:
-                memory = [
-                    run_child([kind, name, n_rows]) for kind in ("fit-memory", "score-memory")
-                ]
-                results[name] = timed | memory[0] | memory[1]
+            is_ours = CONTENDERS[name].module == "vae_anomaly"
+            limit = math.inf if is_ours else args.limit
+            results[name] = measured(name, n_rows, n_steps, repeats, limit)
         figures["rows"][n_rows] = results
         print(f"\n{n_rows:,} rows x {N_COLUMNS} columns")
         if results:
             print_table(results)
-    print("\n* from these rows to 10 times as many, beyond the table and the scores themselves")
+    print("\n* from these rows, or 100,000, to 10 times as many, beyond the table and the scores")
     if args.json:
         with open(args.json, "w") as file:
             json.dump(figures, file, indent=2)
