@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vae_anomaly.scoring.scorer import AnomalyScorer
 
 OUTPUTS = ("score", "decision", "is_anomaly", "p_value")
+#: Before the names of columns, in the names of what they add to the score.
+CONTRIBUTION = "feature_log_prob:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ class Plan(NamedTuple):
     format: str | None
     only_anomalies: bool
     top: int | None
+    digits: int | None
     fdr: float | None
     max_bad_rows: int | None
     summary: Path | None
@@ -59,6 +60,7 @@ def run_job(
                     tally,
                     only_anomalies=plan.only_anomalies,
                     top=plan.top,
+                    digits=plan.digits,
                     max_bad_rows=plan.max_bad_rows,
                     progress=plan.progress,
                 )
@@ -86,6 +88,7 @@ def _job(scoring: ChunkScorer, plan: Plan) -> dict[str, Any]:
             plan.format,
             plan.only_anomalies,
             plan.top,
+            plan.digits,
             plan.fdr,
             decisive["options"],
         ],

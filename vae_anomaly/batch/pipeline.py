@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
+from vae_anomaly.batch.digits import in_digits
 from vae_anomaly.batch.places import Target
 from vae_anomaly.batch.summary import Tally
 from vae_anomaly.batch.work_folder import WorkFolder
@@ -42,6 +43,7 @@ def score_chunks(
     *,
     only_anomalies: bool,
     top: int | None,
+    digits: int | None,
     max_bad_rows: int | None,
     progress: Callable | None,
 ) -> None:
@@ -57,7 +59,7 @@ def score_chunks(
         As of ``places``; a quarantine for each target.
     tally : Tally
         Gets the counts.
-    only_anomalies, top, max_bad_rows, progress
+    only_anomalies, top, digits, max_bad_rows, progress
         As of ``run.score_files``.
 
     Raises
@@ -68,7 +70,7 @@ def score_chunks(
     n_chunks = 0
     # Leaving waits for the writer first and closes its files last.
     with (
-        closing(_Outputs(work, targets, quarantines, top)) as outputs,
+        closing(_Outputs(work, targets, quarantines, top, digits)) as outputs,
         closing(chunks),
         ThreadPoolExecutor(1) as reading,
         _Writing() as writing,
@@ -152,8 +154,8 @@ def _taken(scored, rows):
 class _Outputs:
     """The files that grow: the rows of the target at hand, and its quarantine."""
 
-    def __init__(self, work, targets, quarantines, top):
-        self._work, self._targets, self._top = work, targets, top
+    def __init__(self, work, targets, quarantines, top, digits):
+        self._work, self._targets, self._top, self._digits = work, targets, top, digits
         self._target_of = {i: t for t, target in enumerate(targets) for i in target.inputs}
         numbers = {path: number for number, path in enumerate(dict.fromkeys(quarantines))}
         self._quarantine_of = [f"quarantine-{numbers[path]}" for path in quarantines]
@@ -165,6 +167,8 @@ class _Outputs:
         """Add rows of an input: columns to keep, columns to add, lines of the quarantine."""
         if self._target_of[index] != self._target:
             self._go_to(self._target_of[index])
+        if self._targets[self._target].format != "parquet":
+            outputs = in_digits(outputs, self._digits)
         self._rows.write(raw, outputs)
         self._quarantine.write(bad)
 

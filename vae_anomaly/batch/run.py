@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
+from vae_anomaly.batch.digits import check_digits
 from vae_anomaly.batch.images import ImageChunkScorer
 from vae_anomaly.batch.job import Plan, run_job
 from vae_anomaly.batch.pipeline import TooManyBadRowsError
@@ -135,6 +136,7 @@ def score_files(
     format: str | None = None,
     only_anomalies: bool = False,
     top: int | None = None,
+    digits: int | None = None,
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
     fdr: float | None = None,
@@ -177,6 +179,9 @@ def score_files(
         Whether to write only the anomalies.
     top : int or None
         Write only this number of lowest-scoring rows of each output, lowest first.
+    digits : int or None
+        Significant digits, 1 to 15, of the numbers that scoring adds to CSV and TSV. None: all; of
+        contributions those of a float32.
     fdr : float or None
         Flag anomalies of all inputs together so that this share of them is normal, expected, at
         most (Benjamini & Hochberg 1995). The inputs are read and scored twice.
@@ -251,6 +256,7 @@ def score_files(
     check_fdr(fdr, {"threshold": threshold, "false_alarm_rate": false_alarm_rate}, scoring.paths)
     scoring.check_output(output, format)
     targets = targets_of(scoring.paths, output, format)
+    check_digits(digits, targets)
     quarantines = quarantines_of(targets, quarantine)
     check_places(scoring.files, targets, quarantines, summary, to_folder=is_folder(output))
     if resume and STANDARD in (str(output), *scoring.paths):
@@ -261,7 +267,9 @@ def score_files(
     scoring.load()
     if fdr is not None:
         scoring.offset = offset_of_fdr(scoring, fdr)
-    plan = Plan(output, format, only_anomalies, top, fdr, max_bad_rows, summary, resume, progress)
+    plan = Plan(
+        output, format, only_anomalies, top, digits, fdr, max_bad_rows, summary, resume, progress
+    )
     return run_job(scoring, plan, targets, quarantines)
 
 

@@ -46,6 +46,13 @@ _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
     metavar="N",
     help="Name the N columns that lowered the score of an anomaly most, and what was expected.",
 )
+@click.option(
+    "--digits",
+    type=click.IntRange(1, 15),
+    metavar="N",
+    help="Write the numbers that scoring adds to CSV with N significant digits.  [default: all; "
+    "contributions with those of 32 bits]",
+)
 @click.option("--contributions", is_flag=True, help="Write what each column adds to the score.")
 @click.option("--threshold", type=float, help="Scores below this are anomalies.")
 @click.option("--false-alarm-rate", type=float, help="Share of new normal rows to flag.")
