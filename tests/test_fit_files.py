@@ -21,7 +21,7 @@ from vae_anomaly.detectors.packing import named_weights
 from vae_anomaly.detectors.table_input import TableInput
 from vae_anomaly.tables import table_files
 from vae_anomaly.tables.all_rows import AllRows
-from vae_anomaly.tables.inspecting import Inspection
+from vae_anomaly.tables.inspecting import Inspection, frame_schema
 from vae_anomaly.tables.level_counts import LevelCounts
 from vae_anomaly.tables.quantiles import QuantileSketch
 from vae_anomaly.tables.sampling import RowSample
@@ -331,18 +331,27 @@ def test_an_iterable_of_something_else_is_an_error():
     assert "Expected an iterable of DataFrames. Received: int as number 1" in message
 
 
-def test_types_that_differ_between_files_are_told_by_cells_but_for_dates(frame, tmp_path):
-    write(frame, tmp_path, "csv", ends=())
-    frame.drop(columns=["sent", "seen"]).to_parquet(tmp_path / "z.parquet", index=False)
-    plain = pd.read_csv(tmp_path / "part-0.csv").drop(columns=["sent", "seen"])
-    plain.to_csv(tmp_path / "part-0.csv", index=False)
-    schema = TableFiles(tmp_path).inspect()
-    kinds = {"amount": "numeric", "count": "numeric", "city": "categorical", "paid": "boolean"}
-    assert schema.kinds == {**kinds, "order": "categorical"}  # for each order is there twice
-    write(frame, tmp_path, "csv", ends=())
-    frame.to_parquet(tmp_path / "z.parquet", index=False)
+@pytest.mark.parametrize("pattern", ["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S"])
+def test_types_may_differ_between_files_and_cells_tell(frame, tmp_path, pattern):
+    half = len(frame) // 2
+    frame[:half].to_parquet(tmp_path / "a.parquet", index=False)
+    frame[half:].to_csv(tmp_path / "b.csv", index=False, date_format=pattern)
+    files = TableFiles(tmp_path)
+    schema = files.inspect(kinds=SMALL["kinds"])
+    expected = frame_schema(frame, kinds=SMALL["kinds"])
+    assert schema.kinds == expected.kinds
+    for name, column in schema.columns.items():
+        assert column.missing_share == expected.columns[name].missing_share
+        assert column.n_bad == 0
+    for name, array in learned(files)[1].items():
+        np.testing.assert_array_equal(array, learned(frame)[1][name])
+
+
+def test_dates_in_no_known_format_beside_a_type_of_dates_are_an_error(frame, tmp_path):
+    frame.to_parquet(tmp_path / "a.parquet", index=False)
+    frame.assign(sent="soon").to_csv(tmp_path / "b.csv", index=False)
     message = message_of(TableFiles(tmp_path).inspect)
-    assert "'sent'" in message and "part-0.csv" in message and "z.parquet" in message
+    assert "Column 'sent': expected dates in a usual format. Received: 'soon'" in message
 
 
 def test_weights_of_rows_that_come_in_parts_are_refused(frame):
@@ -418,15 +427,14 @@ def test_fit_takes_files_folders_and_patterns_and_says_what_a_sample_is_for(
     model = tmp_path / "m"
     result = fit(f"{folder}/*.parquet", folder, "--model", model)
     assert_one_line_error(result, "expected each input once")
-    drop = ("--drop", "sent", "--drop", "seen")
     inputs = (f"{folder}/part-[01].parquet", folder / "part-2.parquet", tmp_path / "more.csv")
-    result = fit(*inputs, "--model", model, "--max-rows", 50, *drop)
+    result = fit(*inputs, "--model", model, "--max-rows", 50)
     assert result.exit_code == 0, result.output
     *_, exact, last, _ = result.stderr.splitlines()
     assert exact.startswith(
         "by all rows: kinds, formats, levels, missing shares and ranges, exactly"
     )
-    assert f"{model}: fitted on 50 of 340 rows of 4 columns, as they come;" in last
+    assert f"{model}: fitted on 50 of 340 rows of 6 columns, as they come;" in last
     lines = [line for line in result.stderr.splitlines() if line.endswith("% read")]
     assert re.fullmatch(r"inspecting: 120 rows, \d+% read", lines[0])
     assert re.fullmatch(r"reading: 340 rows, \d+ rows/s, 100% read", lines[-1])

@@ -18,7 +18,7 @@ from vae_anomaly.tables.names import with_nearest
 from vae_anomaly.tables.pieces import BadRow
 from vae_anomaly.tables.reader import TableReader, check_columns
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS, kind_of_type
-from vae_anomaly.tables.schema import Note, Schema
+from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
 from vae_anomaly.tables.tallies import ColumnTally
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Inspection:
         self._decimal, self._missing = decimal, missing
         self._types: dict[str, list[_Type]] = {}
         self._tallies: dict[str, ColumnTally] = {}
+        self._moments: dict[str, ColumnTally] = {}  # of parts whose type is one of dates
         self._n_bad, self._first_bad = 0, ""
 
     def add_columns(self, where: object, names: Sequence[str]) -> None:
@@ -69,6 +70,7 @@ class Inspection:
         if not self._tallies:
             check_kinds(self._kinds, names)
             self._tallies = {name: ColumnTally() for name in names}
+            self._moments = {name: ColumnTally() for name in names}
             self._types = {name: [] for name in names}
         check_columns(where, names, list(self._tallies))
 
@@ -88,7 +90,7 @@ class Inspection:
             if found is None and self._is_counted(name):
                 place, expected = f"{where}, column {name!r}", f"one of {', '.join(KINDS)}"
                 raise table_error(place, expected, type_name, "convert it or choose a kind")
-            self._types[name].append(_Type(found, type_name, where))
+            self._types[name].append(_Type(found, type_name))
 
     def add_rows(self, where: object, rows: pa.Table, bad: Sequence[BadRow] = ()) -> None:
         """Look at all cells of rows, and count bad ones, which may be gigabytes."""
@@ -96,9 +98,10 @@ class Inspection:
         self._n_bad += len(bad)
         if bad and not self._first_bad:
             self._first_bad = f"line {bad[0].line}: {bad[0].reason}"
-        for name, tally in self._tallies.items():
-            if self._is_counted(name):
-                add_cells(tally, rows[name], self._missing)
+        for name in filter(self._is_counted, self._tallies):
+            is_moment = kind_of_type(str(rows[name].type)) == "datetime"
+            tally = self._moments[name] if is_moment else self._tallies[name]
+            add_cells(tally, rows[name], self._missing)
 
     def add_frame(self, where: object, frame: pd.DataFrame) -> None:
         """Look at all cells of a DataFrame.
@@ -117,9 +120,9 @@ class Inspection:
             if self._is_counted(name):
                 series = frame.iloc[:, index]
                 found, tally = series_tally(series, name, self._missing)
-                self._tallies[name].merge(tally)
+                (self._moments if found == "datetime" else self._tallies)[name].merge(tally)
                 is_empty = series.dtype != object and bool(series.isna().all())
-                self._types[name].append(_Type(found, str(series.dtype), where, is_empty))
+                self._types[name].append(_Type(found, str(series.dtype), is_empty))
 
     def decide(self, dialect: Dialect | None = None, units: Sequence[str] = ()) -> Schema:
         """Decide what the columns are, of the dialect and the units of the first file.
@@ -127,11 +130,20 @@ class Inspection:
         Raises
         ------
         ValueError
-            Columns are dates by their type in one part, and something else in another.
+            Cells of a column are dates by their type in one part, and in no known format in
+            another.
         """
         kinds, dates = dict(self._kinds), dict(self._dates)
         for name, types in self._types.items():
             _add_type_kind(name, types, kinds, dates)
+        partly = [
+            name
+            for name, tally in self._moments.items()
+            if tally.n_cells and self._tallies[name].n_cells and kinds.get(name) in DATE_KINDS
+        ]
+        for name, tally in self._moments.items():
+            if tally.n_cells and name not in partly:
+                self._tallies[name].merge(tally)
         schema = decide(
             self._tallies,
             kinds=kinds,
@@ -141,10 +153,22 @@ class Inspection:
             units=units,
             missing=self._missing,
         )
+        for name in partly:  # the format is that of the others; counts are of all
+            schema.columns[name] = self._with_moments(schema.columns[name], name)
         if not self._n_bad:
             return schema
         told = f"rows that cannot be read, left out: {self._n_bad}; {self._first_bad}"
         return replace(schema, notes=(Note("bad_rows", None, told), *schema.notes))
+
+    def _with_moments(self, column: ColumnSchema, name: str) -> ColumnSchema:
+        """Return a column of dates that was decided on by some of its parts, counted in all."""
+        moments, others = self._moments[name], self._tallies[name]
+        n_missing = column.missing_share * others.n_cells + moments.n_missing
+        return replace(
+            column,
+            n_distinct=column.n_distinct + moments.distinct.estimate(),
+            missing_share=n_missing / (others.n_cells + moments.n_cells),
+        )
 
     def _is_counted(self, name: str) -> bool:
         return self._kinds.get(name) not in UNMODELLED_KINDS
@@ -155,7 +179,6 @@ class _Type(NamedTuple):
 
     kind: str | None
     name: str
-    where: object
     is_empty: bool = False  #: no cell of a DataFrame's column tells, but the type does
 
 
@@ -290,14 +313,10 @@ def _add_type_kind(
 ) -> None:
     """Add what the types of a column say: only text and numbers are looked at cell by cell."""
     told = [found for found in types if not (found.is_empty or found.name == "null")]
-    found = {part.kind: part for part in told or types}
-    if kinds.get(name, "datetime") in DATE_KINDS and "datetime" in found and len(found) > 1:
-        date, other = found.pop("datetime"), next(iter(found.values()))
-        raise ValueError(
-            f"Column {name!r}: expected cells of one type. Received: {date.name} in {date.where}, "
-            f"{other.name} in {other.where}. Convert it."
-        )
+    found = {part.kind for part in told or types}
     if len(found) != 1:
+        if "datetime" in found and name not in dates:
+            kinds.setdefault(name, "datetime")
         return  # cells decide
     (kind,) = found
     if kinds.get(name, "datetime") in DATE_KINDS and kind == "datetime":
