@@ -165,6 +165,13 @@ def test_what_is_learned_about_columns_is_by_all_rows(frame):
     assert preprocessor.dates == whole.dates
 
 
+def test_whole_numbers_keep_their_type_where_all_dataframes_have_it(frame, in_memory):
+    parts = parts_of(frame)
+    assert learned(parts)[0].preprocessor.dtypes == in_memory[0].preprocessor.dtypes
+    parts[1] = parts[1].assign(count=parts[1]["count"].astype(float))
+    assert learned(parts)[0].preprocessor.dtypes == {}
+
+
 def test_a_sample_is_told_of_unless_it_was_asked_for(frame, monkeypatch):
     monkeypatch.setattr("vae_anomaly.detectors.training_rows.default_max_rows", lambda n: 50)
     with pytest.warns(DataWarning, match="50 of 300 rows train"):
@@ -394,6 +401,11 @@ def test_bad_rows_are_told_of_or_put_aside_and_do_not_train(
     assert files.n_rows - files.bad.n_rows == len(frame)
 
 
+def test_no_training_file_is_overwritten_by_bad_rows(with_bad_rows):
+    path = with_bad_rows / "part-1.csv"
+    assert "a file of its own" in message_of(lambda: TableFiles(path, quarantine=path))
+
+
 def test_too_many_bad_rows_leave_no_quarantine(with_bad_rows, tmp_path):
     files = TableFiles(with_bad_rows, quarantine=tmp_path / "bad.csv", max_bad_rows=1)
     message = message_of(lambda: VAEDetector(**SMALL).fit(files))
@@ -450,6 +462,14 @@ def test_inspect_looks_at_several_files(frame, tmp_path):
     assert abs(schema.columns["city"].missing_share - frame["city"].isna().mean()) < 1e-9
 
 
+def test_what_an_earlier_fit_put_aside_is_no_input(frame, trainings, tmp_path):
+    folder = write(frame, tmp_path / "in", "csv")
+    (folder / "m.quarantine.csv").write_text("file,line,column,reason,text\na,1,b,c,d\n")
+    for options in (("--dry-run",), ("--quiet",)):
+        result = fit(folder, "--model", folder / "m", *options)
+        assert result.exit_code == 0, result.output
+
+
 def test_a_folder_of_images_stands_alone(frame, tmp_path):
     write(frame, tmp_path / "in", "csv")
     (tmp_path / "in" / "sub").mkdir()
@@ -459,6 +479,8 @@ def test_a_folder_of_images_stands_alone(frame, tmp_path):
     assert input_kind([str(tmp_path / "in" / "part-0.csv")]) == "table"
     result = fit(tmp_path / "in", tmp_path / "in" / "part-0.csv", "--model", tmp_path / "m")
     assert_one_line_error(result, "Expected one folder of images", "2 inputs")
+    result = run("fit", tmp_path / "in", "--model", tmp_path / "m", "--dry-run")
+    assert_one_line_error(result, "Expected --dry-run for a table only")
 
 
 def test_an_interrupted_fit_says_how_far_it_was_and_leaves_nothing(frame, tmp_path, monkeypatch):

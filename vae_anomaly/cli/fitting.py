@@ -160,11 +160,14 @@ def fit(context, inputs, model, quiet, dry_run, **options):
         params = fit_params(quiet, options)
         if own.get("earlier"):
             params = _given_params(context, params)
-        if dry_run:
-            _show_schema(inputs, {name: own[name] for name in SCHEMA_OPTIONS})
-            return
         if name == "table" and own["quarantine"] is None:
             own["quarantine"] = model.with_name(f"{model.name}.quarantine.csv")
+        if dry_run and name != "table":
+            raise ValueError("Expected --dry-run for a table only. Received: images. Leave it out.")
+        if dry_run:
+            schema_options = {name: own[name] for name in SCHEMA_OPTIONS}
+            _show_schema(TableFiles(inputs, exclude=[own["quarantine"]]), schema_options)
+            return
         detector, what = FIT[name](inputs, params, **own)
         detector.save(model)
     click.echo(f"{model}: fitted on {what}; {detector.threshold_report()}", err=True)
@@ -189,16 +192,16 @@ def inspect(inputs, output, **options):
     missing and what is done with it; then notes on probable mistakes, each with a remedy.
     """
     with reported():
-        schema = _show_schema(inputs, options)
+        schema = _show_schema(TableFiles(inputs), options)
         if output is not None:
             with atomic_file(output) as file:
                 file.write(schema.to_json().encode())
 
 
-def _show_schema(inputs, options):
+def _show_schema(files, options):
     from rich.console import Console
 
-    schema = table_schema(TableFiles(inputs), **options)
+    schema = table_schema(files, **options)
     print_schema(schema, Console(width=max(Console().width, 100)))
     return schema
 

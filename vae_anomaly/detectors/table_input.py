@@ -27,6 +27,7 @@ from vae_anomaly.tables.columns import (
     arrays_frame,
     frame_arrays,
     n_infinite_rows,
+    whole_dtypes,
 )
 from vae_anomaly.tables.continuing import continued
 from vae_anomaly.tables.frames import in_pandas, is_frame, labelled
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-# Beyond it, not every integer is a float64.
-_LARGEST_WHOLE = 2**53
 # A standard deviation of about three of the steps in which marginals are tabulated.
 _SMALLEST_COMPOSITE_VARIANCE = 1e-3
 _FEW_ROWS = 1000
@@ -107,7 +106,7 @@ class TableInput:
             return arrays, weights
         self.preprocessor = TablePreprocessor(
             self.schema.kinds,
-            dtypes=_whole_dtypes(X) if is_frame(X) else {},
+            dtypes=whole_dtypes(X) if is_frame(X) else training.dtypes,
             max_levels=detector.max_levels,
             normal_scores=detector.normal_scores and not is_own,
         )
@@ -316,16 +315,3 @@ def _infinities_reported(arrays: Arrays) -> Arrays:
             stacklevel=5,
         )
     return arrays
-
-
-def _whole_dtypes(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the names of the types of integer columns that float64 holds exactly."""
-    import pandas as pd
-
-    return {
-        str(name): str(column.dtype)
-        for name, column in frame.items()
-        if pd.api.types.is_integer_dtype(column.dtype)
-        and not isinstance(column.dtype, pd.SparseDtype)
-        and abs(column.fillna(0)).max() <= _LARGEST_WHOLE
-    }

@@ -66,7 +66,7 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
             DataWarning,
             stacklevel=6,
         )
-    return TableRows(schema, sample.arrays(), sample.all_rows)
+    return TableRows(schema, sample.arrays(), sample.all_rows, source.dtypes)
 
 
 def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[int]]:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# Beyond it, not every integer is a float64.
+_LARGEST_WHOLE = 2**53
+
+
 @dataclass(frozen=True)
 class BadCell:
     """A cell of a DataFrame that is neither missing nor of its column's kind."""
@@ -134,6 +138,19 @@ def arrays_frame(
         elif kind == "categorical":
             frame[name] = frame[name].astype(object).where(frame[name] != "", None)
     return frame
+
+
+def whole_dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the names of the types of integer columns that float64 holds exactly."""
+    import pandas as pd
+
+    return {
+        str(name): str(column.dtype)
+        for name, column in frame.items()
+        if pd.api.types.is_integer_dtype(column.dtype)
+        and not isinstance(column.dtype, pd.SparseDtype)
+        and abs(column.fillna(0)).max() <= _LARGEST_WHOLE
+    }
 
 
 def unique_names(frame: pd.DataFrame) -> list[str]:
@@ -277,6 +294,8 @@ def _number_array(series: pd.Series) -> np.ndarray:
     is_duration = str(series.dtype).startswith(("timedelta", "duration"))
     if is_duration or pd.api.types.infer_dtype(series) == "timedelta":
         series = pd.Series(pd.to_timedelta(series.astype(object))).dt.total_seconds()
+    elif getattr(series.dtype, "na_value", None) is pd.NA and series.dtype.kind in "iuf":
+        return series.to_numpy(dtype=np.float64, na_value=np.nan)
     elif series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
         series = series.astype(object)
         series = series.where(series.notna() & (series != ""), np.nan)

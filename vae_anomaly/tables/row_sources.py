@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vae_anomaly.tables.bad_rows import BadRows
-from vae_anomaly.tables.columns import BadCell, frame_arrays
+from vae_anomaly.tables.columns import BadCell, frame_arrays, whole_dtypes
 from vae_anomaly.tables.frames import in_pandas, is_frame
 from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.parquet_rows import index_columns, piece_of
@@ -37,10 +37,13 @@ class RowSource(Protocol):
         Where those go that are not as expected.
     is_told : bool
         Whether bad rows are told of elsewhere than in a warning.
+    dtypes : dict of str to str
+        Once all rows were read, as of ``TableRows``.
     """
 
     bad: BadRows
     is_told: bool
+    dtypes: dict[str, str]
 
     def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
         """Read all rows, and decide what the columns are."""
@@ -77,6 +80,7 @@ class DatasetRows:
 
     def __init__(self, dataset: Any) -> None:
         self.bad = BadRows()
+        self.dtypes: dict[str, str] = {}
         self._dataset = dataset
         index = index_columns("the data set", dataset.schema)
         self._names = [name for name in dataset.schema.names if name not in index]
@@ -113,6 +117,7 @@ class FrameRows:
 
     def __init__(self, frames: Iterable[Any]) -> None:
         self.bad = BadRows()
+        self.dtypes: dict[str, str] = {}
         self._frames = frames
 
     def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
@@ -129,7 +134,13 @@ class FrameRows:
         return inspection.decide()
 
     def parts(self, schema: Schema) -> Iterator[Part]:
+        is_first = True
         for number, frame in self._numbered():
+            if len(frame):
+                found = whole_dtypes(frame)
+                known = found if is_first else self.dtypes
+                self.dtypes = {name: t for name, t in known.items() if found.get(name) == t}
+                is_first = False
             bad: list[BadCell] = []
             arrays = frame_arrays(frame, schema, bad=bad)
             first_of = {cell.row: cell for cell in reversed(bad)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -34,11 +34,14 @@ class TableRows:
         The modelled columns, as ``reader.read_arrays`` and ``columns.frame_arrays`` make them.
     all_rows : AllRows or None
         What all rows show, where these are a sample of them.
+    dtypes : dict of str to str
+        The types of whole numbers that columns of DataFrames had, see ``columns.whole_dtypes``.
     """
 
     schema: Schema
     arrays: dict[str, np.ndarray]
     all_rows: AllRows | None = None
+    dtypes: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))

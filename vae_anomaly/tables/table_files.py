@@ -86,8 +86,13 @@ class TableFiles:
             raise TableError(
                 "expected files, received '-': standard input can be read only once; save it first"
             )
+        if quarantine is not None and os.path.realpath(quarantine) in map(
+            os.path.realpath, self.paths
+        ):
+            raise TableError(f"{quarantine}: expected a file of its own to put bad rows aside")
         self.bad = BadRows(quarantine, max_bad_rows)
         self.is_told = quarantine is not None
+        self.dtypes: dict[str, str] = {}  # files do not tell
         self._keep_bad = max_bad_rows != 0
         self.n_rows = 0
         self._progress = progress
