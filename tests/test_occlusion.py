@@ -1,6 +1,7 @@
 """Cells hidden one by one: what the score gains, and what the others suggest for them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vae_anomaly import VAEDetector
@@ -14,16 +15,52 @@ def hidden(table_detector, table):
     return arrays, hide_each_cell(table_detector.scorer_, arrays)
 
 
-def test_the_gain_is_that_of_a_row_whose_cell_is_missing(table_detector, table, hidden):
+def gains_of_scores(detector, rows):
+    """What scores gain where cells of a DataFrame are missing, (n, columns)."""
+    without = [
+        detector.score_samples(rows.assign(**{name: rows[name].mask(rows[name].notna())}))
+        for name in rows
+    ]
+    return np.stack(without, axis=1) - detector.score_samples(rows)[:, None]
+
+
+def test_the_gain_is_no_less_than_that_of_a_row_whose_cell_is_missing(
+    table_detector, table, hidden
+):
     _, found = hidden
-    rows = table[:60]
-    scores = table_detector.score_samples(rows)
-    for index, name in enumerate(table):
-        without = table_detector.score_samples(
-            rows.assign(**{name: rows[name].mask(rows[name].notna())})
+    of_scores = gains_of_scores(table_detector, table[:60])
+    is_missing = table[:60].isna().to_numpy()
+    assert (found.gain >= of_scores)[~is_missing].all()
+    assert (found.gain == of_scores)[~is_missing].any()
+    assert (found.gain[is_missing] == 0).all()
+
+
+def test_the_gain_of_a_score_of_one_view_is_that_of_the_score(detectors, rows):
+    for score_type in ("elbo", "reconstruction_probability"):
+        one = detectors[score_type]
+        frame = pd.DataFrame(rows[:20], columns=["a", "b", "c", "d"])
+        named = one._input.check(one, rows[:20])
+        found = hide_each_cell(one.scorer_, named)
+        for index, name in enumerate(frame):
+            without = frame.assign(**{name: np.nan}).to_numpy()
+            np.testing.assert_array_equal(
+                found.gain[:, index], one.score_samples(without) - one.score_samples(rows[:20])
+            )
+
+
+def test_the_gain_is_the_larger_of_that_of_the_score_and_of_its_first_view(table_detector, hidden):
+    arrays, found = hidden
+    scorer = table_detector.scorer_
+    x, observed = scorer.preprocess(arrays)
+    names, widths = scorer.preprocessor.column_names, scorer.preprocessor.column_widths
+    whole = scorer.judged(x, observed)
+    for index, name in enumerate(arrays):
+        is_kept = np.array([column != name for column in names], dtype=np.float32)
+        judged = scorer.judged(x * np.repeat(is_kept, widths), observed * is_kept)
+        has_value = (observed * (1 - is_kept)).any(axis=1)
+        np.testing.assert_array_equal(
+            found.gain[has_value, index], (judged - whole).max(axis=1)[has_value]
         )
-        np.testing.assert_array_equal(found.gain[:, index], without - scores)
-    assert (found.gain[rows.isna().to_numpy()] == 0).all()
 
 
 def test_what_is_told_of_a_row_does_not_depend_on_the_others(table_detector, hidden):

@@ -205,8 +205,8 @@ def score_files(
     columns : sequence of str or None
         Tables: which columns of the inputs to write. None: all but those dropped in ``fit``.
     explain : int or None
-        Tables: name this number of columns that lowered the score most, by how much it would rise
-        if the cell were unknown, with what is expected there given the rest of the row. For
+        Tables: name this number of columns that lowered the score most, by how much the row would
+        gain if the cell were unknown, with what is expected there given the rest of the row. For
         anomalies, and for the rows that ``top`` lists: it costs a scoring for each column.
     contributions : bool
         Tables: write what each column adds to the score, as ``feature_log_prob:<column>``.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExplanationDisplay:
-    """Bars of what the score of one row would gain if a cell were unknown, the largest on top.
+    """Bars of what one row would gain if a cell were unknown, the largest on top.
 
     Beside each bar stands the value seen, what the rest of the row suggests instead, and the range
     of that.
@@ -25,7 +25,7 @@ class ExplanationDisplay:
     ----------
     columns : sequence of k str
     gain : (k,) array
-        What the score would gain if the cell of the column were unknown.
+        What the row would gain if the cell of the column were unknown.
     value, expected : sequences of k values
         What was seen, and what was expected; None or NaN: missing.
     low, high : sequences of k values
@@ -189,7 +189,7 @@ class ExplanationDisplay:
         # Room for the text right of the longest bar.
         ax.set_xlim(min(gain.min(), 0), max(gain.max(), 0) + 0.9 * span)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_xlabel(f"what the score would gain if the cell were unknown ({self.unit})")
+        ax.set_xlabel(f"what the row would gain if the cell were unknown ({self.unit})")
         decision = "anomaly" if self.score < self.offset else "normal"
         ax.set_title(f"score {self.score:.4g}: {decision}")
         self.ax_ = ax

@@ -103,7 +103,7 @@ class Reason:
     column, seen : str
         ``seen`` is "" for a missing cell.
     gain : float
-        Nats that the score would gain if the cell were unknown.
+        Nats that the row would gain if the cell were unknown.
     expected : str or None
         Value that the rest of the row suggests.
     between : (str, str) or None

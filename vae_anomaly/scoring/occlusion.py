@@ -2,7 +2,8 @@
 
 A cell that is wrong misleads the encoder, so that its neighbours look wrong too. Hidden from the
 model, it misleads nobody: the score rises most where the wrong cell is hidden, and the others tell
-what should be there.
+what should be there. A composite score may be low for several reasons, which hide each other; so
+what its first view gains, the ELBO, counts too: it is about -log p(cell | the others).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class HiddenCells:
     Attributes
     ----------
     gain : (n, columns) array
-        Score with the cell hidden, less the score as it is; 0 where the cell is missing.
+        What the row gains where the cell is hidden: in its score, or in how well its values go
+        together (``Composite.coherence``), whichever is more; 0 where the cell is missing.
     expected : dict of column name to array (n,)
         The median of the likely values; of booleans the probability of 1, of categories the
         likeliest level, of dates the nearest likely one.
@@ -92,7 +94,7 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
 def _hidden_in_block(scorer, arrays):
     x, observed = scorer.preprocess(arrays)
     n_rows, names = len(x), scorer.preprocessor.column_names
-    scores = scorer.scores_of(x, observed)
+    judged = scorer.judged(x, observed)
     gains, likely = np.zeros((n_rows, len(arrays))), None
     hidden = np.array([[column == name for column in names] for name in arrays])
     of_features = np.repeat(hidden, scorer.preprocessor.column_widths, axis=1)
@@ -104,8 +106,8 @@ def _hidden_in_block(scorer, arrays):
         rows = np.where(of_features[some, None], 0, x), np.where(hidden[some, None], 0, observed)
         without = [array.reshape(-1, array.shape[2]) for array in rows]
         each = some.stop - first, n_rows
-        gained = scorer.scores_of(*without).reshape(each).T - scores[:, None]
-        gains[:, some] = np.where(had_value[:, some], gained, 0.0)
+        gained = scorer.judged(*without).reshape(*each, -1) - judged
+        gains[:, some] = np.where(had_value[:, some], gained.max(axis=2).T, 0.0)
         values = scorer.likely_values(*without)
         values = values.reshape(*each, *values.shape[1:])
         likely = np.zeros_like(values[0]) if likely is None else likely

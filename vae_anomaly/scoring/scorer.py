@@ -210,7 +210,7 @@ class AnomalyScorer(keras.Model):
         -------
         dict of str to array
         """
-        measure, put_together = self._measuring(), self._putting_together()
+        measure, put_together = self._measuring(), self._of_terms(self._put_together)
 
         def outputs(*inputs):
             found = put_together(measure(*inputs), *inputs[1:])
@@ -265,12 +265,13 @@ class AnomalyScorer(keras.Model):
     def _measuring(self):
         return self._traced(self._measure, *self._specs)
 
-    def _putting_together(self):
+    def _of_terms(self, method):
+        """Trace a method that takes what the views say of rows, and which cells were observed."""
         terms = tf.nest.map_structure(
             lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
             self._measuring().structured_outputs,
         )
-        return self._traced(self._put_together, terms, *self._specs[1:])
+        return self._traced(method, terms, *self._specs[1:])
 
     def _traced(self, method, *specs):
         """Trace a method once.
@@ -325,12 +326,12 @@ class AnomalyScorer(keras.Model):
         )
         return _pairs(flat)
 
-    def _scored(self, terms, *observed, names=("score",)):
-        """The named outputs for rows that the views have measured."""
-        put_together, n_terms = self._putting_together(), 2 * len(terms)
+    def _scored(self, terms, *observed, names=("score",), by=None):
+        """The named outputs, of ``_put_together`` or another, for rows that the views measured."""
+        function, n_terms = self._of_terms(by or self._put_together), 2 * len(terms)
 
         def outputs(*chunk):
-            found = put_together(_pairs(chunk[:n_terms]), *chunk[n_terms:])
+            found = function(_pairs(chunk[:n_terms]), *chunk[n_terms:])
             return [found[name] for name in names]
 
         return self._chunked(outputs, *self._chunks_of(*tf.nest.flatten(terms), *observed))

@@ -200,9 +200,19 @@ class TableScorer(AnomalyScorer):
         means = [part.mean() for part in np.split(scores, len(KNOTS))]
         return np.interp(KNOTS, shares, np.subtract(means, means[0]))
 
-    def scores_of(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Return the scores of rows that are preprocessed, (n,) float64."""
-        return self._scored(self._measured(x, observed), observed)[0]
+    def judged(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Return what tells whether preprocessed rows are usual, float64 (n, 1 or 2).
+
+        The score; and of a composite how well the cells go together, see ``Composite.coherence``.
+        """
+        terms = self._measured(x, observed)
+        judged = self._scored(terms, observed)
+        if isinstance(self.score, Composite):
+            judged += self._scored(terms, observed, names=("coherence",), by=self._coherence)
+        return np.stack(judged, axis=1)
+
+    def _coherence(self, terms, observed):
+        return {"coherence": self.score.coherence(terms, observed)}
 
     def likely_values(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Return likely values of preprocessed rows, (n, values, features), see ``occlusion``.

@@ -237,7 +237,8 @@ class Composite(ScoreType):
     Parameters
     ----------
     views : sequence of View
-        Of equal ranks, a later view goes before an earlier one.
+        The first tells how well the values of a row go together. Of equal ranks, a later view
+        goes before an earlier one.
     rank_weights : sequence of float
         The weight of the view that is furthest below its median, of the next, ...; they sum to 1.
     n_columns : int
@@ -284,13 +285,24 @@ class Composite(ScoreType):
         self.usual_features.assign(usual)
         self.usual_excess.assign([np.interp(KNOTS, shares, view) for view in np.transpose(medians)])
 
-    def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
-        (observed,) = observed
+    def coherence(self, terms: list[Terms], *observed: tf.Tensor) -> tf.Tensor:
+        """Return how well the values of rows go together, (n,): the first view beyond its median.
+
+        Arguments as in ``combined``.
+        """
+        columns, rest = self._beyond_usual(terms, *observed)
+        return tf.reduce_sum(columns[:, 0], axis=1) + rest[:, 0]
+
+    def _beyond_usual(self, terms, observed):
+        """Terms beyond what is usual, of all views: (n, views, columns) and (n, views)."""
         columns = tf.stack([float64(columns) for columns, _ in terms], axis=1)
         columns = (columns - self.usual_features) * float64(observed)[:, None, :]
         rest = tf.stack([float64(rest) for _, rest in terms], axis=1)
         usual = [at_share(knots, observed) for knots in tf.unstack(self.usual_excess.value)]
-        rest -= tf.stack(usual, axis=1)
+        return columns, rest - tf.stack(usual, axis=1)
+
+    def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
+        columns, rest = self._beyond_usual(terms, *observed)
         weights = self._weights_by_rank(tf.reduce_sum(columns, axis=2) + rest)
         features = tf.reduce_sum(weights[:, :, None] * columns, axis=1)
         features += tf.reduce_mean(self.usual_features, axis=0)
