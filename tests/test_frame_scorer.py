@@ -201,6 +201,7 @@ def test_dask_scores_the_partitions_of_a_dataframe(model, detector, new):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # in Ray itself
 def test_ray_scores_the_batches_of_a_dataset(model, detector, new):
     ray = pytest.importorskip("ray", reason="ray is not installed")
     data = pytest.importorskip("ray.data", reason="ray.data is not installed")

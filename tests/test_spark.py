@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_detectors import SMALL
 
-from vae_anomaly import DataWarning, VAEDetector, score_files, spark
+from vae_anomaly import DataWarning, TableFiles, VAEDetector, score_files, spark
 from vae_anomaly.tables.files import TableError
 
 needs_pyspark = pytest.mark.skipif(
@@ -244,6 +244,25 @@ def test_a_model_that_a_worker_does_not_find_or_finds_changed_ends_the_job(df, f
     manifest.write_text(manifest.read_text() + " ")
     with pytest.raises(PythonException, match="expected the model that was there when its scorer"):
         changed.collect()
+
+
+@pytest.mark.slow
+def test_a_column_that_is_lost_on_the_way_to_the_workers_ends_the_job(df, folder):
+    from pyspark.errors import PythonException
+
+    schema = spark.output_schema(folder / "m", df.schema)
+    scored = df.limit(5).drop("city").mapInPandas(spark.scorer(folder / "m"), schema)
+    with pytest.raises(PythonException, match="the table: missing columns: 'city'"):
+        scored.collect()
+
+
+@pytest.mark.slow
+def test_a_folder_that_spark_writes_is_one_table_to_fit(df, folder):
+    df.drop("count").write.parquet(f"{folder}/written")
+    files = TableFiles(folder / "written")
+    detector = VAEDetector(**SMALL, kinds={"key": "id"}, max_rows=500).fit(files)
+    assert files.n_rows == N_ROWS
+    assert list(detector.scorer_.preprocessor.kinds) == ["amount", "city", "member", "day", "grade"]
 
 
 @pytest.mark.slow

@@ -130,17 +130,18 @@ class FrameScorer:
             The frame lacks a column, has one of a type that does not fit or that is named like an
             output; an option that makes no sense.
         """
-        rows = self._loaded()
-        if is_frame(frame):
-            return _scored_pandas(frame, rows, self._columns)
         import pyarrow as pa
 
-        if isinstance(frame, pa.RecordBatch):
-            scored = _scored_arrow(pa.Table.from_batches([frame]), rows, self._columns)
+        if is_frame(frame):
+            rows, kept = self._ready([str(name) for name in frame.columns])
+            return _scored_pandas(frame, rows, kept)
+        if isinstance(frame, (pa.Table, pa.RecordBatch)):
+            rows, kept = self._ready(frame.schema.names)
+            if isinstance(frame, pa.Table):
+                return _scored_arrow(frame, rows, kept)
+            scored = _scored_arrow(pa.Table.from_batches([frame]), rows, kept)
             columns = [column.combine_chunks() for column in scored.columns]
             return pa.RecordBatch.from_arrays(columns, schema=scored.schema)
-        if isinstance(frame, pa.Table):
-            return _scored_arrow(frame, rows, self._columns)
         raise TypeError(
             "Expected a DataFrame of pandas, or a table or batch of pyarrow. Received: "
             f"{type(frame).__module__}.{type(frame).__name__}."
@@ -159,22 +160,21 @@ class FrameScorer:
         rows = RowScorer(self.model, **self._options)
         return rows, _kept(rows, names, self._columns)
 
-    def _loaded(self) -> RowScorer:
+    def _ready(self, names: Sequence[str]) -> tuple[RowScorer, list[str]]:
+        """As ``check``, and the model is loaded: last, for it takes long."""
+        rows = self._rows or RowScorer(self.model, **self._options)
+        kept = _kept(rows, names, self._columns)
         if self._rows is None:
-            rows = RowScorer(self.model, **self._options)
             rows.load(_detector(self.model, self._digest))
             self._rows = rows
-        return self._rows
+        return rows, kept
 
 
-def _scored_pandas(
-    frame: pd.DataFrame, rows: RowScorer, columns: Sequence[str] | None
-) -> pd.DataFrame:
+def _scored_pandas(frame: pd.DataFrame, rows: RowScorer, kept: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
     names = [str(name) for name in frame.columns]
-    kept = _kept(rows, names, columns)
     schema = rows.present(names)
     bad: list[BadCell] = []
     modelled = frame.loc[:, [name in schema.kinds for name in names]]
@@ -192,8 +192,7 @@ def _scored_pandas(
     return pd.concat([passed, added.set_axis(frame.index)], axis=1)
 
 
-def _scored_arrow(table: pa.Table, rows: RowScorer, columns: Sequence[str] | None) -> pa.Table:
-    kept = _kept(rows, table.column_names, columns)
+def _scored_arrow(table: pa.Table, rows: RowScorer, kept: Sequence[str]) -> pa.Table:
     piece = piece_of(_WHERE, table, 0)
     chunk = chunk_of(_WHERE, piece, rows.present(table.column_names), keep_bad=True)
     errors = {bad.line: f"column {bad.column!r}: {bad.reason}" for bad in chunk.bad}
