@@ -47,7 +47,7 @@ def explained(detector, scored):
         detector, table_of(detector, worst), n_columns=N_REASONS, ax=right
     )
     right.set_title(f"why row {worst['row'].item()} scores {worst['score'].item():.0f}")
-    right.set_xlabel("what the score would gain without the cell (nats)")
+    right.set_xlabel("what the row would gain without the cell (nats)")
     return figure
 
 

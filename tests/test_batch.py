@@ -533,6 +533,14 @@ def test_rows_are_selected_at_a_false_discovery_rate(detector, table, new, folde
     assert (scored["p_value"][selected].max() <= scored["p_value"][~selected]).all()
 
 
+def test_a_selection_that_few_calibration_rows_make_impossible_is_told_of(
+    detector, folder, tmp_path
+):
+    report = score_files(folder / "new.csv", detector, tmp_path / "o.csv", fdr=0.001)
+    assert report["anomalies"] == 0
+    assert any("no row is selected" in warning for warning in report["warnings"])
+
+
 def test_the_summary_estimates_the_share_of_anomalies(detector, new, folder, tmp_path):
     report = score_files(folder / "new.csv", detector, tmp_path / "o.csv")
     expected = detector.anomaly_share(new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_anomaly.batch.chunks import ChunkScorer
-from vae_anomaly.scoring.discoveries import p_value_cutoff
+from vae_anomaly.scoring.discoveries import p_value_cutoff, why_none_selected
 from vae_anomaly.tables.files import STANDARD
 
 
@@ -34,7 +34,8 @@ def offset_of_fdr(scoring: ChunkScorer, fdr: float) -> float:
     Returns
     -------
     float
-        Under all scores if no row is selected.
+        Under all scores if no row is selected; a warning tells where that is for want of
+        calibration rows.
     """
     calibration = scoring.calibration_scores
     counts, lowest = np.zeros(len(calibration) + 1, dtype=np.int64), calibration[0]
@@ -47,4 +48,7 @@ def offset_of_fdr(scoring: ChunkScorer, fdr: float) -> float:
                 lowest = min(lowest, scores.min(initial=lowest))
     values = np.arange(1, len(counts) + 1) / len(counts)
     rank = round(p_value_cutoff(values, fdr, counts) * len(counts))
+    why = why_none_selected(int(counts.sum()), fdr, len(calibration))
+    if why and not rank:
+        scoring.warnings.append(why)
     return float(calibration[rank - 1] if rank else lowest)

@@ -13,8 +13,8 @@ from vae_anomaly.scoring.calibration import LEVEL, ThresholdReport, effective_ro
 from vae_anomaly.scoring.discoveries import (
     AnomalyShare,
     estimate_anomaly_share,
-    fewest_selected,
     p_value_cutoff,
+    why_none_selected,
 )
 from vae_anomaly.scoring.tails import has_far_tail
 from vae_anomaly.scoring.thresholds import Threshold, choose_threshold, threshold_from_labels
@@ -256,16 +256,9 @@ class DecisionMixin:
         """
         values = self.p_values(X)  # type: ignore[attr-defined]
         selected = values <= p_value_cutoff(values, fdr)
-        n_calibration = self.scorer_.n_calibration
-        fewest = fewest_selected(len(values), fdr, n_calibration)
-        if not selected.any() and fewest > max(1, 0.01 * len(values)):
-            warnings.warn(
-                f"no row is selected, and with {n_calibration} calibration rows none could be "
-                f"unless {fewest} of the {len(values)} score under all of these. Calibrate with "
-                "more normal rows, or raise `fdr`.",
-                DataWarning,
-                stacklevel=2,
-            )
+        why = why_none_selected(len(values), fdr, self.scorer_.n_calibration)
+        if why and not selected.any():
+            warnings.warn(why, DataWarning, stacklevel=2)
         return selected
 
     def anomaly_share(self, X: Rows, level: float = LEVEL) -> AnomalyShare:

@@ -80,6 +80,21 @@ def fewest_selected(n_rows: int, fdr: float, n_calibration: int) -> int:
     return max(1, int(np.ceil(n_rows / (fdr * (n_calibration + 1)) - 1e-9)))
 
 
+def why_none_selected(n_rows: int, fdr: float, n_calibration: int) -> str | None:
+    """Return a sentence if too few calibration rows may be why no row was selected; else None.
+
+    Arguments as in ``fewest_selected``.
+    """
+    fewest = fewest_selected(n_rows, fdr, n_calibration)
+    if fewest <= max(1, 0.01 * n_rows):
+        return None
+    return (
+        f"no row is selected, and with {n_calibration} calibration rows none could be unless "
+        f"{fewest} of the {n_rows} score under all of these. Calibrate with more normal rows, or "
+        "raise `fdr`."
+    )
+
+
 @dataclass(frozen=True)
 class AnomalyShare:
     """The share of anomalies in a batch, estimated without labels.
