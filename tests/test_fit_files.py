@@ -303,6 +303,16 @@ def test_files_of_other_columns_are_an_error_that_names_them(frame, tmp_path):
         assert word in message
 
 
+def test_files_beside_others_need_not_be_written_as_the_schema_says(tmp_path):
+    rows = [f"{n / 7};{n % 3}\n" for n in range(60)]
+    (tmp_path / "a.csv").write_text("My measurements\na;b\nkg;m\n" + "".join(rows[:30]))
+    schema = TableFiles(tmp_path).inspect()
+    assert schema.dialect.units_row and schema.dialect.skip_lines == 1
+    (tmp_path / "b.csv").write_text("a;b\n" + "".join(rows[30:]))
+    found = learned(TableFiles(tmp_path), kinds=None, schema=schema)
+    np.testing.assert_array_equal(found[1]["a"], [float(row.split(";")[0]) for row in rows])
+
+
 def test_columns_may_come_in_any_order(frame, in_memory, tmp_path):
     folder = write(frame, tmp_path, "csv")
     last = pd.read_csv(folder / "part-2.csv", dtype=str, keep_default_na=False)

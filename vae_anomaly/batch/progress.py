@@ -52,6 +52,8 @@ class ReadingProgress:
 
     def __call__(self, name: str, n_rows: int, share: float) -> None:
         self.so_far = f"while {name}: {n_rows} rows, {share:.0%} of the files"
+        if share >= 1:
+            self.so_far = f"after {name}: {n_rows} rows"
         if self._quiet:
             return
         if name != self._pass:

@@ -201,24 +201,15 @@ def fit_table(
     ValueError
         As of ``table_schema``; there are too many bad rows.
     """
+    own = {"training": training, "n_reference": n_reference, "max_rows": max_rows}
+    most_bad = 0 if on_bad_row == "fail" else max_bad_rows
     with ReadingProgress(quiet=not params["verbose"]) as progress:
-        files = TableFiles(
-            inputs,
-            quarantine=quarantine,
-            max_bad_rows=0 if on_bad_row == "fail" else max_bad_rows,
-            progress=progress,
-        )
+        files = TableFiles(inputs, quarantine=quarantine, max_bad_rows=most_bad, progress=progress)
         try:
             if earlier is None:
-                own = {"training": training, "n_reference": n_reference, "max_rows": max_rows}
                 detector, what = _new_detector(files, {**own, **params}, options)
             else:
-                artifact.read(earlier)
-                import_tensorflow()
-                detector, what = vae_anomaly.load_detector(earlier), f"going on from {earlier}"
-                detector.set_params(**params, warm_start=True)
-                if max_rows is not None:
-                    detector.set_params(max_rows=max_rows)
+                detector, what = _earlier_detector(earlier, params, max_rows)
             known = _levels(detector)
             with warnings.catch_warnings():  # said below
                 warnings.filterwarnings("ignore", message=r"\d+ of \d+ rows train")
@@ -228,10 +219,20 @@ def fit_table(
             raise
     detector.set_params(warm_start=False)
     _tell_of_bad_rows(files, quarantine)
-    for name, levels in known.items():
-        if new := [level for level in _levels(detector)[name] if level not in levels]:
-            click.echo(f"new levels of {name!r}: {listed(new)}", err=True)
+    _tell_of_new_levels(known, _levels(detector))
     return detector, f"{_counted(files, detector)}, {what}"
+
+
+def _earlier_detector(
+    earlier: pathlib.Path, params: Mapping[str, Any], max_rows: int | None
+) -> tuple[BaseDetector, str]:
+    """Return a saved detector that goes on when it is fitted; and how it is fitted."""
+    artifact.read(earlier)
+    import_tensorflow()
+    detector = vae_anomaly.load_detector(earlier).set_params(**params, warm_start=True)
+    if max_rows is not None:
+        detector.set_params(max_rows=max_rows)
+    return detector, f"going on from {earlier}"
 
 
 def _new_detector(
@@ -249,6 +250,14 @@ def _new_detector(
 def _levels(detector: BaseDetector) -> dict[str, list[str]]:
     """Return the levels that a fitted detector knows, by column; none of a new one."""
     return detector.scorer_.preprocessor.levels if hasattr(detector, "scorer_") else {}
+
+
+def _tell_of_new_levels(
+    before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
+) -> None:
+    for name, levels in before.items():
+        if new := [level for level in after[name] if level not in levels]:
+            click.echo(f"new levels of {name!r}: {listed(new)}", err=True)
 
 
 def _tell_of_bad_rows(files: TableFiles, quarantine: pathlib.Path) -> None:

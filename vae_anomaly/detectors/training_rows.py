@@ -52,7 +52,7 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
         source.bad.check(sample.n_rows)
     if not sample.n_rows:
         raise ValueError("Expected rows to fit on. Received: 0 sample(s).")
-    if source.bad.n_rows and not source.is_told:
+    if source.bad.n_rows and source.bad.quarantine is None:
         warnings.warn(
             f"Left out {source.bad.n_rows} rows that are not as expected, such as "
             f"{source.bad.first}.",

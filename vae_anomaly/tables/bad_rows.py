@@ -27,6 +27,7 @@ class BadRows:
 
     Attributes
     ----------
+    quarantine : path or None
     n_rows : int
     first : str
         Where the first of them is, and what is wrong with it.
@@ -34,7 +35,7 @@ class BadRows:
 
     def __init__(self, quarantine: Path | None = None, most: int | None = None) -> None:
         self.n_rows, self.first = 0, ""
-        self._quarantine, self._most = quarantine, most
+        self.quarantine, self._most = quarantine, most
         self._file: IO[bytes] | None = None
         self._stack = ExitStack()
 
@@ -61,10 +62,10 @@ class BadRows:
         self.n_rows += len(rows)
         if self._most is not None and self.n_rows > self._most:
             self._refuse(self._most)
-        if self._quarantine is None:
+        if self.quarantine is None:
             return
         if self._file is None:
-            self._file = self._stack.enter_context(atomic_file(self._quarantine))
+            self._file = self._stack.enter_context(atomic_file(self.quarantine))
             self._file.write(csv_lines([HEADER]))
         lines = [(str(where), row.line, row.column or "", row.reason, row.text) for row in rows]
         self._file.write(csv_lines(lines))

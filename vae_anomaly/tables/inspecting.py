@@ -46,13 +46,14 @@ class Inspection:
     def __init__(
         self,
         *,
-        kinds: Mapping[str, str] | None = None,
+        kinds: Mapping[Any, str] | None = None,
         date_formats: Mapping[str, DateFormat] | None = None,
         decimal: str | None = None,
         missing: Sequence[str] = (),
     ) -> None:
         self.n_rows = 0
-        self._kinds, self._dates = dict(kinds or {}), dict(date_formats or {})
+        self._kinds = {str(name): kind for name, kind in (kinds or {}).items()}
+        self._dates = dict(date_formats or {})
         self._decimal, self._missing = decimal, missing
         self._types: dict[str, list[_Type]] = {}
         self._tallies: dict[str, ColumnTally] = {}
@@ -185,7 +186,7 @@ class _Type(NamedTuple):
 def file_schema(
     path: str | Path,
     *,
-    kinds: Mapping[str, str] | None = None,
+    kinds: Mapping[Any, str] | None = None,
     date_formats: Mapping[str, DateFormat] | None = None,
     decimal: str | None = None,
     missing: Sequence[str] = (),
@@ -243,7 +244,6 @@ def frame_schema(
     >>> frame_schema(pd.DataFrame({"age": [1.5, 2.0], "city": ["a", None]})).kinds
     {'age': 'numeric', 'city': 'categorical'}
     """
-    kinds = {str(name): kind for name, kind in (kinds or {}).items()}
     inspection = Inspection(kinds=kinds, missing=missing)
     inspection.add_frame("the DataFrame", frame)
     return inspection.decide()
@@ -284,7 +284,7 @@ def inspect(X: IntoDataFrame | str | Path, *, kinds: Mapping[Any, str] | None = 
     '1.234,5 €'
     """
     if isinstance(X, (str, Path)):
-        return file_schema(X, kinds={str(name): kind for name, kind in (kinds or {}).items()})
+        return file_schema(X, kinds=kinds)
     return frame_schema(in_pandas(X), kinds=kinds)
 
 

@@ -35,14 +35,11 @@ class RowSource(Protocol):
     ----------
     bad : BadRows
         Where those go that are not as expected.
-    is_told : bool
-        Whether bad rows are told of elsewhere than in a warning.
     dtypes : dict of str to str
         Once all rows were read, as of ``TableRows``.
     """
 
     bad: BadRows
-    is_told: bool
     dtypes: dict[str, str]
 
     def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
@@ -75,8 +72,6 @@ def row_source(X: Any) -> RowSource | None:
 
 class DatasetRows:
     """The rows of a data set; a ``RowSource``."""
-
-    is_told = False
 
     def __init__(self, dataset: Any) -> None:
         self.bad = BadRows()
@@ -113,8 +108,6 @@ class DatasetRows:
 class FrameRows:
     """The rows of DataFrames that come one after the other; a ``RowSource``."""
 
-    is_told = False
-
     def __init__(self, frames: Iterable[Any]) -> None:
         self.bad = BadRows()
         self.dtypes: dict[str, str] = {}
@@ -127,7 +120,6 @@ class FrameRows:
                 "columns are is known only once all cells have been seen. Received: "
                 f"{type(self._frames).__name__}, which can be read only once."
             )
-        kinds = {str(name): kind for name, kind in (kinds or {}).items()}
         inspection = Inspection(kinds=kinds)
         for number, frame in self._numbered():
             inspection.add_frame(f"DataFrame {number}", frame)

@@ -31,7 +31,8 @@ class TableFiles:
     ----------
     inputs : path, or sequence of path
         CSV, TSV (both also .gz and .zst) and Parquet files, folders of them, patterns. All have
-        the same columns, in any order; each is in the dialect that its first rows show.
+        the same columns, in any order; each is in the dialect that its first rows show, a single
+        one in that of the ``schema``, if there is one.
     quarantine : path or None
         CSV file for the rows that cannot be read, if there are any. None: a warning counts them.
     max_bad_rows : int or None
@@ -91,7 +92,6 @@ class TableFiles:
         ):
             raise TableError(f"{quarantine}: expected a file of its own to put bad rows aside")
         self.bad = BadRows(quarantine, max_bad_rows)
-        self.is_told = quarantine is not None
         self.dtypes: dict[str, str] = {}  # files do not tell
         self._keep_bad = max_bad_rows != 0
         self.n_rows = 0
@@ -149,8 +149,12 @@ class TableFiles:
         self._show("reading", 1.0)
 
     def _dialect(self, path: str, schema: Schema) -> Dialect | Mapping[str, Any]:
-        """Return the dialect found in the first pass, that of a schema given, or none."""
-        return self._dialects.get(path) or schema.dialect or {}
+        """Return the dialect of the first pass, or of the schema given, or {} to find it.
+
+        A schema has that of one file; another may lack its title, or its row of units.
+        """
+        given = schema.dialect if len(self.paths) == 1 else None
+        return self._dialects.get(path) or given or {}
 
     def _count(self, name: str, index: int, reader: TableReader, chunk: Chunk) -> None:
         self.n_rows += chunk.raw.num_rows + len(chunk.bad)
