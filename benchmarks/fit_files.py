@@ -1,7 +1,7 @@
 """Rows per second and peak memory of reading Parquet files of many rows for a fit, in two passes.
 
 Each number of rows is read in a process of its own; training, which does not depend on the number
-of rows, is left out.
+of rows, is left out. With --compare: what a model of a sample finds, and one of all rows in memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FILE_ROWS = 1_000_000
 BLOCK = 100_000
 
 
-def write_files(folder: pathlib.Path, n_rows: int) -> None:
+def write_files(folder: pathlib.Path, n_rows: int, seed: int = 0) -> None:
     """Write files of 22 columns of numbers, 2 of booleans, 4 of categories and 2 of moments."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(8, 20))
+    mixing = np.random.default_rng(0).normal(size=(8, 20))
+    rng = np.random.default_rng(seed)
     for start in range(0, n_rows, FILE_ROWS):
         writer = None
         for block in range(start, min(start + FILE_ROWS, n_rows), BLOCK):
@@ -83,14 +83,50 @@ def read(folder: pathlib.Path, max_rows: int | None) -> str:
     return f"{files.n_rows:>12,}{rates}{before:>14,.0f}{peak_mib():>12,.0f}"
 
 
+def compare(n_rows: int, max_rows: int | None, max_steps: int) -> None:
+    """Print the AUROC of rows that have the n0, n1 and n2 of other rows, among fresh rows."""
+    import numpy as np
+    import pandas as pd
+    from sklearn.metrics import roc_auc_score
+
+    from vae_anomaly import TableFiles, VAEDetector
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for part, size, seed in (("train", n_rows, 0), ("test", 5000, 1)):
+            (folder / part).mkdir()
+            write_files(folder / part, size, seed)
+        train, test = (pd.read_parquet(folder / part) for part in ("train", "test"))
+        swapped = test.copy()
+        for column in ("n0", "n1", "n2"):
+            swapped[column] = np.roll(test[column], 1)
+        fits = {"all rows": (train, None), "a sample": (TableFiles(folder / "train"), max_rows)}
+        for what, (rows, most) in fits.items():
+            start = time.perf_counter()
+            detector = VAEDetector(max_rows=most, max_steps=max_steps, random_state=0).fit(rows)
+            seconds = time.perf_counter() - start
+            scores = [detector.score_samples(part) for part in (test, swapped)]
+            auroc = roc_auc_score(np.repeat([1, 0], len(test)), np.concatenate(scores))
+            print(
+                f"{what}: AUROC {auroc:.4f}, mean score of fresh rows {scores[0].mean():.2f}, "
+                f"{seconds:.0f} s",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--max-rows", type=int, help="of the sample; by default that of fit")
+    parser.add_argument("--compare", type=int, metavar="ROWS", help="compare fits to so many rows")
+    parser.add_argument("--max-steps", type=int, default=6000, help="of --compare")
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder:
         print(read(args.folder, args.max_rows))
+        return
+    if args.compare:
+        compare(args.compare, args.max_rows, args.max_steps)
         return
     print("rows/s; MiB at most, before reading and in all")
     heads = ("first pass", "second pass", "both, and learning")

@@ -137,7 +137,7 @@ def category_text(value: object) -> str:
     return _spelling(str(value))
 
 
-@functools.lru_cache(maxsize=2**12)  # categories repeat
+@functools.lru_cache(maxsize=2**16)  # categories repeat
 def _spelling(text: str) -> str:
     text = text.rstrip("\0")
     if text in MISSING:
