@@ -18,9 +18,10 @@ from vae_anomaly.detectors import backbones, feature_input
 from vae_anomaly.detectors.artifact import ArtifactError
 from vae_anomaly.displays import ImageExplanationDisplay
 from vae_anomaly.images.features import FeaturePreprocessor
-from vae_anomaly.scoring import features
-from vae_anomaly.scoring.features import FeatureComposite, FeatureScorer, PositionGaussians
+from vae_anomaly.scoring import positions
+from vae_anomaly.scoring.features import FeatureComposite, FeatureScorer
 from vae_anomaly.scoring.images import SCORE_TYPES
+from vae_anomaly.scoring.positions import PositionGaussians
 from vae_anomaly.scoring.views import EncodedRows
 from vae_anomaly.vae.builders import build_image_model
 
@@ -168,7 +169,7 @@ def test_a_gaussian_of_each_position_is_that_of_scipy():
 
 def test_positions_that_lose_alike_contribute_alike_whatever_they_usually_lose():
     score = FeatureComposite((1, 2, 3))
-    score.usual_loss.assign([5.0, 1.0])
+    score.loss.usual.assign([5.0, 1.0])
     losses = np.array([[0.0, 4.0], [0.0, 9.0], [7.0, 7.0]])
     features, _ = score.combined([(-losses, np.zeros(3))])
     contributions = features.numpy() - score.baseline(features.numpy())
@@ -189,12 +190,12 @@ def test_axes_of_many_images_are_learned_from_some_always_the_same(monkeypatch):
     x = rng.normal(0, 0.1, (300, 24)).astype("float32")
     x += rng.normal(0, 3, (300, 1)).astype("float32")
     x -= x.mean(axis=0)
-    every = features._principal_axes(x, seed=0)
+    every = positions._principal_axes(x, seed=0)
     sizes, eigh = [], np.linalg.eigh
     monkeypatch.setattr(np.linalg, "eigh", lambda gram: sizes.append(len(gram)) or eigh(gram))
-    monkeypatch.setattr(features, "_AXES_IMAGES", 100)
-    some = features._principal_axes(x, seed=0)
-    np.testing.assert_array_equal(features._principal_axes(x, seed=0), some)
+    monkeypatch.setattr(positions, "_AXES_IMAGES", 100)
+    some = positions._principal_axes(x, seed=0)
+    np.testing.assert_array_equal(positions._principal_axes(x, seed=0), some)
     assert sizes == [100, 100]
     assert abs(every[:, -1] @ some[:, -1]) > 0.99
 

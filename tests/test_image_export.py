@@ -26,14 +26,14 @@ SMALL = {"hidden_units": (8,), "random_state": 0}
 # Python function, no random number and no state but variables.
 CONSERVATIVE_OPS = (
     "Add AddV2 All AssignVariableOp BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D "
-    "Conv2DBackpropInput DecodeImage DisableCopyOnRead Equal Exp ExpandDims Fill Greater Identity "
-    "If IsNan Less Log LogicalAnd LoopCond MatMul Max Maximum Mean MergeV2Checkpoints Minimum "
-    "MirrorPad Mul Neg NoOp Pack Placeholder Prod RealDiv ReadVariableOp Relu Reshape RestoreV2 "
-    "Round SaveV2 ScaleAndTranslate Select SelectV2 Shape ShardedFilename Sigmoid Softplus Square "
-    "Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StopGradient StridedSlice "
-    "StringJoin Sub Sum Tanh TensorListFromTensor TensorListGetItem TensorListReserve "
-    "TensorListSetItem TensorListStack Transpose UpperBound VarHandleOp While ZerosLike "
-    "EnsureShape Range StaticRegexFullMatch Unpack"
+    "Conv2DBackpropInput DecodeImage DisableCopyOnRead Einsum EnsureShape Equal Exp ExpandDims "
+    "Fill Greater Identity If IsNan Less Log LogicalAnd LoopCond MatMul Max Maximum Mean "
+    "MergeV2Checkpoints Minimum MirrorPad Mul Neg NoOp Pack Pad Placeholder Prod Range "
+    "ReadVariableOp RealDiv Relu Reshape RestoreV2 Round SaveV2 ScaleAndTranslate Select SelectV2 "
+    "Shape ShardedFilename Sigmoid Softplus Square Squeeze StatefulPartitionedCall StatelessIf "
+    "StatelessWhile StaticRegexFullMatch StopGradient StridedSlice StringJoin Sub Sum Tanh "
+    "TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack "
+    "Tile Transpose Unpack UpperBound VarHandleOp While ZerosLike"
 )
 
 

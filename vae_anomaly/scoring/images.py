@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from vae_anomaly.scoring.positions import PatchGaussians, UnusualLoss, over_pixels
 from vae_anomaly.scoring.scorer import AnomalyScorer
 from vae_anomaly.scoring.views import (
     MODEL_SCORES,
     EncodedRows,
     ImportanceWeighted,
-    SingleView,
+    ScoreType,
     Terms,
     View,
     float64,
@@ -77,44 +78,74 @@ class TypicalPixels(View):
         return ops.mean(excess, axis=1), sharpness(rows.inputs)
 
 
-class ImageComposite(SingleView):
-    r"""The sum of typical pixels, less a penalty for an unusual sharpness.
+class ImageComposite(ScoreType):
+    r"""The sum of typical pixels, less penalties for an unusual sharpness and unusual patches.
 
-    .. math:: s(x) - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2),
-        \quad t(x) = (h(x) - \mu_h) / \sigma_h
+    .. math:: (1 - a) \Big(s(x) - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2)\Big)
+        - a \frac{\sigma}{\sigma_u} \sum_p u_p(x),
+        \quad t(x) = (h(x) - \mu_h) / \sigma_h, \quad a = \max(0, 1 - 2 R^2)
 
     s is the sum over ``TypicalPixels``, sigma its standard deviation, h the sharpness with mean
     mu_h, standard deviation sigma_h and the 99% quantile of t^2, all of the training images: three
-    deviations in one count about as much as three in the other.
+    deviations in one count about as much as three in the other. u_p is the ``UnusualLoss`` of a
+    patch, sigma_u the standard deviation of its sum over images held out, and R^2 the share that
+    the model explains (``PatchGaussians``). Patches tell where the model explains less than half:
+    they find small defects of parts in one place, and miss what is unusual as a whole.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+    **kwargs
+        ``name`` of ``keras.layers.Layer``.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(TypicalPixels(), **kwargs)
+    def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any) -> None:
+        super().__init__([TypicalPixels(), PatchGaussians(image_shape)], **kwargs)
+        self._image_shape = image_shape
         # Mean and standard deviation of the sharpness, the square of its largest usual deviation
         # from the mean (in standard deviations), and the weight of what is beyond that.
         self.usual_sharpness = self._constant("usual_sharpness", (4,))
         self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
+        self.loss = UnusualLoss()
+        self.scale_of_patches = self._constant("scale_of_patches", ())
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:
-        return {**super().own_weights, "usual_sharpness": self.usual_sharpness}
+        return {
+            **super().own_weights,
+            "usual_sharpness": self.usual_sharpness,
+            "usual_loss": self.loss.usual,
+            "scale_of_patches": self.scale_of_patches,
+        }
 
     def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
-        ((((columns, sharp),), _),) = measured
+        ((columns, sharp), _), _ = next(measured := iter(measured))
         total = tf.reduce_sum(float64(columns), axis=1).numpy()
         sharp = np.asarray(sharp, np.float64)
         deviation = max(sharp.std(), _SMALLEST_DEVIATION)
         squared = np.square((sharp - sharp.mean()) / deviation)
         usual, weight = np.quantile(squared, 0.99), total.std() / 3
         self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
+        (_, (excess, _)), _ = next(measured)
+        self.loss.learn(excess)
+        losses = self.loss(excess).numpy().sum(axis=1)
+        self.scale_of_patches.assign(total.std() / max(losses.std(), _SMALLEST_DEVIATION))
 
     def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
-        features, sharp = super().combined(terms)
+        (columns, sharp), (excess, _) = terms
         mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
-        return features, -weight * tf.nn.relu(tf.square((sharp - mean) / deviation) - usual)
+        penalty = weight * tf.nn.relu(tf.square((float64(sharp) - mean) / deviation) - usual)
+        patches = self.views[1]
+        share = tf.nn.relu(1 - 2 * float64(patches.explained.value))
+        height, width, channels = self._image_shape
+        losses = over_pixels(self.loss(excess), patches.maps_shape, (height, width))
+        losses = tf.repeat(losses[..., None] / channels, channels, axis=3)
+        losses = tf.reshape(losses, (-1, height * width * channels))
+        features = (1 - share) * float64(columns) - share * self.scale_of_patches.value * losses
+        return features, -(1 - share) * penalty
 
 
-SCORE_TYPES = {"composite": lambda _: ImageComposite(), **MODEL_SCORES}
+SCORE_TYPES = {"composite": lambda pre: ImageComposite(pre.image_shape), **MODEL_SCORES}
 
 
 @keras.saving.register_keras_serializable(package="vae_anomaly")
@@ -183,7 +214,10 @@ class ImageScorer(AnomalyScorer):
         for view in self.score.views:
             view.learn(self.model, (x,), is_held_out[chosen], self.seed)
         terms = self._measured(x)
-        self.score.learn_usual([(terms, None)])
+        chosen_held_out = is_held_out[chosen]
+        unseen = chosen_held_out if chosen_held_out.any() else slice(None)
+        of_unseen = [tuple(term[unseen] for term in pair) for pair in terms]
+        self.score.learn_usual([(terms, None), (of_unseen, None)])
         features, latent = self.score.combined(terms)
         self.feature_mean.assign(self.score.baseline(features.numpy()))
         self.latent_mean.assign(latent.numpy().mean())

@@ -174,7 +174,8 @@ class ScoreType(keras.layers.Layer):
         measured : iterable of (terms, observed)
             Terms are NumPy arrays, one pair for each view. A table gives an item for each of
             ``missing.KNOTS``: calibration rows, first whole and then with ever more cells hidden.
-            Images give one item: a sample of the training images, with ``observed`` None.
+            Images give a sample of the training images, pixels also those of them that the model
+            has not seen, with ``observed`` None.
         """
 
     def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:

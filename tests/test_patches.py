@@ -1,0 +1,96 @@
+"""What patches of 4 x 4 pixels add to the composite score of images."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vae_anomaly.scoring.images import ImageComposite
+from vae_anomaly.scoring.positions import PatchGaussians, over_pixels
+from vae_anomaly.scoring.views import EncodedRows
+
+
+class Brightness:
+    """A model whose z is the mean of an image, and which expects this mean at each pixel."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def encode(self, x):
+        mean = tf.reduce_mean(x, axis=(1, 2, 3))[:, None]
+        return mean, tf.zeros_like(mean)
+
+    def decode(self, z):
+        return tf.zeros((len(z), *self.shape)) + z[:, :, None, None]
+
+    def reconstruct(self, x):
+        return self.decode(self.encode(x)[0])
+
+
+def learned(x, shape):
+    view, model = PatchGaussians(shape), Brightness(shape)
+    view.learn(model, (x,), np.arange(len(x)) % 4 == 0, 0)
+    return view, view.terms(EncodedRows(model, x, np.zeros((1, 1), "float32")))[0].numpy()
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 1), (9, 13, 3)])
+def test_a_patch_is_four_pixels_high_and_wide(shape):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.5, 0.1, (60, *shape)).astype("float32")
+    view, usual = learned(x, shape)
+    assert view.maps_shape == (-(-shape[0] // 4), -(-shape[1] // 4))
+    assert usual.shape == (60, np.prod(view.maps_shape))
+    for row, column, patch in ((5, 9, (1, 2)), (0, 3, (0, 0)), (0, 4, (0, 1))):
+        changed = x.copy()
+        changed[:, row, column] += 3
+        rows = EncodedRows(Brightness(shape), changed, np.zeros((1, 1), "float32"))
+        loss = (usual - view.terms(rows)[0].numpy()).mean(axis=0).reshape(view.maps_shape)
+        assert np.unravel_index(loss.argmax(), loss.shape) == patch
+
+
+def test_the_share_that_a_model_explains_leaves_brightness_aside():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (200, 8, 8, 1))
+    bright = (noise + rng.normal(0, 5, (200, 1, 1, 1))).astype("float32")
+    assert float(learned(bright, (8, 8, 1))[0].explained) < 0.05
+
+
+def test_a_model_that_expects_each_image_explains_all(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype("float32")
+    monkeypatch.setattr(Brightness, "reconstruct", lambda _, x: tf.constant(x))
+    assert float(learned(x, (8, 8, 1))[0].explained) == 1
+
+
+def scored(explained, losses):
+    """Scores of images of 8 x 8 pixels whose four patches lose so much; all pixels are typical."""
+    score = ImageComposite((8, 8, 1))
+    rng = np.random.default_rng(0)
+    usual = rng.normal(size=(500, 64)), rng.normal(size=500), rng.normal(size=(500, 4))
+    terms = [usual[:2], (usual[2], np.zeros(500))]
+    score.learn_usual([(terms, None), (terms, None)])
+    score.views[1].explained.assign(explained)
+    n = len(losses)
+    terms = [(np.zeros((n, 64)), np.zeros(n)), (-np.asarray(losses, float), np.zeros(n))]
+    features, rest = score.combined(terms)
+    return features.numpy().reshape(n, 8, 8), rest.numpy()
+
+
+def test_patches_count_where_the_model_explains_less_than_half():
+    losses = [[0, 0, 0, 0], [0, 0, 0, 50]]
+    for explained in (0.5, 0.9, 1.0):
+        features, _ = scored(explained, losses)
+        assert not features.any()
+    none, some = (scored(explained, losses)[0].sum(axis=(1, 2)) for explained in (0.0, 0.3))
+    assert none[1] < some[1] < some[0] <= 0
+
+
+def test_what_a_patch_loses_is_at_its_pixels():
+    features, _ = scored(0.0, [[0, 0, 0, 50]])
+    assert features[0, 5:, 5:].sum() < 0.5 * features.sum()
+    assert features[0, 0, 0] > 1e-3 * features[0].min()
+
+
+def test_sums_stay_over_pixels():
+    values = keras.random.normal((3, 6), seed=0, dtype="float64")
+    pixels = over_pixels(values, (2, 3), (7, 10))
+    np.testing.assert_allclose(np.sum(pixels, axis=(1, 2)), np.sum(values, axis=1))
