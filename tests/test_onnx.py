@@ -23,18 +23,22 @@ for package in ("tf2onnx", "onnxruntime"):
 SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 
 
-@pytest.fixture(scope="module")
-def unchecked():
+def leave_out_the_check(patch):
+    patch.setattr(export, "largest_difference", lambda *_: 0.0)
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
     """Leave out the check by another process, where the test does its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "largest_difference", lambda *_: 0.0)
-        yield
+    leave_out_the_check(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def exported(table_detector, unchecked, tmp_path_factory):
+def exported(table_detector, tmp_path_factory):
     """The folder of a model of every kind of column."""
-    return table_detector.export(tmp_path_factory.mktemp("onnx") / "m", format="onnx").folder
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_the_check(patch)
+        return table_detector.export(tmp_path_factory.mktemp("onnx") / "m", format="onnx").folder
 
 
 @pytest.fixture(scope="module")
