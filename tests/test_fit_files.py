@@ -1,6 +1,8 @@
 """Law 13: the same rows give the same detector from memory and from files, in parts or whole."""
 
+import itertools
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -146,6 +148,22 @@ def test_how_files_are_cut_into_parts_changes_nothing(
     monkeypatch.setattr(table_files, "_CHUNK_ROWS", chunk_rows)
     files = TableFiles(write(frame, tmp_path, "parquet"))
     assert_learned_alike(learned(files, max_rows=100), sampled)
+
+
+@given(
+    seed=st.integers(0, 99),
+    n_rows=st.integers(2, 60),
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+    max_rows=st.integers(1, 70),
+)
+@settings(max_examples=15)
+def test_any_cut_of_a_table_teaches_the_same(seed, n_rows, cuts, max_rows):
+    frame = orders(n_rows, seed)
+    ends = [0, *sorted(min(cut, n_rows) for cut in cuts), n_rows]
+    parts = [frame[start:end] for start, end in itertools.pairwise(ends)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # few rows make odd columns
+        assert_learned_alike(learned(parts, max_rows=max_rows), learned(frame, max_rows=max_rows))
 
 
 def test_the_order_in_which_files_are_given_changes_nothing(frame, sampled, tmp_path):
