@@ -14,12 +14,13 @@ from vae_anomaly.tables.date_cells import convert_dates
 from vae_anomaly.tables.dates import DateFormat, date_shapes, find_date_format
 from vae_anomaly.tables.formats import (
     CURRENCIES,
+    PLAIN,
     SCALES,
     NumberFormat,
-    convert_numbers,
     find_number_format,
     number_shapes,
 )
+from vae_anomaly.tables.number_cells import convert_numbers, plain_numbers, spelled_numbers
 from vae_anomaly.tables.rules import MISSING
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -346,3 +347,30 @@ def test_dates_made_from_a_format_give_the_format_back(times, pattern):
     again = [datetime.datetime.strptime(cell, pattern) for cell in cells]
     expected = [(time - datetime.datetime(1970, 1, 1)).total_seconds() for time in again]
     assert moments(cells, guess.format.pattern) == (expected, [False] * len(cells))
+
+
+PLAIN_CELLS = st.one_of(
+    st.sampled_from(
+        ["", "nan", "NA", "?", "-", "inf", "-Infinity", "+5", "1.", ".5", "1e5", "0x1"]
+    ),
+    st.sampled_from(["nan(1)", " 5", "5 ", "1_0", "1,5", "1 days 00:00:00", "-0", "1e999", "٣"]),
+    st.floats(allow_nan=False).map(repr),
+    st.integers(-(10**18), 10**18).map(str),
+)
+
+
+@given(st.lists(st.none() | PLAIN_CELLS, max_size=6))
+def test_the_fast_way_reads_cells_as_the_careful_one(cells):
+    text = pa.array(cells, "string")
+    found = plain_numbers(text, PLAIN, ())
+    values, bad = spelled_numbers(text, PLAIN, ())
+    if found is not None:
+        assert not bad.any()
+        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(values))
+
+
+def test_missing_cells_are_read_the_fast_way():
+    found = plain_numbers(pa.array(["", "1.5", None, "NA"]), PLAIN, ())
+    np.testing.assert_array_equal(found, [np.nan, 1.5, np.nan, np.nan])
+    assert plain_numbers(pa.array(["", "1,5"]), PLAIN, ()) is None

@@ -5,11 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vae_anomaly.batch.summary import Tally, summary_text
 from vae_anomaly.tables.model_columns import ModelColumns
 from vae_anomaly.tables.preprocessing import TablePreprocessor
-from vae_anomaly.tables.profiles import count, has_drifted, learn_profiles, stability_index
+from vae_anomaly.tables.profiles import Profile, count, has_drifted, learn_profiles, stability_index
 
 DAY = 86400.0
 NEW_YEAR = 1704067200.0
@@ -177,3 +179,13 @@ def test_unseen_levels_are_counted_among_the_cells_that_are_not_missing(share):
     assert report["moved_columns"] == (expected if share == 1 else [])
     told = "column 'c': 100.0% of the cells that are not missing are unseen, 60.0% in training"
     assert (told in report["warnings"]) == (share == 1)
+
+
+@given(st.lists(st.floats(), max_size=40), st.lists(st.floats(allow_nan=False), max_size=9))
+def test_cells_are_counted_between_the_edges_as_rows_of_weight_one_are(values, edges):
+    profile = Profile("x", "value", sorted(edges), [])
+    arrays = {"x": np.array(values, dtype=np.float64)}
+    weights = np.ones(len(values))
+    expected = count(profile, {}, {}, arrays, weights)
+    np.testing.assert_array_equal(count(profile, {}, {}, arrays), expected)
+    assert expected.sum() == np.sum(~np.isnan(arrays["x"]))

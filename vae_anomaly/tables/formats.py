@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from vae_anomaly.tables.cells import clean, without_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -279,98 +277,11 @@ def _may_be_grouped(cores: Mapping[str, str], shapes: Mapping[str, int]) -> bool
 @lru_cache(maxsize=2**12)
 def _fits(core: str, decimal: str, thousands: str) -> bool:
     """Whether the digits and marks of a shape are a number with these marks."""
-    return bool(re.fullmatch(_digits(decimal, thousands), core))
+    return bool(re.fullmatch(digits_pattern(decimal, thousands), core))
 
 
-def _digits(decimal: str, thousands: str) -> str:
+def digits_pattern(decimal: str, thousands: str) -> str:
     """Return the pattern of a number without sign, exponent and what stands around it."""
     mark, group = re.escape(decimal), re.escape(thousands)
     grouped = rf"[1-9]\d{{0,2}}(?:{group}\d{{2,3}})*{group}\d{{3}}|" if thousands else ""
     return rf"(?:(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+)"
-
-
-def convert_numbers(
-    text: pa.Array, found: NumberFormat, missing: Iterable[str] = ()
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the cells of a column into numbers.
-
-    Parameters
-    ----------
-    text : pyarrow.Array of strings, (n,)
-    found : NumberFormat
-    missing : iterable of str
-        Markers of missing cells besides the usual ones.
-
-    Returns
-    -------
-    values : numpy.ndarray, (n,), float64
-        NaN where a cell is missing or bad.
-    bad : numpy.ndarray, (n,), bool
-        Where a cell is neither missing nor a number in this format.
-
-    Examples
-    --------
-    >>> import pyarrow as pa
-    >>> cells = pa.array(["1.053,91 €", "(0,5)", "?", "12.5"])
-    >>> values, bad = convert_numbers(cells, NumberFormat(",", ".", suffix="€"))
-    >>> values.tolist(), bad.tolist()
-    ([1053.91, -0.5, nan, nan], [False, False, False, True])
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    missing = tuple(missing)
-    if found.is_plain and not missing:  # a marker may be a number
-        try:  # nearly always, and much faster
-            values = _float64(text.cast("float64"))
-            none = text.filter(pa.array(np.isnan(values))).unique()
-            # Arrow reads nan(1) too.
-            if not len(without_missing(clean(none), values=True).drop_null()):
-                return values, np.zeros(len(text), bool)
-        except pa.ArrowInvalid:
-            pass
-    text = with_raised_digits(without_missing(clean(text), missing, values=True))
-    fits = pc.or_(pc.match_substring_regex(text, _pattern(found)), is_infinite(text))
-    bad = _mask(pc.invert(fits))
-    text = pc.if_else(fits, text, None)
-    for old, new in _replacements(found):
-        text = pc.replace_substring(text, old, new)
-    negative = pc.ends_with(text, "-")
-    text = pc.if_else(negative, pc.binary_join_element_wise("-", text, ""), text)
-    text = pc.replace_substring(pc.utf8_rtrim(text, "-"), "--", "")  # (-5) is 5
-    return _float64(text.cast("float64")), bad
-
-
-def is_infinite(text: pa.Array) -> pa.Array:
-    """Tell which cells are an infinite number."""
-    import pyarrow.compute as pc
-
-    return pc.match_substring_regex(text, r"^[+-]?inf(?:inity)?$", ignore_case=True)
-
-
-def _pattern(found: NumberFormat) -> str:
-    prefix, suffix = re.escape(found.prefix), re.escape(found.suffix)
-    number = _digits(found.decimal, found.thousands).replace("[1-9]", r"\d")
-    signed = rf"[-+]?(?:{prefix})? ?[-+]? ?{number}(?:[eE][+-]?\d+)?"
-    scale = rf" ?[{''.join(SCALES)}]?" if found.scaled else ""
-    after = rf"{scale} ?(?:{suffix})?{'[+]?' if found.plus else ''}"
-    return rf"^(?:{signed}{after}-?|\({signed}{after}\))$"
-
-
-def _replacements(found: NumberFormat) -> list[tuple[str, str]]:
-    """Return what to replace, in this order, so that a number is as programs write it."""
-    around = [(text, "") for text in (found.prefix, found.suffix, found.thousands) if text]
-    scales = list(SCALES.items()) if found.scaled else []
-    decimal = [(found.decimal, ".")] if found.decimal != "." else []
-    return [*around, (" ", ""), *decimal, *scales, ("+", ""), ("(", "-"), (")", "")]
-
-
-def _float64(numbers: pa.Array) -> np.ndarray:
-    values = numbers.to_numpy(zero_copy_only=False)
-    return values.astype(np.float64, copy=True)
-
-
-def _mask(flags: pa.Array) -> np.ndarray:
-    import pyarrow.compute as pc
-
-    return pc.fill_null(flags, False).to_numpy(zero_copy_only=False)

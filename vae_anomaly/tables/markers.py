@@ -8,7 +8,8 @@ import numpy as np
 
 from vae_anomaly.tables.date_cells import convert_dates
 from vae_anomaly.tables.dates import DateFormat
-from vae_anomaly.tables.formats import PLAIN, convert_numbers
+from vae_anomaly.tables.formats import PLAIN
+from vae_anomaly.tables.number_cells import convert_numbers
 
 
 def without_markers(values: np.ndarray, missing: Iterable[str], *, dates: bool) -> np.ndarray:

@@ -100,6 +100,9 @@ def count(
     present = ~np.isnan(values)
     weights = None if weights is None else weights[present]
     values = values[present]
+    if part in ("value", "since") and weights is None:  # of few edges faster than a search
+        above = [np.count_nonzero(values > edge) for edge in profile.edges]
+        return -np.diff([len(values), *above, 0]).astype(np.float64)
     if part in ("value", "since"):
         n_bins, places = len(profile.edges) + 1, np.searchsorted(profile.edges, values)
     else:

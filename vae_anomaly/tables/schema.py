@@ -17,7 +17,8 @@ from vae_anomaly.tables.date_cells import convert_dates, epoch_seconds
 from vae_anomaly.tables.dates import EPOCHS, DateFormat
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.durations import with_seconds
-from vae_anomaly.tables.formats import PLAIN, NumberFormat, convert_numbers
+from vae_anomaly.tables.formats import PLAIN, NumberFormat
+from vae_anomaly.tables.number_cells import convert_numbers, plain_numbers, spelled_numbers
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS
 from vae_anomaly.tables.schema_text import schema_text
 
@@ -310,7 +311,11 @@ def _check_choice(what: str, received: str, known: Iterable[str]) -> None:
 def _read_numbers(
     text: pa.Array, spelling: NumberFormat, missing: Iterable[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    values, bad = convert_numbers(with_seconds(text), spelling, missing)
+    missing = tuple(missing)
+    values = plain_numbers(text, spelling, missing)
+    if values is not None:
+        return values, np.zeros(len(text), bool)
+    values, bad = spelled_numbers(with_seconds(text), spelling, missing)
     if bad.any():  # true and false are 1 and 0 wherever numbers are
         words, are_none = _read_booleans(text, missing)
         values, bad = np.where(bad & ~are_none, words, values), bad & are_none
