@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from table_files import (
     NUMERIC,
     column,
@@ -21,6 +23,7 @@ from table_files import (
 )
 
 from vae_anomaly.tables import inspecting
+from vae_anomaly.tables.parquet_footer import values_of_columns
 
 # Kinds
 
@@ -118,6 +121,20 @@ def test_the_kind_of_a_parquet_column_follows_from_its_type(parquet):
 def test_a_parquet_column_of_lists_is_refused_by_name(parquet):
     message = error_of(infer_kinds, parquet({"a": [1], "b": [[1, 2]]}))
     assert "column 'b'" in message and "list" in message
+
+
+@given(
+    st.lists(st.none() | st.lists(st.none() | st.integers(0, 9), max_size=3), min_size=1),
+    st.integers(1, 9),
+)
+def test_the_footer_tells_how_many_values_lists_have(tmp_path_factory, cells, size):
+    path = tmp_path_factory.mktemp("footer") / "t.parquet"
+    column = pa.array(cells, pa.list_(pa.int64()))
+    pq.write_table(pa.table({"a": range(len(cells)), "l": column}), path, row_group_size=size)
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    expected = [[group.column(index).num_values for index in range(2)] for group in groups]
+    assert values_of_columns(path) == expected
 
 
 @pytest.mark.parametrize(

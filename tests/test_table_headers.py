@@ -230,6 +230,13 @@ def test_no_row_is_lost_under_attack(tmp_path, monkeypatch, door, n_cases):
     assert sum(result["read"] for result in results) > 100
 
 
+def test_lists_whose_description_is_damaged_do_not_end_the_process(tmp_path):
+    attack = runpy.run_path(str(ROOT / "benchmarks/robustness/tables.py"))["attack_parquet"]
+    for case in (3508, 10191, 10897):  # found with --seed 60
+        result = attack(np.random.default_rng([60, case, 1]), tmp_path)
+        assert result["refused"] == 1 and not result["faults"]
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd")])
 @pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
 def test_compressed_and_tab_separated_files_are_read_and_written(

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from thrift.Thrift import TException
 
 from vae_anomaly.tables.arrow_cells import cell_text, undecodable_cells
 from vae_anomaly.tables.files import TableError, table_error
+from vae_anomaly.tables.parquet_footer import values_of_columns
 from vae_anomaly.tables.pieces import BadRow, Piece
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class ParquetRows:
                 expected = f"{self._metadata.num_rows} rows in its row groups"
                 raise table_error(path, expected, f"{sum(self._sizes)}", _DAMAGED)
             columns = [self._file.schema.column(i) for i in range(self._metadata.num_columns)]
-            self._in_lists = [i for i, c in enumerate(columns) if c.max_repetition_level > 0]
+            self._n_in_lists = self._values_in_lists(columns)
             # Paths of columns of text or bytes, and whether they are in lists.
             self._texts = {
                 column.path: column.max_repetition_level > 0
@@ -88,6 +90,18 @@ class ParquetRows:
         except BaseException:
             self._file.close()
             raise
+
+    def _values_in_lists(self, columns: list[Any]) -> list[int]:
+        """Return how many values the lists of each row group have."""
+        in_lists = [i for i, column in enumerate(columns) if column.max_repetition_level > 0]
+        if not in_lists:
+            return [0] * len(self._sizes)
+        try:
+            counts = values_of_columns(self._path)
+            return [sum(of_group[index] for index in in_lists) for of_group in counts]
+        except (LookupError, EOFError, TException) as error:
+            expected, received = "a footer that tells of each column", f"'{error}'"
+            raise table_error(self._path, expected, received, _DAMAGED) from error
 
     def close(self) -> None:
         self._file.close()
@@ -140,10 +154,8 @@ class ParquetRows:
 
     def _check_size(self, group: int) -> None:
         """Raise TableError if a row group may take much more memory than the file."""
-        row_group = self._metadata.row_group(group)
-        # Only of these columns, for pyarrow aborts if what it holds of a column is damaged.
-        n_in_lists = sum(row_group.column(index).num_values for index in self._in_lists)
-        size = 8 * n_in_lists + (row_group.total_byte_size if self._texts else 0)
+        size = 8 * self._n_in_lists[group]
+        size += self._metadata.row_group(group).total_byte_size if self._texts else 0
         if size > max(_LARGEST_BYTES, _MOST_COMPRESSED * os.path.getsize(self._path)):
             raise self._too_large(group)
 
