@@ -20,6 +20,13 @@ _VALUES: dict[int, Any] = {5: (TType.I64, {})}
 _FILE: dict[int, Any] = {4: (TType.LIST, {1: (TType.LIST, {3: (TType.STRUCT, _VALUES)})})}
 
 
+class _Protocol(TCompactProtocol):
+    """Thrift's compact protocol, in which text that is skipped need not be UTF-8."""
+
+    def readString(self) -> bytes:  # noqa: N802 - Thrift's name
+        return self.readBinary()
+
+
 def values_of_columns(path: str | Path) -> list[list[int]]:
     """Return the number of values, missing ones counted, of each column of each row group.
 
@@ -38,7 +45,7 @@ def values_of_columns(path: str | Path) -> list[list[int]]:
         length = int.from_bytes(file.read(_LENGTH), "little")
         file.seek(-_END - length, 2)
         footer = file.read(length)
-    groups = _read(TCompactProtocol(TMemoryBuffer(footer)), _FILE)[4]
+    groups = _read(_Protocol(TMemoryBuffer(footer)), _FILE)[4]
     return [[column[3][5] for column in group[1]] for group in groups]
 
 
