@@ -132,6 +132,17 @@ def table_detector(table):
 
 
 @pytest.fixture(scope="session")
+def small_table_detector(table):
+    """A detector that is soon loaded, of ``table`` with a column to keep and one to drop."""
+    from small_detectors import SMALL
+
+    from vae_anomaly import VAEDetector
+
+    kinds = {"note": "id", "junk": "dropped"}
+    return VAEDetector(**SMALL, kinds=kinds).fit(table.assign(note=range(len(table)), junk=1))
+
+
+@pytest.fixture(scope="session")
 def table_autoencoder(table):
     from vae_anomaly import AutoencoderDetector
 

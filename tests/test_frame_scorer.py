@@ -9,18 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_detectors import SMALL
 
-from vae_anomaly import ArtifactError, FrameScorer, VAEDetector, score_files
+from vae_anomaly import ArtifactError, FrameScorer, score_files
 from vae_anomaly.batch import frames
 
 OUTPUTS = ["score", "decision", "is_anomaly", "p_value"]
 
 
 @pytest.fixture(scope="module")
-def detector(table):
-    kinds = {"note": "id", "junk": "dropped"}
-    return VAEDetector(**SMALL, kinds=kinds).fit(table.assign(note=range(len(table)), junk=1))
+def detector(small_table_detector):
+    return small_table_detector
 
 
 @pytest.fixture(scope="module")

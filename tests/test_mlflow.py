@@ -37,8 +37,8 @@ def mlflow(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def detector(table):
-    return VAEDetector(**SMALL).fit(table)
+def detector(small_table_detector):
+    return small_table_detector
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,10 @@ def test_a_model_of_others_and_one_of_images_are_refused(mlflow, model, tmp_path
         detectors_in_mlflow.save_model(images, tmp_path / "m")
 
 
-@pytest.mark.parametrize("log_models", [False, True])
-def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, table, log_models):
+@pytest.mark.parametrize("log_models", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, rows, log_models):
     detectors_in_mlflow.autolog(log_models=log_models, silent=True)
-    fitted = VAEDetector(**SMALL).fit(table)
+    fitted = VAEDetector(**SMALL).fit(rows)
     run = mlflow.last_active_run()
     assert run.data.params["latent_dim"] == "2"
     report = fitted.threshold_report()
@@ -129,7 +129,7 @@ def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, table, 
     if log_models:  # once is enough
         return
     detectors_in_mlflow.autolog(disable=True)
-    VAEDetector(**SMALL).fit(table)
+    VAEDetector(**SMALL).fit(rows)
     assert mlflow.last_active_run().info.run_id == run.info.run_id
 
 

@@ -25,11 +25,10 @@ N_ROWS = 20_000
 
 
 @pytest.fixture(scope="module")
-def folder(table, tmp_path_factory):
+def folder(small_table_detector, tmp_path_factory):
     """A folder with the model m of ``table``, and rows.parquet of 20,000 rows, some bad."""
     folder = tmp_path_factory.mktemp("spark")
-    detector = VAEDetector(**SMALL, kinds={"key": "id"})
-    detector.fit(table.assign(key=range(len(table)))).save(folder / "m")
+    small_table_detector.save(folder / "m")
     return folder
 
 
@@ -39,8 +38,8 @@ def rows(table):
     frame["count"] = frame["count"].astype(str)
     frame.loc[::4999, "count"] = "many"
     frame["day"] = frame["day"].dt.tz_localize("UTC")  # moments, for Spark
-    frame["key"] = pd.array(range(2**60, 2**60 + N_ROWS), "Int64")
-    frame.loc[7, "key"] = None
+    frame["note"] = pd.array(range(2**60, 2**60 + N_ROWS), "Int64")
+    frame.loc[7, "note"] = None
     return frame.astype({"grade": object})
 
 
@@ -76,16 +75,16 @@ def df(session, rows, folder):
 
 @pytest.fixture(scope="module")
 def expected(df, folder):
-    """What ``score_files`` writes of the rows, by their key."""
+    """What ``score_files`` writes of the rows, by their note."""
     score_files(folder / "rows.parquet", folder / "m", folder / "out.parquet")
-    return pq.read_table(folder / "out.parquet").to_pandas().set_index("key")
+    return pq.read_table(folder / "out.parquet").to_pandas().set_index("note")
 
 
 # Without Spark
 
 
 def test_the_function_for_spark_pickles_and_works_without_it(folder, rows):
-    scorer = pickle.loads(pickle.dumps(spark.scorer(folder / "m", columns=["key"])))
+    scorer = pickle.loads(pickle.dumps(spark.scorer(folder / "m", columns=["note"])))
     frames = list(scorer(iter([rows[:50], rows[50:80]])))
     assert [len(frame) for frame in frames] == [50, 30]
     whole = next(scorer(iter([rows[:80]])))
@@ -119,7 +118,7 @@ def struct(**types):
 @needs_pyspark
 def test_the_schema_of_the_output_is_that_of_the_input_and_what_scoring_adds(folder):
     given = struct(
-        key="long", amount="double", count="string", city="string", member="boolean",
+        note="long", amount="double", count="string", city="string", member="boolean",
         day="timestamp", grade="string",
     )  # fmt: skip
     schema = spark.output_schema(folder / "m", given, explain=1)
@@ -173,8 +172,8 @@ def test_rows_get_the_scores_of_files_to_the_last_bit(df, expected, folder, rows
     scored = spark.score(df, f"{folder}/m")
     assert scored.columns == [*rows.columns, "score", "decision", "is_anomaly", "p_value", "error"]
     table = scored.toArrow()
-    assert table["key"].equals(pq.read_table(folder / "rows.parquet")["key"])
-    found = table.to_pandas().set_index("key")
+    assert table["note"].equals(pq.read_table(folder / "rows.parquet")["note"])
+    found = table.to_pandas().set_index("note")
     is_bad = found["error"].notna().to_numpy()
     assert is_bad.tolist() == (rows["count"] == "many").tolist()
     assert found.loc[is_bad, ["score", "p_value", "is_anomaly"]].isna().all(axis=None)
@@ -260,7 +259,7 @@ def test_a_column_that_is_lost_on_the_way_to_the_workers_ends_the_job(df, folder
 def test_a_folder_that_spark_writes_is_one_table_to_fit(df, folder):
     df.drop("count").write.parquet(f"{folder}/written")
     files = TableFiles(folder / "written")
-    detector = VAEDetector(**SMALL, kinds={"key": "id"}, max_rows=500).fit(files)
+    detector = VAEDetector(**SMALL, kinds={"note": "id"}, max_rows=500).fit(files)
     assert files.n_rows == N_ROWS
     assert list(detector.scorer_.preprocessor.kinds) == ["amount", "city", "member", "day", "grade"]
 

@@ -287,9 +287,11 @@ def _example(detector: BaseDetector) -> pd.DataFrame:
     arrays = {name: array[:_N_EXAMPLES] for name, array in served.sample().items()}
     preprocessor = detector.scorer_.preprocessor
     frame = arrays_frame(arrays, preprocessor.kinds)
-    types = {name: "bool" for name, kind in preprocessor.kinds.items() if kind == "boolean"}
-    whole = {name: dtype for name, dtype in preprocessor.dtypes.items() if name not in types}
-    return frame.round(dict.fromkeys(whole, 0)).astype({**types, **whole})
+    kinds = preprocessor.kinds
+    booleans = {name: "bool" for name, kind in kinds.items() if kind == "boolean"}
+    dtypes = preprocessor.dtypes.items()  # of whole numbers, ids among them
+    whole = {name: dtype for name, dtype in dtypes if kinds.get(name) == "numeric"}
+    return frame.round(dict.fromkeys(whole, 0)).astype({**booleans, **whole})
 
 
 def _check_mlflow() -> None:
