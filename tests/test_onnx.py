@@ -171,6 +171,17 @@ def test_the_sample_request_gets_the_sample_response(exported, session):
     assert answer["is_anomaly"].tolist() == [row["is_anomaly"] for row in response]
 
 
+@pytest.mark.parametrize(
+    ("format", "other"), [("onnx", "saved_model.pb"), ("savedmodel", "model.onnx")]
+)
+def test_versions_of_two_formats_do_not_share_a_folder(table_detector, tmp_path, format, other):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / other).touch()
+    with pytest.raises(ValueError, match=rf"no other format than '{format}'.*m/1/{other}"):
+        table_detector.export(tmp_path / "m", format=format)
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+
+
 def test_an_unknown_format_is_refused(table_detector, tmp_path):
     with pytest.raises(ValueError, match=r"Expected `format` .* Received: format='pmml'"):
         table_detector.export(tmp_path / "m", format="pmml")

@@ -80,7 +80,7 @@ def export(
         The version exists already, or the folder is a file.
     ValueError
         ``version`` is no version; ``format`` is unknown, or needs packages that are not there; the
-        threshold is not finite; the path has a * ? or [.
+        threshold is not finite; the path has a * ? or [; a version is of another format.
     ExportError
         The export did not load, or its answers are not Python's. Nothing is left of it.
     """
@@ -90,6 +90,7 @@ def export(
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_alike(folder, format)
         _check_free(folder, version)
         # A name that is no number: TensorFlow Serving does not look into it.
         with atomic.work_folder(folder / ".export.part") as work:
@@ -124,6 +125,18 @@ def _check_arguments(served, folder, version, format):
         raise ValueError(
             f"Expected a finite threshold. Received: offset_={threshold}. Assign to `offset_`."
         )
+
+
+def _check_alike(folder, format):
+    """Check that all versions are of one format: a server takes the newest, and its own alone."""
+    for version in _versions(folder):
+        for name, writer in FORMATS.items():
+            if name != format and (folder / str(version) / writer.FILE).exists():
+                raise ValueError(
+                    f"Expected a folder of no other format than {format!r}, for a server loads the "
+                    f"newest version. Received: {folder / str(version) / writer.FILE}. Choose "
+                    "another folder."
+                )
 
 
 def _check_free(folder, version):

@@ -34,6 +34,8 @@ from vae_anomaly.serving.description import (
 from vae_anomaly.serving.onnx_handlers import HANDLERS
 from vae_anomaly.serving.served import Arrays, Served
 
+#: What an export of this format has.
+FILE = "model.onnx"
 #: The program that has a model answer its sample request; it is read, not imported.
 PROGRAM = pathlib.Path(__file__).with_name("answer_onnx.py")
 
@@ -69,7 +71,7 @@ def write(served: Served, part: pathlib.Path, model_name: str) -> Arrays:
     raw = served.array_sample()
     expected = served.answers(raw)
     part.mkdir()
-    (part / "model.onnx").write_bytes(model.SerializeToString())
+    (part / FILE).write_bytes(model.SerializeToString())
     request = {spec.name: listed(served.array_of(raw))}
     write_json(part / "sample_request.json", request, served.indent)
     write_response(part, served, expected)
@@ -79,7 +81,7 @@ def write(served: Served, part: pathlib.Path, model_name: str) -> Arrays:
         "outputs": {name: type_of(tensor) for name, tensor in outputs.items()},
     }
     packages = ("vae-anomaly", "tensorflow", "tf2onnx")
-    write_schema(part, served, served.array_schema(), {"model.onnx": signature}, packages)
+    write_schema(part, served, served.array_schema(), {FILE: signature}, packages)
     return expected
 
 

@@ -31,6 +31,8 @@ from vae_anomaly.serving.description import (
 from vae_anomaly.serving.served import Arrays, Served
 from vae_anomaly.serving.warmup import write_warmup
 
+#: What an export of this format has.
+FILE = "saved_model.pb"
 #: The program that has a SavedModel answer its sample requests; it is read, not imported.
 PROGRAM = pathlib.Path(__file__).with_name("answer.py")
 
