@@ -30,10 +30,11 @@ def split(X: np.ndarray, y: np.ndarray, n_train: int, seed: int) -> tuple[np.nda
 
 
 def decisions(detector: VAEDetector, share: float, train: np.ndarray) -> dict[str, float]:
-    """Return the offsets of "auto" and of ``contamination=share``, by name."""
-    offsets = {"auto": detector.offset_}
+    """Return the offsets of "auto", of ``contamination=0.1`` and of the share, by name."""
+    scores = detector.score_samples(train)
+    offsets = {"auto": detector.offset_, "0.1": offset_from_contamination(0.1, scores, [])}
     if share:
-        offsets["share"] = offset_from_contamination(share, detector.score_samples(train), [])
+        offsets["share"] = offset_from_contamination(share, scores, [])
     return offsets
 
 
