@@ -162,11 +162,19 @@ class FrameScorer:
 
     def _ready(self, names: Sequence[str]) -> tuple[RowScorer, list[str]]:
         """As ``check``, and the model is loaded: last, for it takes long."""
-        rows = self._rows or RowScorer(self.model, **self._options)
-        kept = _kept(rows, names, self._columns)
-        if self._rows is None:
-            rows.load(_detector(self.model, self._digest))
-            self._rows = rows
+        if self._rows is not None:
+            return self._rows, _kept(self._rows, names, self._columns)
+        digest = artifact.digest(self.model)
+        if self._digest not in (None, digest):
+            raise artifact.ArtifactError(
+                f"{self.model}: expected the model that was there when its scorer was made. "
+                "Received: another one. Copy the same folder to all machines, and make the scorer "
+                "anew."
+            )
+        rows, kept = self.check(names)
+        with _LOADING:
+            rows.load(_loaded_once(self.model, digest))
+        self._rows = rows
         return rows, kept
 
 
@@ -250,18 +258,6 @@ def _are_in(errors: Mapping[int, str], n_rows: int) -> np.ndarray:
     are_in = np.zeros(n_rows, dtype=bool)
     are_in[list(errors)] = True
     return are_in
-
-
-def _detector(folder: str, digest: str | None) -> BaseDetector:
-    """Load a model, once in this process; the one that is meant, if that is known."""
-    found = artifact.digest(folder)
-    if digest not in (None, found):
-        raise artifact.ArtifactError(
-            f"{folder}: expected the model that was there when its scorer was made. Received: "
-            "another one. Copy the same folder to all machines, and make the scorer anew."
-        )
-    with _LOADING:
-        return _loaded_once(folder, found)
 
 
 @functools.lru_cache(maxsize=4)
