@@ -52,40 +52,48 @@ def test_the_share_that_a_model_explains_leaves_brightness_aside():
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, (200, 8, 8, 1))
     bright = (noise + rng.normal(0, 5, (200, 1, 1, 1))).astype("float32")
-    assert float(learned(bright, (8, 8, 1))[0].explained) < 0.05
+    assert learned(bright, (8, 8, 1))[0].explained < 0.05
 
 
 def test_a_model_that_expects_each_image_explains_all(monkeypatch):
     x = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype("float32")
     monkeypatch.setattr(Brightness, "reconstruct", lambda _, x: tf.constant(x))
-    assert float(learned(x, (8, 8, 1))[0].explained) == 1
+    assert learned(x, (8, 8, 1))[0].explained == 1
 
 
-def scored(explained, losses):
+def scored(losses, explained=0.0, tail=1.0):
     """Scores of images of 8 x 8 pixels whose four patches lose so much; all pixels are typical."""
     score = ImageComposite((8, 8, 1))
     rng = np.random.default_rng(0)
-    usual = rng.normal(size=(500, 64)), rng.normal(size=500), rng.normal(size=(500, 4))
-    terms = [usual[:2], (usual[2], np.zeros(500))]
+    usual = rng.normal(size=(500, 64)), rng.normal(size=500)
+    excess = 8 - rng.chisquare(16, size=(500, 4)) / 2
+    excess[:25] -= (
+        tail - 1
+    ) * 160  # a twentieth of them: the mean of 16 is this many times as much
+    terms = [usual, (excess, np.zeros(500))]
+    score.views[1].explained = explained
     score.learn_usual([(terms, None), (terms, None)])
-    score.views[1].explained.assign(explained)
     n = len(losses)
     terms = [(np.zeros((n, 64)), np.zeros(n)), (-np.asarray(losses, float), np.zeros(n))]
-    features, rest = score.combined(terms)
-    return features.numpy().reshape(n, 8, 8), rest.numpy()
+    features, _ = score.combined(terms)
+    return features.numpy().reshape(n, 8, 8)
 
 
-def test_patches_count_where_the_model_explains_less_than_half():
-    losses = [[0, 0, 0, 0], [0, 0, 0, 50]]
-    for explained in (0.5, 0.9, 1.0):
-        features, _ = scored(explained, losses)
-        assert not features.any()
-    none, some = (scored(explained, losses)[0].sum(axis=(1, 2)) for explained in (0.0, 0.3))
-    assert none[1] < some[1] < some[0] <= 0
+@pytest.mark.parametrize("usual", [{"explained": 0.5}, {"explained": 0.9}, {"tail": 4.0}])
+def test_patches_count_nothing_where_the_model_explains_images_or_gaussians_no_patches(usual):
+    assert not scored([[0, 0, 0, 0], [0, 0, 0, 500]], **usual).any()
+
+
+def test_patches_count_the_more_the_less_the_model_explains():
+    none, some, most = (
+        scored([[0, 0, 0, 0], [0, 0, 0, 50]], explained=explained).sum(axis=(1, 2))
+        for explained in (0.0, 0.3, 0.45)
+    )
+    assert none[1] < some[1] < most[1] < most[0] <= 0
 
 
 def test_what_a_patch_loses_is_at_its_pixels():
-    features, _ = scored(0.0, [[0, 0, 0, 50]])
+    features = scored([[0, 0, 0, 50]])
     assert features[0, 5:, 5:].sum() < 0.5 * features.sum()
     assert features[0, 0, 0] > 1e-3 * features[0].min()
 

@@ -83,14 +83,17 @@ class ImageComposite(ScoreType):
 
     .. math:: (1 - a) \Big(s(x) - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2)\Big)
         - a \frac{\sigma}{\sigma_u} \sum_p u_p(x),
-        \quad t(x) = (h(x) - \mu_h) / \sigma_h, \quad a = \max(0, 1 - 2 R^2)
+        \quad t(x) = (h(x) - \mu_h) / \sigma_h,
+        \quad a = [2 - 4 R^2]_0^1 \, [3 - \rho]_0^1
 
     s is the sum over ``TypicalPixels``, sigma its standard deviation, h the sharpness with mean
     mu_h, standard deviation sigma_h and the 99% quantile of t^2, all of the training images: three
     deviations in one count about as much as three in the other. u_p is the ``UnusualLoss`` of a
-    patch, sigma_u the standard deviation of its sum over images held out, and R^2 the share that
-    the model explains (``PatchGaussians``). Patches tell where the model explains less than half:
-    they find small defects of parts in one place, and miss what is unusual as a whole.
+    patch, sigma_u the standard deviation of its sum over images held out, R^2 the share that the
+    model explains, and rho the ``tail`` of patches (``PatchGaussians``); [v] is v between 0 and 1.
+    Patches tell where the model explains less than half, and Gaussians describe them (not where
+    most are blank and a few are not): they find small defects of parts that are in one place, and
+    miss what is unusual as a whole.
 
     Parameters
     ----------
@@ -107,7 +110,8 @@ class ImageComposite(ScoreType):
         self.usual_sharpness = self._constant("usual_sharpness", (4,))
         self.usual_sharpness.assign([0.0, 1.0, 0.0, 0.0])
         self.loss = UnusualLoss()
-        self.scale_of_patches = self._constant("scale_of_patches", ())
+        # Their share, and by what to multiply their losses.
+        self.usual_patches = self._constant("usual_patches", (2,))
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:
@@ -115,7 +119,7 @@ class ImageComposite(ScoreType):
             **super().own_weights,
             "usual_sharpness": self.usual_sharpness,
             "usual_loss": self.loss.usual,
-            "scale_of_patches": self.scale_of_patches,
+            "usual_patches": self.usual_patches,
         }
 
     def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
@@ -129,19 +133,21 @@ class ImageComposite(ScoreType):
         (_, (excess, _)), _ = next(measured)
         self.loss.learn(excess)
         losses = self.loss(excess).numpy().sum(axis=1)
-        self.scale_of_patches.assign(total.std() / max(losses.std(), _SMALLEST_DEVIATION))
+        patches = self.views[1]
+        share = np.clip(2 - 4 * patches.explained, 0, 1) * np.clip(3 - patches.tail(excess), 0, 1)
+        scale = total.std() / max(losses.std(), _SMALLEST_DEVIATION)
+        self.usual_patches.assign([share, share * scale])
 
     def combined(self, terms: list[Terms], *observed: tf.Tensor) -> Terms:
         (columns, sharp), (excess, _) = terms
         mean, deviation, usual, weight = tf.unstack(self.usual_sharpness.value)
         penalty = weight * tf.nn.relu(tf.square((float64(sharp) - mean) / deviation) - usual)
-        patches = self.views[1]
-        share = tf.nn.relu(1 - 2 * float64(patches.explained.value))
+        share, scale = tf.unstack(self.usual_patches.value)
         height, width, channels = self._image_shape
-        losses = over_pixels(self.loss(excess), patches.maps_shape, (height, width))
+        losses = over_pixels(self.loss(excess), self.views[1].maps_shape, (height, width))
         losses = tf.repeat(losses[..., None] / channels, channels, axis=3)
         losses = tf.reshape(losses, (-1, height * width * channels))
-        features = (1 - share) * float64(columns) - share * self.scale_of_patches.value * losses
+        features = (1 - share) * float64(columns) - scale * losses
         return features, -(1 - share) * penalty
 
 

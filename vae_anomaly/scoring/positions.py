@@ -125,22 +125,16 @@ class PatchGaussians(PositionGaussians):
     ----------
     maps_shape : (int, int)
         How many patches are below each other, and side by side.
-    explained : keras.Variable, ()
+    explained : float
         Share that the model explains, of what images that it has not seen differ in, their
-        brightness as a whole aside; from 0 to 1.
+        brightness as a whole aside, from 0 to 1; known once ``learn`` is over, and not saved.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any) -> None:
         height, width, channels = image_shape
         self.maps_shape = -(-height // _PATCH), -(-width // _PATCH)
         super().__init__((*self.maps_shape, _PATCH * _PATCH * channels), **kwargs)
-        self.explained = self.add_weight(
-            shape=(), initializer="ones", trainable=False, name="explained"
-        )
-
-    @property
-    def own_weights(self) -> dict[str, keras.Variable]:
-        return {**super().own_weights, "explained_share": self.explained}
+        self.explained = 1.0
 
     def learn(
         self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
@@ -154,7 +148,12 @@ class PatchGaussians(PositionGaussians):
         )
         variance = np.square(whole - whole.mean(axis=0)).sum()
         share = np.square(left).sum() / variance if variance > 0 else 0.0
-        self.explained.assign(np.clip(1 - share, 0, 1))
+        self.explained = max(0.0, float(1 - share))
+
+    def tail(self, excess: np.ndarray) -> float:
+        """Return the mean squared distance of patches by the median; 1 of Gaussian ones, about."""
+        squared = self.center.shape[1] - 2 * np.asarray(excess, np.float64)
+        return float(squared.mean() / max(np.median(squared), 1e-6))
 
     def _maps(self, residuals):
         (rows, columns), (_, height, width, channels) = self.maps_shape, residuals.shape
