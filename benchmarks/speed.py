@@ -181,7 +181,7 @@ def measure_whole_fit(name, n_rows):
 def measure_score_memory(name, n_rows):
     """Measure by how much more memory scoring 10 times the rows takes, arrays apart."""
     cls, _ = load(name)
-    n_rows = min(n_rows, SCORED_ROWS)
+    n_rows = min(n_rows, TRAINED_ROWS)
     X = correlated_table(10 * n_rows)
     score = scoring_function(build(name, cls, 1).fit(X[:STARTUP_ROWS]))
     score(X[:n_rows])
@@ -288,7 +288,7 @@ def main():
         print(f"\n{n_rows:,} rows x {N_COLUMNS} columns")
         if results:
             print_table(results)
-    print("\n* from these rows, or 100,000, to 10 times as many, beyond the table and the scores")
+    print("\n* from these rows, or 20,000, to 10 times as many, beyond the table and the scores")
     if args.json:
         with open(args.json, "w") as file:
             json.dump(figures, file, indent=2)
