@@ -68,7 +68,7 @@ def test_contributions_are_written_as_float32_and_scores_whole(table_detector, n
         assert text[column].map(n_significant).max() <= 9
 
 
-@pytest.mark.parametrize("top", [(), ("--top", "5")])
+@pytest.mark.parametrize("top", [(), pytest.param(("--top", "5"), marks=pytest.mark.slow)])
 def test_numbers_have_the_digits_asked_for(table_detector, new, tmp_path, top):
     table_detector.save(tmp_path / "m")
     arguments = ["score", str(new), "--model", str(tmp_path / "m"), "--contributions", "--quiet"]

@@ -43,7 +43,15 @@ def scored_file(frame, model, folder, **options):
     return pq.read_table(folder / "out.parquet").replace_schema_metadata()
 
 
-@pytest.mark.parametrize("options", [{}, {"explain": 2, "contributions": True, "threshold": -9.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param(
+            {"explain": 2, "contributions": True, "threshold": -9.0}, marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_arrow_tables_and_batches_get_what_a_parquet_file_gets(model, new, tmp_path, options):
     expected = scored_file(new, model, tmp_path, **options)
     table = pq.read_table(tmp_path / "new.parquet")

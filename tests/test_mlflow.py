@@ -109,7 +109,8 @@ def test_a_model_of_others_and_one_of_images_are_refused(mlflow, model, tmp_path
         detectors_in_mlflow.save_model(images, tmp_path / "m")
 
 
-@pytest.mark.parametrize("log_models", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("log_models", [False, True])
 def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, rows, log_models):
     detectors_in_mlflow.autolog(log_models=log_models, silent=True)
     fitted = VAEDetector(**SMALL).fit(rows)

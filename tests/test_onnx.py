@@ -20,6 +20,8 @@ from vae_anomaly.tables.schema import Schema
 for package in ("tf2onnx", "onnxruntime"):
     pytest.importorskip(package, reason="needs the extra [onnx]")
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 
 
@@ -197,7 +199,6 @@ def test_without_the_packages_it_says_what_to_install(table_detector, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_detector_of_other_operations_is_refused_and_they_are_named(
     detector, tmp_path, monkeypatch
 ):
@@ -207,7 +208,6 @@ def test_a_detector_of_other_operations_is_refused_and_they_are_named(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
 def test_every_score_type_is_answered_far_from_the_data_too(
     detectors, rows, score_type, tmp_path, unchecked
@@ -221,7 +221,6 @@ def test_every_score_type_is_answered_far_from_the_data_too(
     assert_answers(answer, detector, {f"x{i}": column for i, column in enumerate(matrix.T)})
 
 
-@pytest.mark.slow
 def test_skewed_columns_and_values_beyond_their_ranks_are_answered(tmp_path, unchecked):
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.lognormal(0, 2, 300), rng.normal(size=300), rng.lognormal(0, 3, 300)])
@@ -232,7 +231,6 @@ def test_skewed_columns_and_values_beyond_their_ranks_are_answered(tmp_path, unc
     assert_answers(answer, detector, {f"x{i}": column for i, column in enumerate(X.T)})
 
 
-@pytest.mark.slow
 def test_a_detector_trained_on_clean_rows_and_an_autoencoder_are_answered(
     rows, tmp_path, unchecked
 ):
@@ -242,7 +240,6 @@ def test_a_detector_trained_on_clean_rows_and_an_autoencoder_are_answered(
         assert_answers(ask(load(folder), rows), detector, arrays)
 
 
-@pytest.mark.slow
 def test_images_are_answered_with_maps(
     image_detector, image_autoencoder, colour_image_detector, digits, stripes, tmp_path, unchecked
 ):
@@ -257,7 +254,6 @@ def test_images_are_answered_with_maps(
         assert schema_of(folder)["images"]["sizes"] == "height, width and channels as here"
 
 
-@pytest.mark.slow
 def test_images_by_feature_maps_are_answered_with_maps(stripes, tmp_path, unchecked):
     import keras
 
@@ -271,7 +267,6 @@ def test_images_by_feature_maps_are_answered_with_maps(stripes, tmp_path, unchec
     assert_answers(ask(load(folder), images[:8]), detector, images[:8])
 
 
-@pytest.mark.slow
 def test_the_command_writes_a_model_that_another_process_has_checked(detector, tmp_path):
     detector.save(tmp_path / "m")
     arguments = ["export", str(tmp_path / "m"), "--output", str(tmp_path / "served")]
@@ -283,7 +278,6 @@ def test_the_command_writes_a_model_that_another_process_has_checked(detector, t
     assert names == {"model.onnx", "schema.json", *samples}
 
 
-@pytest.mark.slow
 def test_other_answers_than_pythons_fail_the_export_and_leave_nothing(
     detector, tmp_path, monkeypatch
 ):

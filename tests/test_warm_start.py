@@ -114,9 +114,8 @@ def assert_equal_weights(one, other):
         np.testing.assert_array_equal(weight, others[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "detector_class", [VAEDetector, pytest.param(AutoencoderDetector, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("detector_class", [VAEDetector, AutoencoderDetector])
 def test_a_saved_detector_goes_on_with_files(detector_class, trainings, tmp_path):
     params = SMALL if detector_class is VAEDetector else WITHOUT_SCORES
     detector_class(**params).fit(orders()).save(tmp_path / "m")
