@@ -185,7 +185,7 @@ def every_column(n_rows=60):
     return frame
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_a_model_of_a_frame_scores_its_files_alike(trainings, tmp_path, suffix):
     frame = every_column()
     detector = VAEDetector(

@@ -554,6 +554,7 @@ def test_few_rows_and_few_columns_are_enough(detector_class, shape):
     assert set(detector.predict(X)) <= {-1, 1}
 
 
+@pytest.mark.slow
 def test_rows_that_repeat_are_no_trouble():
     X = np.repeat([[1.0, 2.0], [3.0, 4.0]], 50, axis=0)
     detector = VAEDetector(**SMALL).fit(X)

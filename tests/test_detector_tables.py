@@ -338,6 +338,7 @@ FINITE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::vae_anomaly.DataWarning")
 @settings(max_examples=4, **HYPOTHESIS)
 @given(st.lists(st.fixed_dictionaries(FINITE), min_size=1, max_size=12))

@@ -399,6 +399,7 @@ def test_a_folder_is_fitted_scored_and_drawn(workspace):
     np.testing.assert_array_equal(shown[::8, :128:8, 0], squares(12, 3)[0])
 
 
+@pytest.mark.slow
 def test_info_names_the_backbone(workspace):
     shown = run("info", workspace / "m")
     assert "backbone: tiny: 16 x 16 positions, 12 components" in shown.output

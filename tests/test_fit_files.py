@@ -490,6 +490,7 @@ def test_inspect_looks_at_several_files(frame, tmp_path):
     assert abs(schema.columns["city"].missing_share - frame["city"].isna().mean()) < 1e-9
 
 
+@pytest.mark.slow
 def test_what_an_earlier_fit_put_aside_is_no_input(frame, trainings, tmp_path):
     folder = write(frame, tmp_path / "in", "csv")
     (folder / "m.quarantine.csv").write_text("file,line,column,reason,text\na,1,b,c,d\n")

@@ -117,6 +117,7 @@ def test_columns_to_keep_and_columns_that_may_lack_are_options(model, new):
     np.testing.assert_array_equal(scored["score"], without["score"])
 
 
+@pytest.mark.slow
 def test_it_pickles_as_a_path_and_the_model_is_loaded_once_in_a_process(model, new, monkeypatch):
     loads, load = [], frames.loaded
     monkeypatch.setattr(frames, "loaded", lambda folder: loads.append(folder) or load(folder))

@@ -192,6 +192,7 @@ def test_an_autoencoder_of_images_is_served(image_autoencoder, edge_images, tmp_
     assert ops_of(folder) <= set(CONSERVATIVE_OPS.split())
 
 
+@pytest.mark.slow
 def test_a_model_that_resizes_takes_any_size_in_grey_or_in_colour(resizing, stripes, digits):
     detector, folder = resizing
     assert ops_of(folder) <= set(CONSERVATIVE_OPS.split())

@@ -316,6 +316,7 @@ def test_values_beyond_those_of_training_count_as_the_nearest(deep_detector):
     )
 
 
+@pytest.mark.slow
 def test_samples_and_expectations_are_of_the_range_of_the_training_images(deep_detector):
     low, high = deep_detector.scorer_.preprocessor.value_range
     drawn = deep_detector.sample(5)

@@ -89,6 +89,7 @@ def test_networks_of_images_have_channels_last_and_float32_outputs_under_any_set
     assert {output.dtype for output in [*encoder.outputs, *decoder.outputs]} == {"float32"}
 
 
+@pytest.mark.slow
 def test_a_model_under_mixed_precision_measures_and_keeps_weights_in_float32():
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     x[0] = 1e4  # its square is beyond the numbers of 16 bits

@@ -24,6 +24,7 @@ def normal_rows(n_rows, n_features, seed=0):
     return np.random.default_rng(seed).normal(size=(n_rows, n_features)).astype("float32")
 
 
+@pytest.mark.slow
 @given(
     n_rows=st.integers(1, 60),
     widths=st.lists(st.integers(1, 4), min_size=1, max_size=5),

@@ -84,6 +84,7 @@ def test_they_train_from_the_weights_they_have_and_are_not_changed(
     assert model.encoder is not encoder
 
 
+@pytest.mark.slow
 def test_training_leaves_the_given_networks_and_changes_those_of_the_detector(
     own_images, image_networks
 ):

@@ -145,6 +145,7 @@ def usual_tags():
     return Page(render(full("a<b"))).tags()
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(
     st.text(min_size=1, max_size=20)

@@ -436,6 +436,7 @@ def test_rows_are_measured_by_one_function_that_is_traced_once(monkeypatch):
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 @given(
     excess=hnp.arrays(np.float64, (20, 3), elements=st.integers(-3, 3)),
     observed=hnp.arrays(np.float32, (20, 2), elements=st.sampled_from([0.0, 1.0])),

@@ -61,6 +61,7 @@ def test_a_rate_beyond_the_calibration_rows_is_found():
     assert 1e-5 < chi2(8).sf(-offset_from_tail(1e-4, fit)) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_tail_that_is_none_is_refused_with_what_was_tried(monkeypatch):
     monkeypatch.setattr(tails, "_FIT_SAMPLES", 29)
     # Two clumps below the others: nothing a generalised Pareto distribution could be.

@@ -93,6 +93,7 @@ def test_scales_stay_and_ranges_grow(first):
     assert n_rows == 200  # batches are compared with the new rows
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_that_were_there(first, trainings):
     kernel = first.scorer_.model.decoder.get_weights()[0]
     copied(first).fit(orders(200, seed=1))
