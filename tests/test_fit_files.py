@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import types
 import warnings
 
 import numpy as np
@@ -463,7 +464,9 @@ def test_fit_takes_files_folders_and_patterns_and_says_what_a_sample_is_for(
     folder = write(frame, tmp_path / "in", "parquet")
     frame[:40].to_csv(tmp_path / "more.csv", index=False)
     moments = iter(range(0, 10**6, 31))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(moments))
+    # Not of the module ``time``, by which the threads of other tests wait.
+    clock = types.SimpleNamespace(monotonic=lambda: next(moments))
+    monkeypatch.setattr(progress, "time", clock)
     model = tmp_path / "m"
     result = fit(f"{folder}/*.parquet", folder, "--model", model)
     assert_one_line_error(result, "expected each input once")

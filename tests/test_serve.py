@@ -137,7 +137,7 @@ def running(folder, load=ServedModel, **limits):
     application = app.create_app(models, **{"max_request_bytes": 100_000, **limits})
     server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))
     with serve.listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             with httpx.Client(
@@ -147,7 +147,8 @@ def running(folder, load=ServedModel, **limits):
                 yield client
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")
