@@ -209,6 +209,7 @@ def test_a_folder_with_a_file_of_another_is_not_replaced(detector, copied, tmp_p
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_link_to_a_detector_stays_one(detector, copied, rows):
     link = copied.parent / "current"
     link.symlink_to("m")
@@ -268,6 +269,7 @@ def test_an_empty_folder_is_filled(detector, tmp_path):
     assert {path.name for path in (tmp_path / "m").iterdir()} == FILES
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_leaves_what_was_there(detector, copied, table, monkeypatch):
     before = load_detector(copied).score_samples(table)
 

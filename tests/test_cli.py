@@ -324,6 +324,7 @@ def test_info_fits_120_columns_and_cuts_nothing(workspace, monkeypatch):
     assert "-1.23456e-100" in text
 
 
+@pytest.mark.slow
 def test_info_does_not_import_tensorflow(workspace, fresh_python):
     code = (
         "import sys; from click.testing import CliRunner; from vae_anomaly import cli; "
@@ -350,6 +351,7 @@ def test_column_options_override_what_is_inferred(trainings, workspace, tmp_path
     assert "note" not in pd.read_csv(output).columns
 
 
+@pytest.mark.slow
 def test_fit_shows_the_kinds_before_it_trains(trainings, workspace, tmp_path):
     train = mixed_table().assign(note="x", **{f"n{index}": 1.0 for index in range(20)})
     train.to_csv(tmp_path / "train.csv", index=False)
@@ -439,6 +441,7 @@ def test_a_bad_csv_is_one_line_on_stderr_and_leaves_no_output(workspace, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_one_line_on_stderr(workspace, tmp_path):
     (tmp_path / "m").mkdir()
     for path in (workspace / "m").iterdir():
@@ -544,6 +547,7 @@ def test_score_ends_with_a_summary_in_words_and_in_json(workspace, tmp_path):
     assert summary["rows_scored"] == 60
 
 
+@pytest.mark.slow
 def test_progress_without_a_terminal_is_lines_and_quiet_is_silent(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)

@@ -230,6 +230,7 @@ def of_events(events):
     return VAEDetector(**SMALL).fit(events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [28, 366, -1000])
 def test_the_same_rows_at_another_time_are_no_anomalies(events, of_events, days):
     later = events.assign(when=events["when"] + pd.Timedelta(days=days))

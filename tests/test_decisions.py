@@ -69,6 +69,7 @@ def test_equal_seeds_give_equal_calibration_scores(rows, quick):
     )
 
 
+@pytest.mark.slow
 def test_calibrating_with_new_rows_changes_no_score(detector, quick, rows):
     normal = rows[200:]
     detector.calibrate(normal)

@@ -328,6 +328,7 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was(trainings, rows, table):
     np.testing.assert_array_equal(detector.score_samples(rows), scores)
 
 
+@pytest.mark.slow
 def test_refitting_forgets_the_first_fit(trainings, rows, table):
     detector = VAEDetector(**SMALL).fit(table)
     assert list(detector.feature_names_in_) == list(table.columns)
@@ -405,6 +406,7 @@ def test_a_frame_in_is_a_frame_out(table_detector, table):
     assert reconstructed["day"].dt.year.between(2023, 2025).all()
 
 
+@pytest.mark.slow
 def test_labels_that_are_no_text_come_back(trainings):
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=[10, 20, 30])
     detector = VAEDetector(**SMALL).fit(frame)

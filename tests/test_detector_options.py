@@ -150,6 +150,7 @@ def test_validation_fraction_is_the_share_held_out(unusual, trainings, rows):
     assert trainings[0]["is_validation"].sum() == 40
 
 
+@pytest.mark.slow
 def test_without_rows_held_out_all_rows_calibrate(rows):
     detector = VAEDetector(**SMALL, validation_fraction=0).fit(rows)
     assert set(detector.history_) == {"step", "loss", "log_prob", "kl"}
@@ -248,6 +249,7 @@ def test_silence_is_the_default(rows, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_verbose_shows_progress_on_stderr(rows, capsys):
     AutoencoderDetector(hidden_units=(), max_steps=2, verbose=1).fit(rows)
     out, err = capsys.readouterr()

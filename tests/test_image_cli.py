@@ -158,6 +158,7 @@ def test_images_go_to_standard_output_too(workspace, tmp_path):
     assert len(pd.read_csv(tmp_path / "q.csv")) == 2
 
 
+@pytest.mark.slow
 def test_the_summary_counts_images_and_other_thresholds_apply(workspace, tmp_path):
     summary, output = tmp_path / "s.json", tmp_path / "o.csv"
     result = score_new(workspace, "--output", output, "--summary", summary, "--threshold", 1e9)
@@ -171,6 +172,7 @@ def test_the_summary_counts_images_and_other_thresholds_apply(workspace, tmp_pat
     assert pd.read_csv(output)["is_anomaly"].any()
 
 
+@pytest.mark.slow
 def test_files_patterns_and_folders_can_be_inputs_together(workspace, tmp_path):
     new = workspace / "new"
     result = run(
@@ -416,6 +418,7 @@ def test_options_of_tables_and_of_images_are_refused_by_name(
     assert_one_line_error(run(command, source, *target, *option), name, "Leave it out")
 
 
+@pytest.mark.slow
 def test_an_earlier_runs_maps_are_no_images_to_score(workspace, tmp_path):
     write(tmp_path / "in" / "a.png", bars(1, seed=3)[0])
     for _ in range(2):

@@ -97,6 +97,7 @@ def test_a_detector_fitted_on_files_is_that_of_their_arrays(fitted, images):
     np.testing.assert_array_equal(other.score_samples(images), fitted[0].score_samples(images))
 
 
+@pytest.mark.slow
 def test_files_score_as_their_arrays(fitted, folder, images):
     detector, found = fitted[0], ImageFolder(folder)
     np.testing.assert_array_equal(detector.score_samples(found), detector.score_samples(images))

@@ -224,6 +224,7 @@ def test_small_images_train_for_more_steps(digits, trainings):
     ]
 
 
+@pytest.mark.slow
 def test_a_range_of_values_can_be_told(digits, trainings):
     floats = digits / 255 * 16
     detector = AutoencoderDetector(value_range=(0, 16), random_state=0).fit(floats)
@@ -239,6 +240,7 @@ def test_a_range_of_values_can_be_told(digits, trainings):
         AutoencoderDetector().fit(deep.astype(np.int32))
 
 
+@pytest.mark.slow
 def test_images_are_resized_and_made_grey_where_a_shape_is_told(stripes, digits, trainings):
     detector = AutoencoderDetector(image_shape=(10, 8, 1), random_state=0).fit(stripes)
     assert detector.scorer_.model.encoder.input_shape == (None, 10, 8, 1)

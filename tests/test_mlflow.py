@@ -48,6 +48,7 @@ def model(mlflow, detector, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_what_scoring_adds_to_the_training_table_too(
     mlflow, model, detector, table
 ):
@@ -90,6 +91,7 @@ def test_a_server_answers_typical_rows_and_says_which_cell_is_bad(mlflow, model,
     assert "missing inputs" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_logged_model_is_the_detector_again(mlflow, detector, table):
     with mlflow.start_run():
         info = detectors_in_mlflow.log_model(detector, "fraud")

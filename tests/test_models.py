@@ -523,6 +523,7 @@ def test_an_impossible_option_is_refused(name, value):
 # Autoencoder
 
 
+@pytest.mark.slow
 def test_an_autoencoder_minimises_the_squared_error():
     model, x = make_autoencoder(), noise(64, 3)
     model.compile("sgd")
@@ -533,6 +534,7 @@ def test_an_autoencoder_minimises_the_squared_error():
     assert loss[1] < 0.7 * loss[0]
 
 
+@pytest.mark.slow
 def test_a_linear_autoencoder_finds_the_principal_subspace():
     # Its least error per row is the variance outside the two leading principal components.
     x = noise(200, 3) * np.array([3.0, 1.0, 0.3], "float32")

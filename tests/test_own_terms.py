@@ -95,6 +95,7 @@ def detector():
     return VAEDetector(max_steps=20, hidden_units=(16,), max_levels=10, random_state=0).fit(table())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["sample", "reconstruct", "explain"])
 def test_cells_are_on_the_grid_in_the_range_and_of_the_type(detector, what):
     frame = table()

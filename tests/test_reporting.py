@@ -43,6 +43,7 @@ def test_a_report_tells_of_the_lowest_rows_with_reasons(table_detector, odd):
     assert heaviest["row 3"] == "amount" and heaviest["row 5"] == "count"
 
 
+@pytest.mark.slow
 def test_a_report_tells_what_the_threshold_gives(table_detector, table, odd):
     detector = copy.deepcopy(table_detector).calibrate(table)
     found, report = content(detector, odd), detector.threshold_report()
@@ -122,6 +123,7 @@ def test_every_detector_reports(
         assert "<h2>" in detector.report()
 
 
+@pytest.mark.slow
 def test_scores_and_losses_have_their_units(detectors, table_autoencoder, rows):
     for score_type, detector in detectors.items():
         found = content(detector, rows[:9])

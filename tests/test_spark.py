@@ -83,6 +83,7 @@ def expected(df, folder):
 # Without Spark
 
 
+@pytest.mark.slow
 def test_the_function_for_spark_pickles_and_works_without_it(folder, rows):
     scorer = pickle.loads(pickle.dumps(spark.scorer(folder / "m", columns=["note"])))
     frames = list(scorer(iter([rows[:50], rows[50:80]])))

@@ -92,6 +92,7 @@ def test_without_rows_to_watch_it_runs_to_the_end_of_the_budget():
     assert history["step"][-1] == 20
 
 
+@pytest.mark.slow
 def test_rows_to_watch_do_not_train():
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
     other = x.copy()
@@ -124,6 +125,7 @@ def test_the_seed_decides_the_order_of_rows():
     assert histories[0] == histories[1] != histories[2]
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_that_of_the_first_step_and_decays_to_zero():
     model = tiny_model()
     fitted(model, max_steps=20, learning_rate=0.02)

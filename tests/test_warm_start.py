@@ -50,6 +50,7 @@ def learned(detector, X):
     return chosen, arrays
 
 
+@pytest.mark.slow
 def test_networks_grow_by_new_levels_which_start_as_unknown_ones(first, trainings):
     """No step of training: what the grown networks say is what the earlier ones say."""
     new = with_new_levels()
