@@ -37,6 +37,7 @@ TOP = {"cli", "__main__"}  # may import all
 BOTTOM = {
     "atomic",
     "data_warning",
+    "extras",
     "image_size",
     "tensorflow_import",
 }  # all may import them, and they import nothing of ours

@@ -13,6 +13,7 @@ from vae_anomaly import __version__
 from vae_anomaly.batch.frames import ERROR
 from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.detectors.state import load_detector
+from vae_anomaly.extras import check_package
 from vae_anomaly.tables.columns import arrays_frame
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def save_model(
     ValueError
         The detector is one of images.
     """
-    _check_mlflow()
+    check_package("mlflow", _FIRST_VERSION, "mlflow")
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -142,7 +143,7 @@ def log_model(
     ImportError, ValueError
         As ``save_model``.
     """
-    _check_mlflow()
+    check_package("mlflow", _FIRST_VERSION, "mlflow")
     from mlflow.models import Model
 
     return Model.log(
@@ -174,7 +175,7 @@ def load_model(model_uri: str) -> VAEDetector | AutoencoderDetector:
     ValueError
         The model is another one.
     """
-    _check_mlflow()
+    check_package("mlflow", _FIRST_VERSION, "mlflow")
     import mlflow.artifacts
     from mlflow.models import Model
 
@@ -208,7 +209,7 @@ def autolog(log_models: bool = True, disable: bool = False, silent: bool = False
     ImportError
         mlflow is not installed, or older than 3.
     """
-    _check_mlflow()
+    check_package("mlflow", _FIRST_VERSION, "mlflow")
     from mlflow.utils.autologging_utils import autologging_integration
 
     autologging_integration(FLAVOR)(_patch_fit)(log_models, disable, silent)
@@ -292,19 +293,3 @@ def _example(detector: BaseDetector) -> pd.DataFrame:
     dtypes = preprocessor.dtypes.items()  # of whole numbers, ids among them
     whole = {name: dtype for name, dtype in dtypes if kinds.get(name) == "numeric"}
     return frame.round(dict.fromkeys(whole, 0)).astype({**booleans, **whole})
-
-
-def _check_mlflow() -> None:
-    try:
-        import mlflow
-    except ImportError as error:
-        raise ImportError(_needed("none")) from error
-    if int(mlflow.__version__.partition(".")[0]) < _FIRST_VERSION:
-        raise ImportError(_needed(f"mlflow {mlflow.__version__}"))
-
-
-def _needed(received: str) -> str:
-    return (
-        f"Expected mlflow {_FIRST_VERSION} or later. Received: {received}. Install it: "
-        'pip install "vae-anomaly[mlflow]".'
-    )

@@ -13,6 +13,7 @@ from vae_anomaly.batch.frames import ERROR, FrameScorer
 from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
+from vae_anomaly.extras import check_package
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.reader import check_type
 from vae_anomaly.tensorflow_import import limit_threads
@@ -154,7 +155,7 @@ def output_schema(model: Path, input_schema: StructType, **options: Any) -> Stru
 
 
 def _scored_schema(model: Path, input_schema: StructType, options: dict[str, Any]) -> StructType:
-    _check_pyspark()
+    check_package("pyspark", _FIRST_VERSION, "spark")
     from pyspark.sql.types import BooleanType, DoubleType, StringType, StructField, StructType
 
     names = input_schema.names
@@ -206,22 +207,6 @@ def _found(model: str) -> str:
         f"{model}: expected a saved detector that this worker can see. Received: no such folder, "
         f"and no {name!r} among the files of SparkContext. Save it where all workers see it, or "
         "sparkContext.addFile(path, recursive=True) or addArchive('model.zip#model') before."
-    )
-
-
-def _check_pyspark() -> None:
-    try:
-        import pyspark
-    except ImportError as error:
-        raise ImportError(_needed("none")) from error
-    if int(pyspark.__version__.partition(".")[0]) < _FIRST_VERSION:
-        raise ImportError(_needed(f"pyspark {pyspark.__version__}"))
-
-
-def _needed(received: str) -> str:
-    return (
-        f"Expected pyspark {_FIRST_VERSION} or later. Received: {received}. Install it: "
-        'pip install "vae-anomaly[spark]".'
     )
 
 
