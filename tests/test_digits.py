@@ -82,6 +82,17 @@ def test_numbers_have_the_digits_asked_for(table_detector, new, tmp_path, top):
     assert set(found["amount"]) <= set(before["amount"])
 
 
+def test_rows_are_chosen_by_whole_scores(table_detector, new, tmp_path):
+    options = {"top": 5, "chunk_rows": 2}
+    score_files(new, table_detector, tmp_path / "whole.csv", **options)
+    score_files(new, table_detector, tmp_path / "short.csv", digits=1, **options)
+    whole, short = pd.read_csv(tmp_path / "whole.csv"), pd.read_csv(tmp_path / "short.csv")
+    kept = list(pd.read_csv(new).columns)
+    pd.testing.assert_frame_equal(short[kept], whole[kept])
+    assert short["score"].nunique() < 5
+    np.testing.assert_allclose(short["score"], whole["score"], rtol=0.5)
+
+
 def test_parquet_and_impossible_digits_are_refused(table_detector, new, tmp_path):
     with pytest.raises(ValueError, match=r"Expected CSV or TSV .* `digits`.*o.parquet"):
         score_files(new, table_detector, tmp_path / "o.parquet", digits=3)

@@ -190,6 +190,9 @@ def test_fit_from_a_model_goes_on_with_new_files(model, trainings, tmp_path):
     assert later.get_params()["warm_start"] is False
     assert later.score_type == before.score_type
     assert later.scorer_.preprocessor.levels["city"][-2:] == ["Alta", "Bodø"]
+    # The steps of this fit are not those of the next.
+    assert run("fit", folder, "--from", model, "--model", model).exit_code == 0
+    assert trainings[-1]["max_steps"] == 1500
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vae_anomaly.batch.chunks import CONTRIBUTION
 from vae_anomaly.batch.places import Target
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: The most decimal digits that a float64 always keeps.
 MOST_DIGITS = 15
@@ -43,6 +47,18 @@ def in_digits(outputs: Mapping[str, np.ndarray], digits: int | None) -> dict[str
     {'score': array([-12.3,   nan])}
     """
     return {name: _shortened(name, values, digits) for name, values in outputs.items()}
+
+
+def table_in_digits(table: pa.Table, digits: int | None) -> pa.Table:
+    """Return a table as ``in_digits`` makes its outputs, which begin with ``score``."""
+    import pyarrow as pa
+
+    for index in range(table.column_names.index("score"), table.num_columns):
+        name, column = table.column_names[index], table.column(index)
+        if pa.types.is_floating(column.type):
+            shortened = _shortened(name, column.to_numpy(), digits)
+            table = table.set_column(index, name, pa.array(shortened, from_pandas=True))
+    return table
 
 
 def _shortened(name, values, digits):

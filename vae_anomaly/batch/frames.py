@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from vae_anomaly.batch.places import Path
     from vae_anomaly.detectors.base import BaseDetector
+    from vae_anomaly.tables.paths import Path
 
 _Frame = TypeVar("_Frame", "pd.DataFrame", "pa.Table", "pa.RecordBatch")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import ChunkScorer
+from vae_anomaly.batch.digits import table_in_digits
 from vae_anomaly.batch.pipeline import InputChangedError, score_chunks
 from vae_anomaly.batch.places import Target, is_folder, work_folder
 from vae_anomaly.batch.work_folder import WorkFolder
@@ -103,12 +105,14 @@ def _write(scoring: ChunkScorer, work: WorkFolder, plan: Plan, targets, quaranti
     if plan.summary is not None:
         with reported(plan.summary, "write"), atomic_file(plan.summary) as file:
             file.write(json.dumps(report, indent=1).encode())
+    shortened = functools.partial(table_in_digits, digits=plan.digits)
     for index, target in enumerate(targets):
         rows = work.path(f"rows-{index}")
         if rows.exists():
             if scoring.maps and plan.top:
                 scoring.maps.draw_again(lowest_rows(rows, plan.top))
-            finish(rows, target.path, target.format, top=plan.top)
+            text = {} if target.format == "parquet" else {"written": shortened}
+            finish(rows, target.path, target.format, top=plan.top, **text)
 
 
 def _write_quarantine(path, rows, header):

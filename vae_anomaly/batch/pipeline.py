@@ -167,7 +167,8 @@ class _Outputs:
         """Add rows of an input: columns to keep, columns to add, lines of the quarantine."""
         if self._target_of[index] != self._target:
             self._go_to(self._target_of[index])
-        if self._targets[self._target].format != "parquet":
+        # Rows of ``top`` are chosen by whole scores, and shortened when they are written.
+        if self._targets[self._target].format != "parquet" and self._top is None:
             outputs = in_digits(outputs, self._digits)
         self._rows.write(raw, outputs)
         self._quarantine.write(bad)

@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.batch.chunks import OUTPUTS, check_threshold, chosen_offset, decided
+from vae_anomaly.batch.chunks import (
+    CONTRIBUTION,
+    OUTPUTS,
+    check_threshold,
+    chosen_offset,
+    decided,
+)
 from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.schema import Schema
 
 if TYPE_CHECKING:
-    from vae_anomaly.batch.places import Path
     from vae_anomaly.detectors.base import BaseDetector
     from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.tables.paths import Path
 
 # The columns of a table that was scored before.
-_ADDED = re.compile("|".join([*OUTPUTS, r"reason_\d+(_gain|_expected)?", "feature_log_prob:.*"]))
+_ADDED = re.compile("|".join([*OUTPUTS, r"reason_\d+(_gain|_expected)?", f"{CONTRIBUTION}.*"]))
 
 
 class RowScorer:
@@ -88,7 +94,7 @@ class RowScorer:
             **{n: float if n.endswith("_gain") else str for n in reason_names(explain or 0)},
         }
         if contributions:
-            self.output_types |= dict.fromkeys(map(_contribution, self.kinds), float)
+            self.output_types |= dict.fromkeys((CONTRIBUTION + name for name in self.kinds), float)
 
     def load(self, fitted: BaseDetector) -> None:
         """Take the detector, loaded, without which ``outputs`` does not work."""
@@ -148,12 +154,8 @@ class RowScorer:
         if wanted:
             contributions = np.asfortranarray(found["feature_log_prob"])  # taken by columns
             for index, name in enumerate(self.kinds):
-                outputs[_contribution(name)] = contributions[:, index]
+                outputs[CONTRIBUTION + name] = contributions[:, index]
         return outputs
-
-
-def _contribution(column: str) -> str:
-    return f"feature_log_prob:{column}"
 
 
 def _schema(detector: Any) -> Schema:

@@ -229,7 +229,9 @@ def _earlier_detector(
     """Return a saved detector that goes on when it is fitted; and how it is fitted."""
     artifact.read(earlier)
     import_tensorflow()
-    detector = vae_anomaly.load_detector(earlier).set_params(**params, warm_start=True)
+    detector = vae_anomaly.load_detector(earlier)
+    # The steps of the earlier fit were those of a fit that begins.
+    detector.set_params(**{"max_steps": None, **params}, warm_start=True)
     if max_rows is not None:
         detector.set_params(max_rows=max_rows)
     return detector, f"going on from {earlier}"

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 _SMALLEST_COMPOSITE_VARIANCE = 1e-3
 _FEW_ROWS = 1000
 
+_WEIGHTS = (
+    "Expected no `sample_weight` for rows that are read in parts, or of which a sample trains. "
+    "Received: weights. Fit on rows in memory, without `max_rows`."
+)
+
 
 class TableInput:
     """Rows of a table; an ``inputs.Input``. ``data`` are named arrays, each (n,)."""
@@ -88,13 +93,12 @@ class TableInput:
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[Arrays, np.ndarray | None]:
         X = in_pandas(X)
+        if sample_weight is not None and row_source(X) is not None:
+            raise ValueError(_WEIGHTS)  # before all is read
         training, left_out = training_columns(detector, X, seed)
         self.schema, arrays, all_rows = training.schema, training.arrays, training.all_rows
-        if sample_weight is not None and (all_rows is not None or row_source(X) is not None):
-            raise ValueError(
-                "Expected no `sample_weight` for rows that are read in parts, or of which a sample "
-                "trains. Received: weights. Fit on rows in memory, without `max_rows`."
-            )
+        if sample_weight is not None and all_rows is not None:
+            raise ValueError(_WEIGHTS)
         n_rows = self.n_rows(arrays) + len(left_out)
         rows, weights = rows_and_weights(sample_weight, n_rows, left_out)
         if rows is not None:

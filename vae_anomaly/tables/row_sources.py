@@ -14,9 +14,8 @@ from vae_anomaly.tables.frames import in_pandas, is_frame
 from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.parquet_rows import index_columns, piece_of
 from vae_anomaly.tables.pieces import BadRow
-from vae_anomaly.tables.reader import chunk_of
+from vae_anomaly.tables.reader import chunk_of, wrong_cell
 from vae_anomaly.tables.rows import Part
-from vae_anomaly.tables.rules import EXPECTED
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.table_files import TableFiles
 
@@ -153,6 +152,5 @@ class FrameRows:
 
 
 def _bad_row(cell: BadCell, schema: Schema) -> BadRow:
-    kind = schema.columns[cell.column].kind
-    reason = f"expected {EXPECTED[kind]}, received {cell.value!r}"
-    return BadRow(cell.row, cell.column, reason, str(cell.value))
+    text = str(cell.value)
+    return BadRow(cell.row, cell.column, wrong_cell(schema.columns[cell.column], text), text)

@@ -7,7 +7,7 @@ import gzip
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,11 +108,21 @@ class TableWriter:
 
 
 def finish(
-    path: str | Path, target: str | Path, table_format: str, *, top: int | None = None
+    path: str | Path,
+    target: str | Path,
+    table_format: str,
+    *,
+    top: int | None = None,
+    written: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     """Make the table file, which appears whole, and remove the file that grew.
 
-    The parameters are those of the ``TableWriter``, which must be closed.
+    Parameters
+    ----------
+    path, target, table_format, top
+        Those of the ``TableWriter``, which must be closed.
+    written : callable
+        What is written of the rows that ``top`` has chosen.
 
     Raises
     ------
@@ -123,7 +133,8 @@ def finish(
     with reported(target, "write"):
         if not grows(target, table_format, top):
             whole = path.with_name(f"{path.name}.whole")
-            _write_whole(path, whole, target, table_format, top)
+            tables = _streams(path) if top is None else iter([written(lowest_rows(path, top))])
+            _write_whole(tables, whole, target, table_format)
         if str(target) == STANDARD:
             with whole.open("rb") as file:
                 shutil.copyfileobj(file, open_raw(STANDARD, "wb"))
@@ -133,11 +144,10 @@ def finish(
 
 
 def _write_whole(
-    path: Path, whole: Path, target: str | Path, table_format: str, top: int | None
+    tables: Iterator[pa.Table], whole: Path, target: str | Path, table_format: str
 ) -> None:
     import pyarrow.parquet as pq
 
-    tables = _streams(path) if top is None else iter([lowest_rows(path, top)])
     first = next(tables)
     tables = itertools.chain([first], tables)
     with whole.open("wb") as raw:
@@ -160,7 +170,7 @@ def grows(target: str | Path, table_format: str, top: int | None) -> bool:
 
 
 def lowest_rows(path: str | Path, top: int) -> pa.Table:
-    """Return the rows that ``finish`` will write, of a file that grew with this ``top``."""
+    """Return the rows that ``finish`` takes, of a file that grew with this ``top``."""
     return _lowest(_streams(Path(path)), top)
 
 
