@@ -136,6 +136,16 @@ def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, rows, l
     assert mlflow.last_active_run().info.run_id == run.info.run_id
 
 
+def test_an_example_of_narrow_whole_numbers_is_made(trainings):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"count": np.where(rng.random(100) < 0.6, 0, 250), "x": rng.normal(size=100)}
+    )
+    for dtype in ("uint8", "int16"):
+        detector = VAEDetector(**SMALL).fit(frame.astype({"count": dtype}))
+        assert detectors_in_mlflow._example(detector)["count"].dtype == "int64"
+
+
 @pytest.mark.parametrize("version", [None, "2.22.0"])
 def test_mlflow_that_is_not_there_or_too_old_is_told_of(monkeypatch, version, tmp_path):
     module = None if version is None else types.SimpleNamespace(__version__=version)

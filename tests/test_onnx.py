@@ -134,14 +134,16 @@ def test_places_that_are_no_levels_are_unseen_and_nan_is_missing_as_the_lowest_n
     row = np.array([[2.0, 3.0, 1.0, 0.0, 1.72e9, 1.0]])
     columns = [column["name"] for column in schema_of(exported)["columns"]]
     city = columns.index("city")
-    beyond, unseen, missing, lowest = (row.copy() for _ in range(4))
-    beyond[0, city], unseen[0, city] = 99, 0
-    missing[0, city], lowest[0, city] = np.nan, MISSING_NUMBER
-    answer = ask(session, np.concatenate([row, beyond, unseen, missing, lowest]))
-    assert answer["score"][1] == answer["score"][2]
-    assert answer["score"][3] == answer["score"][4]
-    assert len(set(answer["score"])) == 3
-    assert answer["feature_log_prob"][3, city] == 0
+    places = np.array([1, 99, 0, -1, np.inf, 1e300, np.nan, MISSING_NUMBER])
+    rows = np.repeat(row, len(places), axis=0)
+    rows[:, city] = places
+    answer = ask(session, rows)
+    known, *unseen = answer["score"][:6]
+    missing, lowest = answer["score"][6:]
+    assert len(set(unseen)) == 1
+    assert missing == lowest
+    assert len({known, unseen[0], missing}) == 3
+    assert answer["feature_log_prob"][6, city] == 0
 
 
 def test_a_row_is_answered_alone_as_among_others(table_detector, exported, session, edge_rows):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vae_anomaly import VAEDetector
 from vae_anomaly.scoring.images import ImageComposite
 from vae_anomaly.scoring.positions import PatchGaussians, over_pixels
 from vae_anomaly.scoring.views import EncodedRows
@@ -90,6 +91,40 @@ def test_patches_count_the_more_the_less_the_model_explains():
         for explained in (0.0, 0.3, 0.45)
     )
     assert none[1] < some[1] < most[1] < most[0] <= 0
+
+
+def test_a_flat_image_of_a_texture_is_found():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (150, 8, 8)).astype(np.uint8)
+    options = {"max_steps": 2, "hidden_units": (4,), "filters": (2,), "random_state": 0}
+    detector = VAEDetector(**options).fit(images[:120])
+    share, _ = detector.scorer_.score.usual_patches.numpy()
+    assert share > 0.5
+    flat = np.full((1, 8, 8), 128, np.uint8)
+    assert detector.predict(flat) == [-1]
+    assert detector.score_samples(flat)[0] < detector.score_samples(images[120:]).min()
+
+
+def test_what_is_usual_of_patches_is_that_of_images_that_did_not_train():
+    score = ImageComposite((8, 8, 1))
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(500, 64)), rng.normal(size=500)
+    seen, unseen = (8 - scale * rng.chisquare(16, size=(500, 4)) / 2 for scale in (0.1, 1.0))
+    items = [([pixels, (excess, np.zeros(500))], None) for excess in (seen, unseen)]
+    score.learn_usual(items)
+    np.testing.assert_allclose(score.loss.usual[0], np.quantile(-unseen, 0.999), rtol=1e-6)
+
+
+def test_what_the_model_explains_is_that_of_images_that_did_not_train(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(100, 8, 8, 1)).astype("float32")
+    seen = {image.tobytes() for index, image in enumerate(x) if index % 4}
+
+    def reconstruct(_, images):
+        known = [image if image.tobytes() in seen else 0 * image for image in images]
+        return tf.constant(np.array(known))
+
+    monkeypatch.setattr(Brightness, "reconstruct", reconstruct)
+    assert learned(x, (8, 8, 1))[0].explained < 0.05
 
 
 def test_what_a_patch_loses_is_at_its_pixels():

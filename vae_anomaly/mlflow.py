@@ -290,6 +290,6 @@ def _example(detector: BaseDetector) -> pd.DataFrame:
     frame = arrays_frame(arrays, preprocessor.kinds)
     kinds = preprocessor.kinds
     booleans = {name: "bool" for name, kind in kinds.items() if kind == "boolean"}
-    dtypes = preprocessor.dtypes.items()  # of whole numbers, ids among them
-    whole = {name: dtype for name, dtype in dtypes if kinds.get(name) == "numeric"}
+    # Of whole numbers, ids among them; typical values may be out of the range of narrow types.
+    whole = {name: "int64" for name in preprocessor.dtypes if kinds.get(name) == "numeric"}
     return frame.round(dict.fromkeys(whole, 0)).astype({**booleans, **whole})

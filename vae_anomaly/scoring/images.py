@@ -81,8 +81,8 @@ class TypicalPixels(View):
 class ImageComposite(ScoreType):
     r"""The sum of typical pixels, less penalties for an unusual sharpness and unusual patches.
 
-    .. math:: (1 - a) \Big(s(x) - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2)\Big)
-        - a \frac{\sigma}{\sigma_u} \sum_p u_p(x),
+    .. math:: (1 - a) s(x) - a \frac{\sigma}{\sigma_u} \sum_p u_p(x)
+        - \frac{\sigma}{3} \max(0, t(x)^2 - t_{99}^2),
         \quad t(x) = (h(x) - \mu_h) / \sigma_h,
         \quad a = [2 - 4 R^2]_0^1 \, [3 - \rho]_0^1
 
@@ -91,9 +91,10 @@ class ImageComposite(ScoreType):
     deviations in one count about as much as three in the other. u_p is the ``UnusualLoss`` of a
     patch, sigma_u the standard deviation of its sum over images held out, R^2 the share that the
     model explains, and rho the ``tail`` of patches (``PatchGaussians``); [v] is v between 0 and 1.
-    Patches tell where the model explains less than half, and Gaussians describe them (not where
-    most are blank and a few are not): they find small defects of parts that are in one place, and
-    miss what is unusual as a whole.
+    Patches take the place of pixels where the model explains less than half, and Gaussians describe
+    them (not where most are blank and a few are not): they find small defects of parts that are in
+    one place, and miss what is unusual as a whole. Nothing is lost by a patch with less in it than
+    usual, so a flat image is found by its sharpness.
 
     Parameters
     ----------
@@ -123,14 +124,13 @@ class ImageComposite(ScoreType):
         }
 
     def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
-        ((columns, sharp), _), _ = next(measured := iter(measured))
+        (((columns, sharp), _), _), ((_, (excess, _)), _) = measured
         total = tf.reduce_sum(float64(columns), axis=1).numpy()
         sharp = np.asarray(sharp, np.float64)
         deviation = max(sharp.std(), _SMALLEST_DEVIATION)
         squared = np.square((sharp - sharp.mean()) / deviation)
         usual, weight = np.quantile(squared, 0.99), total.std() / 3
         self.usual_sharpness.assign([sharp.mean(), deviation, usual, weight])
-        (_, (excess, _)), _ = next(measured)
         self.loss.learn(excess)
         losses = self.loss(excess).numpy().sum(axis=1)
         patches = self.views[1]
@@ -148,7 +148,7 @@ class ImageComposite(ScoreType):
         losses = tf.repeat(losses[..., None] / channels, channels, axis=3)
         losses = tf.reshape(losses, (-1, height * width * channels))
         features = (1 - share) * float64(columns) - scale * losses
-        return features, -(1 - share) * penalty
+        return features, -penalty
 
 
 SCORE_TYPES = {"composite": lambda pre: ImageComposite(pre.image_shape), **MODEL_SCORES}
@@ -217,11 +217,11 @@ class ImageScorer(AnomalyScorer):
         """
         chosen = some_images(len(is_held_out), self._n_columns, self.seed)
         x = preprocessed(self.preprocessor, images, chosen)
+        held_out = is_held_out[chosen]
         for view in self.score.views:
-            view.learn(self.model, (x,), is_held_out[chosen], self.seed)
+            view.learn(self.model, (x,), held_out, self.seed)
         terms = self._measured(x)
-        chosen_held_out = is_held_out[chosen]
-        unseen = chosen_held_out if chosen_held_out.any() else slice(None)
+        unseen = held_out if held_out.any() else slice(None)
         of_unseen = [tuple(term[unseen] for term in pair) for pair in terms]
         self.score.learn_usual([(terms, None), (of_unseen, None)])
         features, latent = self.score.combined(terms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -86,7 +85,7 @@ class PositionGaussians(View):
         (x,) = inputs
         x = x if is_held_out.all() else x[~is_held_out]
         n_positions, size = self.center.shape
-        residuals = _residuals(model, x, self._maps).reshape(len(x), -1)
+        residuals = np.array(self._maps(_residuals(model, x))).reshape(len(x), -1)
         center = residuals.mean(axis=0, dtype=np.float64).astype(np.float32)
         residuals -= center
         axes = _principal_axes(residuals, seed)
@@ -144,7 +143,7 @@ class PatchGaussians(PositionGaussians):
         x = x[is_held_out] if is_held_out.any() else x
         left, whole = (
             images - images.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-            for images in (_residuals(model, x, super()._maps), x)
+            for images in (_residuals(model, x), x)
         )
         variance = np.square(whole - whole.mean(axis=0)).sum()
         share = np.square(left).sum() / variance if variance > 0 else 0.0
@@ -165,10 +164,10 @@ class PatchGaussians(PositionGaussians):
         return tf.reshape(patches, (-1, rows, columns, _PATCH * _PATCH * channels))
 
 
-def _residuals(model: keras.Model, x: np.ndarray, maps: Callable[[Any], Any]) -> np.ndarray:
-    """Return maps of what a model leaves unexplained of its inputs."""
+def _residuals(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """Return what a model leaves unexplained of its inputs."""
     parts = np.array_split(x, -(-len(x) // _RECONSTRUCTED))
-    return np.concatenate([maps(part - model.reconstruct(part).numpy()) for part in parts])
+    return np.concatenate([part - model.reconstruct(part).numpy() for part in parts])
 
 
 class UnusualLoss(keras.layers.Layer):

@@ -181,7 +181,10 @@ class ServedTable(Served):
             if kind == "categorical":
                 missing = tf.constant(-1.0, tf.float64)
                 is_missing = tf.math.is_nan(columns[name])
-                columns[name] = tf.cast(tf.where(is_missing, missing, columns[name]), tf.int64)
+                # What is no place of a level is any other value; some have no integer.
+                beyond = 1.0 + len(self._preprocessor.levels[name])
+                place = tf.clip_by_value(columns[name], tf.constant(0.0, tf.float64), beyond)
+                columns[name] = tf.cast(tf.where(is_missing, missing, place), tf.int64)
         return columns
 
     def array_of(self, raw: Arrays) -> np.ndarray:
