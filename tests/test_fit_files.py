@@ -332,6 +332,16 @@ def test_files_beside_others_need_not_be_written_as_the_schema_says(tmp_path):
     np.testing.assert_array_equal(found[1]["a"], [float(row.split(";")[0]) for row in rows])
 
 
+def test_a_schema_says_in_which_encoding_several_files_are(tmp_path):
+    rows = [f"{n / 7},{'blå' if n % 2 else 'grå'}\n" for n in range(60)]
+    for index, part in enumerate((rows[:30], rows[30:])):
+        path = tmp_path / f"{index}.csv"
+        path.write_bytes(("a,farge\n" + "".join(part)).encode("cp1252"))
+    schema = TableFiles(tmp_path).inspect(dialect={"encoding": "cp1252"})
+    found = learned(TableFiles(tmp_path), kinds=None, schema=schema)
+    assert set(found[1]["farge"]) == {"blå", "grå"}
+
+
 def test_columns_may_come_in_any_order(frame, in_memory, tmp_path):
     folder = write(frame, tmp_path, "csv")
     last = pd.read_csv(folder / "part-2.csv", dtype=str, keep_default_na=False)

@@ -195,6 +195,21 @@ def test_fit_from_a_model_goes_on_with_new_files(model, trainings, tmp_path):
     assert trainings[-1]["max_steps"] == 1500
 
 
+def test_new_files_are_read_as_the_earlier_ones_were(trainings, tmp_path):
+    rows = [f"{'blå' if n % 2 else 'grå'},{n / 7}\n".encode("cp1252") for n in range(60)]
+    (tmp_path / "a.csv").write_bytes(b"".join(rows[:30]))
+    (tmp_path / "b.csv").write_bytes(b"".join(rows[30:]))
+    small = ("--max-steps", "2", "--hidden-units", "4", "--quiet")
+    given = ("--encoding", "cp1252", "--no-header")
+    for arguments in (("a.csv", *small, *given), ("b.csv", "--from", "m")):
+        arguments = [
+            str(tmp_path / name) if name in "a.csv b.csv m" else name for name in arguments
+        ]
+        result = run("fit", *arguments, "--model", tmp_path / "m")
+        assert result.exit_code == 0, result.output
+    assert load_detector(tmp_path / "m").scorer_.preprocessor.levels["column_1"] == ["blå", "grå"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

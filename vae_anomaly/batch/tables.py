@@ -9,8 +9,9 @@ from vae_anomaly.batch.places import identity, is_folder
 from vae_anomaly.batch.reasons import ReasonColumns
 from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.batch.summary import Tally
-from vae_anomaly.tables.dialect import Dialect, is_row_above, may_be_units
+from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import STANDARD, TableError, file_format
+from vae_anomaly.tables.fitting_dialect import fitting_dialect
 from vae_anomaly.tables.names import differences, listed
 from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.pieces import text_schema
@@ -133,37 +134,11 @@ encoding, chunk_rows
         given = {name: self.options[name] for name in ("delimiter", "encoding")}
         if path == STANDARD:  # it can be read once only
             return given
-        try:
-            with TableReader(path, dialect=self._dialect, blank_ok=True) as trained:
-                if self._are_above(trained):
-                    return self._dialect
-        except TableError:
-            pass  # such as another encoding
-        with TableReader(path, dialect=given, blank_ok=True) as found:
-            dialect = found.dialect
-        assert dialect is not None  # of a text file
+        dialect = fitting_dialect(path, self._schema, self._dialect, self.kinds, given)
         if differing := dialect.differences(self._dialect):
             said = ", ".join(f"{name} {new!r} for {o!r}" for name, (new, o) in differing.items())
             self.warnings.append(f"{path}: written in another way than the training file: {said}")
         return dialect
-
-    def _are_above(self, reader):
-        """Whether what stands above the rows is what the training file has there, and no row."""
-        dialect, skipped = reader.dialect, reader.skipped
-        if not reader.names:
-            return not any(map(str.strip, skipped))
-        if not set(self.kinds) <= set(reader.names):
-            return False
-        if dialect.header == "none":
-            width = len(reader.names)
-            return not any(is_row_above(line, dialect, width) for line in skipped)
-        units = dict(zip(reader.names, reader.units, strict=False))
-        known = {
-            name: column.unit
-            for name, column in self._schema.columns.items()
-            if name in units and (column.kind == "numeric" or column.unit)
-        }
-        return not units or may_be_units([units[name] for name in known], list(known.values()))
 
     def _read_schemas(self, columns):
         """Read the header of each input, and check that it has the columns asked for."""

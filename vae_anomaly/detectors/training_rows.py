@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,7 +177,7 @@ def _first_other_cell(X: Any) -> tuple[int, int, Any] | None:
 def _chosen_schema(detector: Any, inspected: Callable[[], Schema]) -> Schema:
     """Return the given schema, or one found from the cells, with warnings of probable mistakes."""
     if (earlier := earlier_input(detector)) is not None:
-        return replace(earlier.schema, dialect=None)  # new files show how they are written
+        return earlier.schema
     given = detector.schema
     if given is None:
         schema = inspected()

@@ -9,7 +9,8 @@ from typing import Any
 
 from vae_anomaly.tables.bad_rows import BadRows
 from vae_anomaly.tables.dialect import Dialect
-from vae_anomaly.tables.files import STANDARD, TableError, reported
+from vae_anomaly.tables.files import STANDARD, TableError, file_format, reported
+from vae_anomaly.tables.fitting_dialect import fitting_dialect
 from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.paths import Path, find_inputs
 from vae_anomaly.tables.reader import Chunk, TableReader
@@ -149,12 +150,12 @@ class TableFiles:
         self._show("reading", 1.0)
 
     def _dialect(self, path: str, schema: Schema) -> Dialect | Mapping[str, Any]:
-        """Return the dialect of the first pass, or of the schema given, or {} to find it.
-
-        A schema has that of one file; another may lack its title, or its row of units.
-        """
-        given = schema.dialect if len(self.paths) == 1 else None
-        return self._dialects.get(path) or given or {}
+        """Return the dialect of the first pass, or of the schema if it fits, or {} to find it."""
+        if (found := self._dialects.get(path)) is not None:
+            return found
+        if schema.dialect is None or file_format(path) == "parquet":
+            return {}
+        return fitting_dialect(path, schema, schema.dialect, schema.kinds)
 
     def _count(self, name: str, index: int, reader: TableReader, chunk: Chunk) -> None:
         self.n_rows += chunk.raw.num_rows + len(chunk.bad)
