@@ -201,13 +201,11 @@ def test_new_files_are_read_as_the_earlier_ones_were(trainings, tmp_path):
     (tmp_path / "b.csv").write_bytes(b"".join(rows[30:]))
     small = ("--max-steps", "2", "--hidden-units", "4", "--quiet")
     given = ("--encoding", "cp1252", "--no-header")
-    for arguments in (("a.csv", *small, *given), ("b.csv", "--from", "m")):
-        arguments = [
-            str(tmp_path / name) if name in "a.csv b.csv m" else name for name in arguments
-        ]
-        result = run("fit", *arguments, "--model", tmp_path / "m")
+    model = tmp_path / "m"
+    for name, options in (("a.csv", (*small, *given)), ("b.csv", ("--from", model))):
+        result = run("fit", tmp_path / name, *options, "--model", model)
         assert result.exit_code == 0, result.output
-    assert load_detector(tmp_path / "m").scorer_.preprocessor.levels["column_1"] == ["blå", "grå"]
+    assert load_detector(model).scorer_.preprocessor.levels["column_1"] == ["blå", "grå"]
 
 
 @pytest.mark.parametrize(
