@@ -141,10 +141,13 @@ def test_what_does_not_fit_the_earlier_fit_is_refused(first):
     for params, words in (
         ({"hidden_units": (5,)}, "`hidden_units` as in the fit to go on from, [4]"),
         ({"latent_dim": 3}, "`latent_dim` as in the fit to go on from, 2"),
+        ({"normal_scores": False}, "`normal_scores` as in the fit to go on from, True"),
         ({"kinds": {"count": "categorical"}}, "'count' as 'categorical', which was 'numeric'"),
     ):
         detector = copied(first).set_params(**params)
         assert words in message_of(lambda detector=detector: detector.fit(new))
+    other = copied(first).set_params(encoder=copied(first).scorer_.model.encoder)
+    assert "Expected the `encoder` of the fit to go on from" in message_of(lambda: other.fit(new))
     assert "Missing: 'city'" in message_of(lambda: copied(first).fit(new.drop(columns="city")))
     numbers = np.random.default_rng(0).normal(size=(30, 3))
     assert "Expected the columns" in message_of(

@@ -17,7 +17,7 @@ from vae_anomaly.tables.inspecting import frame_schema
 from vae_anomaly.tables.inspection import MIN_CELLS
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.row_sources import RowSource, row_source
-from vae_anomaly.tables.rows import TableRows
+from vae_anomaly.tables.rows import Part, TableRows
 from vae_anomaly.tables.sampling import RowSample, default_max_rows
 from vae_anomaly.tables.schema import Schema
 
@@ -47,6 +47,7 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
     with source.bad.reading():
         for part in source.parts(schema):
             source.bad.add(part.where, part.bad)
+            _check_finite(part)
             sample.add(part.arrays)
         source.bad.check(sample.n_rows)
     if not sample.n_rows:
@@ -66,6 +67,15 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
             stacklevel=6,
         )
     return TableRows(schema, sample.arrays(), sample.all_rows, source.dtypes)
+
+
+def _check_finite(part: Part) -> None:
+    for name, array in part.arrays.items():
+        if array.dtype.kind == "f" and np.isinf(array).any():
+            raise ValueError(
+                f"{part.where}, column {name!r}: expected finite numbers. Received: infinity. "
+                "Replace it or mark it as missing."
+            )
 
 
 def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[int]]:

@@ -60,6 +60,18 @@ def kept_args(detector: Any, args: dict[str, Any]) -> dict[str, Any]:
     earlier = detector._model_args
     if detector.latent_dim is None:
         args = {**args, "latent_dim": earlier["latent_dim"]}
+    for name in ("encoder", "decoder"):
+        if args.get(name) != earlier.get(name):
+            raise ValueError(
+                f"Expected the `{name}` of the fit to go on from. Received: another one. Fit anew, "
+                "without `warm_start`."
+            )
+    before, is_own = detector.scorer_.preprocessor, bool(args.get("encoder") or args.get("decoder"))
+    if before.normal_scores != (detector.normal_scores and not is_own):
+        raise ValueError(
+            f"Expected `normal_scores` as in the fit to go on from, {before.normal_scores}. "
+            f"Received: normal_scores={detector.normal_scores}. Fit anew, without `warm_start`."
+        )
     for name in _BUILT_BY:
         if name in args and args[name] != earlier[name]:
             raise ValueError(

@@ -14,7 +14,7 @@ from vae_anomaly.tables.frames import in_pandas, is_frame
 from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.parquet_rows import index_columns, piece_of
 from vae_anomaly.tables.pieces import BadRow
-from vae_anomaly.tables.reader import chunk_of, wrong_cell
+from vae_anomaly.tables.reader import check_columns, check_names, chunk_of, wrong_cell
 from vae_anomaly.tables.rows import Part
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.table_files import TableFiles
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _BATCH_ROWS = 2**15
+_DATA_SET = "the data set"  # its name in messages
 
 
 class RowSource(Protocol):
@@ -76,21 +77,25 @@ class DatasetRows:
         self.bad = BadRows()
         self.dtypes: dict[str, str] = {}
         self._dataset = dataset
-        index = index_columns("the data set", dataset.schema)
+        index = index_columns(_DATA_SET, dataset.schema)
         self._names = [name for name in dataset.schema.names if name not in index]
+        check_names(_DATA_SET, self._names)
 
     def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
         inspection = Inspection(kinds=kinds)
-        inspection.add_table("the data set", self._names, self._dataset.schema)
+        inspection.add_table(_DATA_SET, self._names, self._dataset.schema)
         for table in self._tables(self._names):
-            inspection.add_rows("the data set", table)
+            inspection.add_rows(_DATA_SET, table)
         return inspection.decide()
 
     def parts(self, schema: Schema) -> Iterator[Part]:
-        where, first_row = "the data set", 0
+        check_columns(_DATA_SET, self._names, schema.kinds, ignore=self._names)
+        first_row = 0
         for table in self._tables(list(schema.kinds)):
-            chunk = chunk_of(where, piece_of(where, table, first_row), schema, keep_bad=True)
-            yield Part(chunk.arrays, chunk.bad, where)
+            chunk = chunk_of(
+                _DATA_SET, piece_of(_DATA_SET, table, first_row), schema, keep_bad=True
+            )
+            yield Part(chunk.arrays, chunk.bad, _DATA_SET)
             first_row += table.num_rows
 
     def _tables(self, columns: list[str]) -> Iterator[pa.Table]:
