@@ -92,4 +92,8 @@ def rounded(values: np.ndarray, digits: int) -> np.ndarray:
     power = 10.0 ** np.where(exact, np.abs(decimals), 0)
     up = decimals > 0
     whole = np.rint(np.where(up, values * power, values / power))
-    return np.where(exact, np.where(up, whole / power, whole * power), values)
+    shortened = np.where(exact, np.where(up, whole / power, whole * power), values)
+    for index in np.flatnonzero(usual & ~exact):  # far from 1: few
+        value = float(f"{values[index]:.{digits}g}")
+        shortened[index] = value if np.isfinite(value) else values[index]
+    return shortened

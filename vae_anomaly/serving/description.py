@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,7 @@ def write_schema(
     served : Served
     inputs : mapping
         What tells the inputs: ``served.schema()``, or ``served.array_schema()``.
-    signatures : mapping of signature to its ``inputs`` and ``outputs``
-        Each a mapping of name to ``type_of``.
+    signatures : mapping of signature to ``signature_of`` it
     packages : sequence of str
         Whose versions wrote the export.
     """
@@ -71,9 +70,23 @@ def write_response(part: pathlib.Path, served: Served, expected: Arrays) -> None
     write_json(part / "sample_response.json", {"predictions": rows_of(outputs)}, served.indent)
 
 
-def type_of(tensor: Any) -> dict[str, Any]:
-    """Return the type and the shape of a tensor, or of a ``tf.TensorSpec``, as plain data."""
-    return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+def signature_of(inputs: Iterable[Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the types and shapes of a function's inputs and outputs by name, as plain data.
+
+    Parameters
+    ----------
+    inputs : iterable of tf.TensorSpec
+        With names.
+    outputs : mapping of name to tensor
+    """
+    tensors = {"inputs": {spec.name: spec for spec in inputs}, "outputs": outputs}
+    return {
+        which: {
+            name: {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+            for name, tensor in named.items()
+        }
+        for which, named in tensors.items()
+    }
 
 
 def listed(array: np.ndarray) -> list:

@@ -26,7 +26,7 @@ import tensorflow as tf
 from vae_anomaly.serving.description import (
     listed,
     quiet,
-    type_of,
+    signature_of,
     write_json,
     write_response,
     write_schema,
@@ -76,10 +76,7 @@ def write(served: Served, part: pathlib.Path, model_name: str) -> Arrays:
     write_json(part / "sample_request.json", request, served.indent)
     write_response(part, served, expected)
     outputs = function.get_concrete_function().structured_outputs
-    signature = {
-        "inputs": {spec.name: type_of(spec)},
-        "outputs": {name: type_of(tensor) for name, tensor in outputs.items()},
-    }
+    signature = signature_of([spec], outputs)
     packages = ("vae-anomaly", "tensorflow", "tf2onnx")
     write_schema(part, served, served.array_schema(), {FILE: signature}, packages)
     return expected

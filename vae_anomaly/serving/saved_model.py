@@ -23,7 +23,7 @@ from vae_anomaly.serving.description import (
     listed,
     quiet,
     rows_of,
-    type_of,
+    signature_of,
     write_json,
     write_response,
     write_schema,
@@ -55,10 +55,7 @@ def write(served: Served, part: pathlib.Path, model_name: str) -> Arrays:
     _write_requests(served, part, requests)
     write_response(part, served, expected)
     signatures = {
-        key: {
-            "inputs": {name: type_of(spec) for name, spec in specs.items()},
-            "outputs": {name: type_of(t) for name, t in functions[key].structured_outputs.items()},
-        }
+        key: signature_of(specs.values(), functions[key].structured_outputs)
         for key, specs in _specs(functions).items()
     }
     write_schema(part, served, served.schema(), signatures, ("vae-anomaly", "tensorflow"))
