@@ -16,20 +16,13 @@ import time
 
 N_COLUMNS = 30
 TRAINING_ROWS = 10_000
-BLOCK = 100_000
 
 
 def write_table(path, n_rows):
-    import numpy as np
-    import pandas as pd
+    from correlated import frames
 
-    rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(8, N_COLUMNS))
-    for start in range(0, n_rows, BLOCK):
-        n = min(BLOCK, n_rows - start)
-        x = rng.normal(size=(n, 8)) @ mixing + 0.3 * rng.normal(size=(n, N_COLUMNS))
-        frame = pd.DataFrame(x).add_prefix("c")
-        frame.to_csv(path, mode="a" if start else "w", header=not start, index=False)
+    for number, frame in enumerate(frames(n_rows, N_COLUMNS)):
+        frame.to_csv(path, mode="a" if number else "w", header=not number, index=False)
 
 
 def fit(folder, n_draws):

@@ -18,7 +18,6 @@ from typing import Any
 # What reads is imported in its process: it counts for its memory.
 
 FILE_ROWS = 1_000_000
-BLOCK = 100_000
 
 
 def write_files(folder: pathlib.Path, n_rows: int, seed: int = 0) -> None:
@@ -26,14 +25,14 @@ def write_files(folder: pathlib.Path, n_rows: int, seed: int = 0) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from correlated import BLOCK, correlated
 
-    mixing = np.random.default_rng(0).normal(size=(8, 20))
     rng = np.random.default_rng(seed)
     for start in range(0, n_rows, FILE_ROWS):
         writer = None
         for block in range(start, min(start + FILE_ROWS, n_rows), BLOCK):
             n = min(BLOCK, n_rows - block)
-            x = rng.normal(size=(n, 8)) @ mixing + 0.3 * rng.normal(size=(n, 20))
+            x = correlated(n, 20, rng)
             x[rng.random(x.shape) < 0.01] = np.nan
             columns: dict[str, Any] = {f"n{index}": x[:, index] for index in range(20)}
             columns["amount"] = rng.lognormal(1, 1.5, n).round(2)
@@ -83,35 +82,64 @@ def read(folder: pathlib.Path, max_rows: int | None) -> str:
     return f"{files.n_rows:>12,}{rates}{before:>14,.0f}{peak_mib():>12,.0f}"
 
 
-def compare(n_rows: int, max_rows: int | None, max_steps: int) -> None:
-    """Print the AUROC of rows that have the n0, n1 and n2 of other rows, among fresh rows."""
+def compared(n_rows: int, max_rows: int | None, max_steps: int, seed: int) -> dict[str, list]:
+    """Return AUROC, mean score of fresh rows and seconds, by all rows and by a sample.
+
+    The AUROC is of rows that have the n0, n1 and n2 of other rows, among fresh rows.
+    """
+    import keras
     import numpy as np
     import pandas as pd
     from sklearn.metrics import roc_auc_score
 
     from vae_anomaly import TableFiles, VAEDetector
 
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        for part, size, seed in (("train", n_rows, 0), ("test", 5000, 1)):
+        for part, size, part_seed in (("train", n_rows, 2 * seed), ("test", 5000, 2 * seed + 1)):
             (folder / part).mkdir()
-            write_files(folder / part, size, seed)
+            write_files(folder / part, size, part_seed)
         train, test = (pd.read_parquet(folder / part) for part in ("train", "test"))
         swapped = test.copy()
         for column in ("n0", "n1", "n2"):
             swapped[column] = np.roll(test[column], 1)
         fits = {"all rows": (train, None), "a sample": (TableFiles(folder / "train"), max_rows)}
         for what, (rows, most) in fits.items():
+            keras.backend.clear_session()
             start = time.perf_counter()
-            detector = VAEDetector(max_rows=most, max_steps=max_steps, random_state=0).fit(rows)
+            detector = VAEDetector(max_rows=most, max_steps=max_steps, random_state=seed).fit(rows)
             seconds = time.perf_counter() - start
             scores = [detector.score_samples(part) for part in (test, swapped)]
             auroc = roc_auc_score(np.repeat([1, 0], len(test)), np.concatenate(scores))
+            found[what] = [auroc, scores[0].mean(), seconds]
+    return found
+
+
+def compare(n_rows: int, max_rows: int | None, max_steps: int, seeds: list[int]) -> None:
+    """Print what ``compared`` finds for each seed, of data and fit alike, and the mean of all."""
+    import numpy as np
+
+    found = []
+    for seed in seeds:
+        of_seed = compared(n_rows, max_rows, max_steps, seed)
+        found.append(list(of_seed.values()))
+        for what, (auroc, score, seconds) in of_seed.items():
             print(
-                f"{what}: AUROC {auroc:.4f}, mean score of fresh rows {scores[0].mean():.2f}, "
+                f"seed {seed}, {what}: AUROC {auroc:.4f}, mean score of fresh rows {score:.2f}, "
                 f"{seconds:.0f} s",
                 flush=True,
             )
+    # The two fits of a seed have the same data, so the error of their difference is the smaller.
+    of_all, of_sample = np.array(found)[:, :, :2].swapaxes(0, 1)
+    lines = {"all rows": of_all, "a sample": of_sample, "sample - all": of_sample - of_all}
+    for what, of_seeds in lines.items():
+        auroc, score = of_seeds.mean(axis=0)
+        errors = of_seeds.std(axis=0, ddof=1) / np.sqrt(len(seeds))
+        print(
+            f"{what}: AUROC {auroc:.4f}, standard error {errors[0]:.4f}; "
+            f"mean score {score:.2f}, standard error {errors[1]:.2f}"
+        )
 
 
 def main() -> None:
@@ -120,13 +148,16 @@ def main() -> None:
     parser.add_argument("--max-rows", type=int, help="of the sample; by default that of fit")
     parser.add_argument("--compare", type=int, metavar="ROWS", help="compare fits to so many rows")
     parser.add_argument("--max-steps", type=int, default=6000, help="of --compare")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="of --compare, at least 2"
+    )
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder:
         print(read(args.folder, args.max_rows))
         return
     if args.compare:
-        compare(args.compare, args.max_rows, args.max_steps)
+        compare(args.compare, args.max_rows, args.max_steps, args.seeds)
         return
     print("rows/s; MiB at most, before reading and in all")
     heads = ("first pass", "second pass", "both, and learning")

@@ -18,33 +18,27 @@ import warnings
 
 N_COLUMNS = 30
 TRAINING_ROWS = 10_000
-BLOCK = 100_000
-
-
-def frame(n_rows, seed):
-    import numpy as np
-    import pandas as pd
-
-    rng = np.random.default_rng(seed)
-    mixing = np.random.default_rng(0).normal(size=(8, N_COLUMNS))
-    x = rng.normal(size=(n_rows, 8)) @ mixing + 0.3 * rng.normal(size=(n_rows, N_COLUMNS))
-    return pd.DataFrame(x).add_prefix("c")
 
 
 def write_rows(path, n_rows):
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from correlated import frames
 
-    with pq.ParquetWriter(path, pa.Table.from_pandas(frame(1, 0)).schema) as writer:
-        for block, start in enumerate(range(0, n_rows, BLOCK), 1):
-            writer.write_table(pa.Table.from_pandas(frame(min(BLOCK, n_rows - start), block)))
+    schema = pa.schema([(f"c{index}", pa.float64()) for index in range(N_COLUMNS)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for frame in frames(n_rows, N_COLUMNS, seed=1):
+            writer.write_table(pa.Table.from_pandas(frame, schema))
 
 
 def fit(folder):
+    from correlated import frames
+
     import vae_anomaly
 
+    (frame,) = frames(TRAINING_ROWS, N_COLUMNS)
     detector = vae_anomaly.VAEDetector(max_steps=200, random_state=0)
-    detector.fit(frame(TRAINING_ROWS, 0)).save(folder / "model")
+    detector.fit(frame).save(folder / "model")
 
 
 def single(folder):
