@@ -45,7 +45,7 @@ ALLOWED = {
     "sklearn": {"detectors", "displays"},
     "mlflow": {"mlflow"},
     "pandas": {"tables", "datasets", "detectors", "batch", "cli", "demo"},
-    "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo"},
+    "pyarrow": {"tables", "batch", "datasets", "detectors", "cli", "demo", "spark"},
     "jinja2": {"report"},
     "matplotlib": {"displays", "report"},
     "pyspark": {"spark"},

@@ -1,4 +1,4 @@
-"""Scoring on a cluster of Spark: a real one of two workers where Java and pyspark are there."""
+"""Fitting and scoring on a cluster of Spark: two workers, where Java and pyspark are there."""
 
 import importlib.util
 import os
@@ -7,12 +7,14 @@ import pickle
 import shutil
 import signal
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from small_detectors import SMALL
+from test_fit_files import assert_learned_alike, learned, message_of
 
 from vae_anomaly import DataWarning, TableFiles, VAEDetector, score_files, spark
 from vae_anomaly.tables.files import TableError
@@ -101,6 +103,14 @@ def test_pyspark_that_is_not_there_or_too_old_is_told_of(folder, monkeypatch, ve
     received = f"pyspark {version}" if version else "none"
     with pytest.raises(ImportError, match=f"Expected pyspark 4 or later. Received: {received}"):
         spark.output_schema(folder / "m", None)
+    with pytest.raises(ImportError, match=f"Expected pyspark 4 or later. Received: {received}"):
+        spark.SparkRows(None)
+
+
+@needs_pyspark
+def test_rows_of_something_else_than_spark_are_an_error():
+    with pytest.raises(TypeError, match="Expected a DataFrame of Spark. Received: pandas.*Data"):
+        spark.SparkRows(pd.DataFrame({"a": [1.0]}))
 
 
 # The schema
@@ -280,3 +290,82 @@ def test_a_task_computes_with_the_threads_that_it_has(df, folder, session):
 
     found = df.mapInArrow(threads, "n BIGINT").toArrow()["n"].to_pylist()
     assert set(found) == {1}
+
+
+# Fitting
+
+
+@pytest.fixture(scope="module")
+def training(session, rows, folder):
+    """Rows in partitions, of every kind and of types that Spark has, and their Parquet file."""
+    frame = rows[rows["count"] != "many"][:12_000]
+    cents = [None if pd.isna(x) else Decimal(f"{x:.2f}") for x in frame["amount"]]
+    frame = frame.assign(cents=cents, tags=[["a"]] * len(frame))
+    frame.to_parquet(folder / "training.parquet", row_group_size=3000, index=False)
+    df = session.read.parquet(f"{folder}/training.parquet")
+    assert df.rdd.getNumPartitions() >= 2
+    return df
+
+
+KINDS = {"note": "id", "tags": "dropped"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_rows", [None, 1000])
+def test_workers_teach_what_the_same_rows_teach_from_files_and_memory(training, folder, max_rows):
+    rows = spark.SparkRows(training)
+    found = learned(rows, kinds=KINDS, max_rows=max_rows)
+    assert rows.n_rows == 12_000
+    assert list(found[0].schema.kinds)[-1] == "cents"
+    for other in (TableFiles(folder / "training.parquet"), [training.toArrow()]):
+        assert_learned_alike(found, learned(other, kinds=KINDS, max_rows=max_rows))
+    in_one = spark.SparkRows(training.coalesce(1))
+    assert_learned_alike(found, learned(in_one, kinds=KINDS, max_rows=max_rows))
+
+
+@pytest.mark.slow
+def test_a_fit_on_spark_is_the_fit_on_files_and_goes_on_with_a_known_schema(training, folder):
+    detector = VAEDetector(**SMALL, kinds=KINDS).fit(spark.SparkRows(training))
+    expected = VAEDetector(**SMALL, kinds=KINDS).fit(TableFiles(folder / "training.parquet"))
+    new = pd.read_parquet(folder / "training.parquet")[:500]
+    np.testing.assert_array_equal(detector.score_samples(new), expected.score_samples(new))
+    np.testing.assert_array_equal(detector.offset_, expected.offset_)
+    schema = detector.scorer_ and detector._input.schema
+    again = VAEDetector(**SMALL, schema=schema).fit(spark.SparkRows(training))
+    np.testing.assert_array_equal(again.score_samples(new), expected.score_samples(new))
+
+
+@pytest.mark.slow
+def test_bad_cells_on_workers_are_counted_and_left_out(df, folder):
+    rows = spark.SparkRows(df)
+    with pytest.warns(DataWarning, match="Left out 5 rows .*the DataFrame, line 0, column 'count'"):
+        found = learned(rows, kinds={"note": "id"}, max_rows=None)
+    assert (rows.n_rows, rows.bad.n_rows) == (N_ROWS, 5)
+    with pytest.warns(DataWarning, match="Left out 5 rows"):
+        files = learned(TableFiles(folder / "rows.parquet"), kinds={"note": "id"}, max_rows=None)
+    assert_learned_alike(found, files)
+    message = message_of(lambda: learned(spark.SparkRows(df, max_bad_rows=2), kinds={"note": "id"}))
+    assert "expected at most 2 bad rows, received" in message
+
+
+@pytest.mark.slow
+def test_what_cannot_be_fitted_on_spark_is_told_of_in_a_sentence(training, session):
+    message = message_of(lambda: learned(spark.SparkRows(training), kinds={}))
+    assert "the DataFrame, column 'tags': expected one of numeric" in message
+    assert "received array<string>; convert it or choose a kind" in message
+    message = message_of(lambda: learned(spark.SparkRows(training.limit(0)), kinds=KINDS))
+    assert message == "Expected rows to fit on. Received: 0 sample(s)."
+    message = message_of(lambda: VAEDetector(**SMALL).fit(training))
+    assert "pyspark.sql" in message and "spark.SparkRows" in message
+    endless = training.selectExpr("if(note % 5000 = 7, double('infinity'), amount) amount", "day")
+    message = message_of(lambda: learned(spark.SparkRows(endless), kinds=None))
+    assert "the DataFrame, column 'amount': expected finite numbers" in message
+    twice = training.select("amount", "amount")
+    assert "expected unique column names" in message_of(lambda: spark.SparkRows(twice))
+
+
+@pytest.mark.slow
+def test_odd_names_of_columns_are_taken_as_they_are(training, folder):
+    odd = training.selectExpr("amount as `a.b`", "city as ``` c`", "note as `No`")
+    found = learned(spark.SparkRows(odd), kinds={"No": "id"})
+    assert list(found[1]) == ["a.b", "` c"]

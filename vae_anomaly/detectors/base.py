@@ -109,7 +109,8 @@ class BaseDetector(
             Training rows, mostly normal. NaN (None, NaT, pd.NA, "") is a missing cell. DataFrames
             of polars, tables of pyarrow and others that narwhals knows are taken as pandas' are.
             Rows that are not in memory: ``TableFiles``, a ``pyarrow.dataset.Dataset``, or an
-            iterable of DataFrames, read twice, in parts; see ``max_rows``.
+            iterable of DataFrames, read twice, in parts, or a ``spark.SparkRows``; see
+            ``max_rows``.
             Or images: an array (n, height, width) or (n, height, width, channels), 8 x 8 pixels or
             more, of uint8, or of other numbers within ``value_range``; or an ``ImageFolder``.
         y : ignored

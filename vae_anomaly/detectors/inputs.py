@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
     from vae_anomaly.images.files import ImageFolder
-    from vae_anomaly.tables.rows import TableRows
-    from vae_anomaly.tables.table_files import TableFiles
+    from vae_anomaly.tables.rows import RowSource, TableRows
 
     #: What detectors take as X.
     Rows: TypeAlias = npt.ArrayLike | pd.DataFrame | IntoDataFrame | ImageFolder
-    #: What they take in ``fit`` alone: also rows that are read in parts.
-    TrainingRows: TypeAlias = Rows | TableRows | TableFiles | Dataset | Iterable[IntoDataFrame]
+    #: What they take in ``fit`` alone: also rows that are not in memory.
+    TrainingRows: TypeAlias = Rows | TableRows | RowSource | Dataset | Iterable[IntoDataFrame]
 
 
 class Input(Protocol):

@@ -16,8 +16,8 @@ from vae_anomaly.tables.frames import is_frame
 from vae_anomaly.tables.inspecting import frame_schema
 from vae_anomaly.tables.inspection import MIN_CELLS
 from vae_anomaly.tables.names import listed
-from vae_anomaly.tables.row_sources import RowSource, row_source
-from vae_anomaly.tables.rows import Part, TableRows
+from vae_anomaly.tables.row_sources import row_source
+from vae_anomaly.tables.rows import RowSource, TableRows
 from vae_anomaly.tables.sampling import RowSample, default_max_rows
 from vae_anomaly.tables.schema import Schema
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
-    """Read training rows that come in parts: all if they are few, else a sample, by a seed.
+    """Read training rows that are not in memory: all if they are few, else a sample, by a seed.
 
     Raises
     ------
@@ -43,12 +43,8 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
     schema = _chosen_schema(detector, lambda: source.inspect(kinds=detector.kinds))
     _check_modelled(schema)
     max_rows = detector.max_rows or default_max_rows(len(schema.kinds))
-    sample = RowSample(schema.kinds, max_rows, seed)
     with source.bad.reading():
-        for part in source.parts(schema):
-            source.bad.add(part.where, part.bad)
-            _check_finite(part)
-            sample.add(part.arrays)
+        sample = source.sample(schema, max_rows, seed)
         source.bad.check(sample.n_rows)
     if not sample.n_rows:
         raise ValueError("Expected rows to fit on. Received: 0 sample(s).")
@@ -67,15 +63,6 @@ def _read_rows(detector: Any, source: RowSource, seed: int) -> TableRows:
             stacklevel=6,
         )
     return TableRows(schema, sample.arrays(), sample.all_rows, source.dtypes)
-
-
-def _check_finite(part: Part) -> None:
-    for name, array in part.arrays.items():
-        if array.dtype.kind == "f" and np.isinf(array).any():
-            raise ValueError(
-                f"{part.where}, column {name!r}: expected finite numbers. Received: infinity. "
-                "Replace it or mark it as missing."
-            )
 
 
 def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[int]]:

@@ -105,7 +105,7 @@ class VAEDetector(BaseDetector):
         sample by ``random_state`` where there are more. What is learned about columns (kinds,
         formats, levels, shares, ranges, scales, normal scores) is by all rows. None: all rows that
         are in memory; of rows that are read in parts (``TableFiles``, data sets, iterables of
-        DataFrames) 2,000,000 cells, and not under 10,000 rows.
+        DataFrames, ``SparkRows``) 2,000,000 cells, and not under 10,000 rows.
     warm_start : bool, default False
         For tables only: whether ``fit`` goes on from the fit before it, or from the loaded model,
         with new rows. Its schema, networks, centers, scales and normal scores are kept, and levels

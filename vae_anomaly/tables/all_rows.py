@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from vae_anomaly.tables.date_features import numbers_of
 from vae_anomaly.tables.date_parts import DateFacts, DateParts
 from vae_anomaly.tables.level_counts import LevelCounts
 from vae_anomaly.tables.quantiles import QuantileSketch
@@ -65,11 +64,36 @@ class AllRows:
                 self._add_numbers(name, array, present)
             self._n_missing[name] += len(array) - len(present)
         self._facts.add({name: arrays[name] for name in self._dates})
+        self._add_parts_of_dates(arrays)
+        self.n_rows += len(next(iter(arrays.values())))
+
+    def merge(self, other: AllRows) -> None:
+        """Look at the rows that another one, of the same columns, has seen.
+
+        What is exact stays so; sketches depend on which rows were together, within their error.
+        """
+        self.n_rows += other.n_rows
+        self._facts.merge(other._facts)
+        for name, counts in self._levels.items():
+            counts.merge(other._levels[name])
+        for name, n_missing in other._n_missing.items():
+            self._n_missing[name] += n_missing
+        for name, (low, high) in other._bounds.items():
+            self._bounds[name] = min(self._bounds[name][0], low), max(self._bounds[name][1], high)
+        for (name, part), sketches in other._sketches.items():
+            for index, sketch in enumerate(sketches):
+                self._sketch(name, part, index).merge(sketch)
+
+    def _add_parts_of_dates(self, arrays):
+        if not self._dates:
+            return
+        # It needs TensorFlow, which workers that count rows elsewhere need not load.
+        from vae_anomaly.tables.date_features import numbers_of
+
         for name in self._dates:
             for part in ("time", "since") if name in self._earlier else ("time",):
                 for index, values in enumerate(numbers_of(name, part, self._earlier, arrays)):
                     self._sketch(name, part, index).add(_present(np.asarray(values)))
-        self.n_rows += len(next(iter(arrays.values())))
 
     def _add_numbers(self, name, array, present):
         if not len(present):

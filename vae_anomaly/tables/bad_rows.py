@@ -60,8 +60,7 @@ class BadRows:
             column = f", column {rows[0].column!r}" if rows[0].column else ""
             self.first = f"{where}, line {rows[0].line}{column}: {rows[0].reason}"
         self.n_rows += len(rows)
-        if self._most is not None and self.n_rows > self._most:
-            self._refuse(self._most)
+        self._check_most()
         if self.quarantine is None:
             return
         if self._file is None:
@@ -69,6 +68,18 @@ class BadRows:
             self._file.write(csv_lines([HEADER]))
         lines = [(str(where), row.line, row.column or "", row.reason, row.text) for row in rows]
         self._file.write(csv_lines(lines))
+
+    def merge(self, other: BadRows) -> None:
+        """Count the rows of another one, that come after; they are not there to be written.
+
+        Raises
+        ------
+        TableError
+            There are too many.
+        """
+        self.first = self.first or other.first
+        self.n_rows += other.n_rows
+        self._check_most()
 
     def check(self, n_good: int) -> None:
         """Check that at most half of all rows are bad, once all have been read.
@@ -80,6 +91,10 @@ class BadRows:
         """
         if self._most is None and self.n_rows > n_good:
             self._refuse(n_good)
+
+    def _check_most(self) -> None:
+        if self._most is not None and self.n_rows > self._most:
+            self._refuse(self._most)
 
     def _refuse(self, most: int) -> None:
         raise TableError(f"{self.first}; expected at most {most} bad rows, received {self.n_rows}")

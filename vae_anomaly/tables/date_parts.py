@@ -100,6 +100,15 @@ class DateFacts:
             if not np.isnan(dates[later] - dates[earlier]).all():
                 self._meet.add((earlier, later))
 
+    def merge(self, other: DateFacts) -> None:
+        """Look at the rows that another one, of the same columns, has seen."""
+        for name in self._names:
+            self._low[name] = min(self._low[name], other._low[name])
+            self._high[name] = max(self._high[name], other._high[name])
+        self._has_times |= other._has_times
+        self._has_other_days |= other._has_other_days
+        self._meet |= other._meet
+
     def parts(self) -> dict[str, DateParts]:
         """Return what is modelled of each column."""
         spans = {name: max(0.0, self._high[name] - self._low[name]) for name in self._names}

@@ -43,7 +43,8 @@ def in_pandas(X: Any) -> Any:
     if isinstance(frame, nw.LazyFrame):
         raise TypeError(
             "Expected rows in memory: an array or a DataFrame. Received: "
-            f"{type(X).__module__}.{type(X).__name__}. Collect it first."
+            f"{type(X).__module__}.{type(X).__name__}. Collect it first; `fit` takes "
+            "vae_anomaly.spark.SparkRows(df) of a DataFrame of Spark."
         )
     if not isinstance(frame, nw.DataFrame):
         return X

@@ -83,12 +83,16 @@ class Inspection:
         ValueError
             As ``add_columns``; a column that is not said to be an id has a type without a kind.
         """
+        self.add_types(where, {name: str(schema.field(name).type) for name in names})
+
+    def add_types(self, where: object, types: Mapping[str, str]) -> None:
+        """As ``add_table``, given the columns and Arrow's names of their types."""
+        names = list(types)
         self.add_columns(where, names)
         check_columns(where, names, {**self._kinds, **self._dates}, ignore=names)
-        for name in names:
-            type_name = str(schema.field(name).type)
+        for name, type_name in types.items():
             found = kind_of_type(type_name)
-            if found is None and self._is_counted(name):
+            if found is None and self.is_counted(name):
                 place, expected = f"{where}, column {name!r}", f"one of {', '.join(KINDS)}"
                 raise table_error(place, expected, type_name, "convert it or choose a kind")
             self._types[name].append(_Type(found, type_name))
@@ -99,7 +103,7 @@ class Inspection:
         self._n_bad += len(bad)
         if bad and not self._first_bad:
             self._first_bad = f"line {bad[0].line}: {bad[0].reason}"
-        for name in filter(self._is_counted, self._tallies):
+        for name in filter(self.is_counted, self._tallies):
             is_moment = kind_of_type(str(rows[name].type)) == "datetime"
             tally = self._moments[name] if is_moment else self._tallies[name]
             add_cells(tally, rows[name], self._missing)
@@ -118,12 +122,32 @@ class Inspection:
         self.add_columns(where, names)
         self.n_rows += len(frame)
         for index, name in enumerate(names):
-            if self._is_counted(name):
+            if self.is_counted(name):
                 series = frame.iloc[:, index]
                 found, tally = series_tally(series, name, self._missing)
                 (self._moments if found == "datetime" else self._tallies)[name].merge(tally)
                 is_empty = series.dtype != object and bool(series.isna().all())
                 self._types[name].append(_Type(found, str(series.dtype), is_empty))
+
+    def merge(self, other: Inspection) -> None:
+        """Count what another inspection, of rows that come after, has counted.
+
+        Nothing but examples depends on which rows were together.
+
+        Raises
+        ------
+        ValueError
+            As ``add_columns``.
+        """
+        self.add_columns("the other rows", list(other._tallies))
+        self.n_rows += other.n_rows
+        self._n_bad += other._n_bad
+        self._first_bad = self._first_bad or other._first_bad
+        for name in self._tallies:
+            self._tallies[name].merge(other._tallies[name])
+            self._moments[name].merge(other._moments[name])
+            known = self._types[name]
+            known += [found for found in other._types[name] if found not in known]
 
     def decide(self, dialect: Dialect | None = None, units: Sequence[str] = ()) -> Schema:
         """Decide what the columns are, of the dialect and the units of the first file.
@@ -171,7 +195,8 @@ class Inspection:
             missing_share=n_missing / (others.n_cells + moments.n_cells),
         )
 
-    def _is_counted(self, name: str) -> bool:
+    def is_counted(self, name: str) -> bool:
+        """Whether the cells of a column are looked at: not if its kind is not modelled."""
         return self._kinds.get(name) not in UNMODELLED_KINDS
 
 

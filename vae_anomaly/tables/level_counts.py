@@ -31,6 +31,14 @@ class LevelCounts:
     def add(self, texts: np.ndarray) -> None:
         """Count texts, (n,) objects."""
         self._counts.update(texts.tolist())
+        self._drop_rare()
+
+    def merge(self, other: LevelCounts) -> None:
+        """Count what the other has counted too."""
+        self._counts.update(other._counts)
+        self._drop_rare()
+
+    def _drop_rare(self) -> None:
         if len(self._counts) > 2 * MOST_VALUES:
             counts = np.fromiter(self._counts.values(), dtype=np.int64)
             least = int(np.partition(counts, -MOST_VALUES - 1)[-MOST_VALUES - 1])

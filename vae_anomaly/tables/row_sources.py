@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,8 @@ from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.parquet_rows import index_columns, piece_of
 from vae_anomaly.tables.pieces import BadRow
 from vae_anomaly.tables.reader import check_columns, check_names, chunk_of, wrong_cell
-from vae_anomaly.tables.rows import Part
+from vae_anomaly.tables.rows import Part, RowParts, RowSource
 from vae_anomaly.tables.schema import Schema
-from vae_anomaly.tables.table_files import TableFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,36 +27,15 @@ _BATCH_ROWS = 2**15
 _DATA_SET = "the data set"  # its name in messages
 
 
-class RowSource(Protocol):
-    """Rows of a table that are read in parts.
-
-    Attributes
-    ----------
-    bad : BadRows
-        Where those go that are not as expected.
-    dtypes : dict of str to str
-        Once all rows were read, as of ``TableRows``.
-    """
-
-    bad: BadRows
-    dtypes: dict[str, str]
-
-    def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
-        """Read all rows, and decide what the columns are."""
-
-    def parts(self, schema: Schema) -> Iterator[Part]:
-        """Read all rows."""
-
-
 def row_source(X: Any) -> RowSource | None:
-    """Return what reads the rows of X in parts; None if they are in memory, or no rows at all.
+    """Return what reads the rows of X; None if they are in memory, or no rows at all.
 
     Parameters
     ----------
     X : object
-        A ``TableFiles``, a ``pyarrow.dataset.Dataset``, or an iterable of DataFrames.
+        A ``RowSource``, a ``pyarrow.dataset.Dataset``, or an iterable of DataFrames.
     """
-    if isinstance(X, TableFiles):
+    if isinstance(X, RowSource):
         return X
     arrow = sys.modules.get("pyarrow.dataset")
     if arrow is not None and isinstance(X, arrow.Dataset):
@@ -70,8 +48,8 @@ def row_source(X: Any) -> RowSource | None:
     return FrameRows(X)
 
 
-class DatasetRows:
-    """The rows of a data set; a ``RowSource``."""
+class DatasetRows(RowParts):
+    """The rows of a data set."""
 
     def __init__(self, dataset: Any) -> None:
         self.bad = BadRows()
@@ -109,8 +87,8 @@ class DatasetRows:
             yield pa.Table.from_batches([batch])
 
 
-class FrameRows:
-    """The rows of DataFrames that come one after the other; a ``RowSource``."""
+class FrameRows(RowParts):
+    """The rows of DataFrames that come one after the other."""
 
     def __init__(self, frames: Iterable[Any]) -> None:
         self.bad = BadRows()

@@ -1,18 +1,19 @@
-"""Rows of a table as a reader made them, all or a part: named arrays, and what belongs to them."""
+"""Rows of a table, all or a part, as named arrays; and what those are read from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from vae_anomaly.tables.all_rows import AllRows
+from vae_anomaly.tables.bad_rows import BadRows
 from vae_anomaly.tables.pieces import BadRow
+from vae_anomaly.tables.sampling import RowSample
 from vae_anomaly.tables.schema import Schema
-
-if TYPE_CHECKING:
-    from vae_anomaly.tables.all_rows import AllRows
 
 
 class Part(NamedTuple):
@@ -45,3 +46,58 @@ class TableRows:
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
+
+
+class RowSource(ABC):
+    """Rows of a table that are not in memory, as ``fit`` takes them.
+
+    Attributes
+    ----------
+    bad : BadRows
+        Where those go that are not as expected.
+    dtypes : dict of str to str
+        Once all rows were read, as of ``TableRows``.
+    """
+
+    bad: BadRows
+    dtypes: dict[str, str]
+
+    @abstractmethod
+    def inspect(self, *, kinds: Mapping[str, str] | None = None) -> Schema:
+        """Read all rows, and decide what the columns are."""
+
+    @abstractmethod
+    def sample(self, schema: Schema, max_rows: int, seed: int) -> RowSample:
+        """Read all rows, count the bad ones in ``bad``, and keep a sample of the others."""
+
+
+class RowParts(RowSource):
+    """A source of rows that are read in parts, one after the other, in this process."""
+
+    @abstractmethod
+    def parts(self, schema: Schema) -> Iterator[Part]:
+        """Read all rows."""
+
+    def sample(self, schema: Schema, max_rows: int, seed: int) -> RowSample:
+        sample = RowSample(schema.kinds, max_rows, seed)
+        for part in self.parts(schema):
+            add_part(sample, part, self.bad)
+        return sample
+
+
+def add_part(sample: RowSample, part: Part, bad: BadRows) -> None:
+    """Add the rows of a part to a sample, and its bad rows to the others.
+
+    Raises
+    ------
+    ValueError
+        A column contains an infinity; there are too many bad rows.
+    """
+    bad.add(part.where, part.bad)
+    for name, array in part.arrays.items():
+        if array.dtype.kind == "f" and np.isinf(array).any():
+            raise ValueError(
+                f"{part.where}, column {name!r}: expected finite numbers. Received: infinity. "
+                "Replace it or mark it as missing."
+            )
+    sample.add(part.arrays)

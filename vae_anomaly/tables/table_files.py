@@ -14,14 +14,14 @@ from vae_anomaly.tables.fitting_dialect import fitting_dialect
 from vae_anomaly.tables.inspecting import Inspection
 from vae_anomaly.tables.paths import Path, find_inputs
 from vae_anomaly.tables.reader import Chunk, TableReader
-from vae_anomaly.tables.rows import Part
+from vae_anomaly.tables.rows import Part, RowParts
 from vae_anomaly.tables.schema import Schema
 
 # More rows at a time than in scoring: nothing is computed but what their columns show.
 _CHUNK_ROWS = 2**15
 
 
-class TableFiles:
+class TableFiles(RowParts):
     """Table files of any size as if they were one table, of which a part is in memory at a time.
 
     What ``fit`` takes in place of a DataFrame. The first pass decides what the columns are

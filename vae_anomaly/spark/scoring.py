@@ -14,6 +14,7 @@ from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.extras import check_package
+from vae_anomaly.spark.types import FIRST_VERSION, arrow_name
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.reader import check_type
 from vae_anomaly.tensorflow_import import limit_threads
@@ -29,13 +30,7 @@ if TYPE_CHECKING:
 
     _Batch = TypeVar("_Batch", pd.DataFrame, pa.RecordBatch)
 
-_FIRST_VERSION = 4
 _WHERE = "the DataFrame"
-# Types of Spark that Arrow has under another name.
-_ARROW_NAMES = {
-    **{"byte": "int8", "short": "int16", "integer": "int32", "long": "int64", "void": "null"},
-    **{"char": "string", "varchar": "string", "daytimeinterval": "duration"},
-}
 
 
 def score(df: DataFrame, model: Path, *, threads: int | None = None, **options: Any) -> DataFrame:
@@ -155,15 +150,13 @@ def output_schema(model: Path, input_schema: StructType, **options: Any) -> Stru
 
 
 def _scored_schema(model: Path, input_schema: StructType, options: dict[str, Any]) -> StructType:
-    check_package("pyspark", _FIRST_VERSION, "spark")
+    check_package("pyspark", FIRST_VERSION, "spark")
     from pyspark.sql.types import BooleanType, DoubleType, StringType, StructField, StructType
 
     names = input_schema.names
     rows, kept = FrameScorer(model, **options).check(names)
     for name, kind in rows.present(names).kinds.items():
-        found = input_schema[name].dataType
-        arrow_name = _ARROW_NAMES.get(found.typeName(), found.simpleString())
-        check_type(arrow_name, kind, f"{_WHERE}, column {name!r}")
+        check_type(arrow_name(input_schema[name].dataType), kind, f"{_WHERE}, column {name!r}")
     _warn_of_columns(rows, names)
     types: dict[type, DataType] = {bool: BooleanType(), str: StringType(), float: DoubleType()}
     added = [StructField(name, types[t]) for name, t in {**rows.output_types, ERROR: str}.items()]
