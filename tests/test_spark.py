@@ -162,6 +162,14 @@ def test_a_lost_column_and_a_wrong_type_are_found_before_the_job_starts(folder):
 
 
 @needs_pyspark
+def test_a_rate_that_calibration_cannot_tell_is_found_before_the_job_starts(folder):
+    given = struct(amount="double")
+    error = "Expected a false-alarm rate from .* Received: 1e-09. Calibrate with more normal rows"
+    with pytest.raises(ValueError, match=error):
+        spark.output_schema(folder / "m", given, false_alarm_rate=1e-9)
+
+
+@needs_pyspark
 def test_columns_that_are_passed_over_are_told_of(folder):
     names = ["amount", "extra", "count", "city", "member", "day"]
     given = struct(**dict.fromkeys(names, "string"))

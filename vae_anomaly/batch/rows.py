@@ -19,6 +19,7 @@ from vae_anomaly.batch.chunks import (
 )
 from vae_anomaly.batch.reasons import ReasonColumns, reason_names
 from vae_anomaly.detectors import artifact
+from vae_anomaly.scoring.calibration import check_rate
 from vae_anomaly.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class RowScorer:
         allow_missing: Iterable[str] | None = None,
     ) -> None:
         self._detector = detector
-        self.schema = _schema(detector)
+        self.schema, n_calibration = _described(detector)
         self.kinds = self.schema.kinds
         self.allow_missing = sorted(allow_missing or ())
         self._explain, self._contributions = explain, contributions
@@ -88,6 +89,8 @@ class RowScorer:
                 f"Received: explain={explain!r}."
             )
         check_threshold(threshold, false_alarm_rate)
+        if false_alarm_rate is not None:
+            check_rate(false_alarm_rate, n_calibration)
         self.output_types: dict[str, type] = {
             **dict.fromkeys(OUTPUTS, float),
             "is_anomaly": bool,
@@ -158,13 +161,14 @@ class RowScorer:
         return outputs
 
 
-def _schema(detector: Any) -> Schema:
-    """Return what the columns of the training table were."""
+def _described(detector: Any) -> tuple[Schema, int]:
+    """Return what the columns of the training table were, and how many rows calibrated."""
     if not isinstance(detector, (str, os.PathLike)):
-        return detector._input.schema
+        return detector._input.schema, detector.scorer_.n_calibration
     content = artifact.read(detector)
     if content["input"] != "table":
         raise ValueError(
             f"{detector}: expected a model of tables. Received: one of {content['input']}."
         )
-    return Schema.from_json(content["described"]["schema"])
+    schema = Schema.from_json(content["described"]["schema"])
+    return schema, content["scorer"]["n_calibration"]

@@ -140,13 +140,18 @@ def offset_from_false_alarm_rate(rate: float, calibration_scores: ArrayLike) -> 
     2.0
     """
     calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    least = 1 / (len(calibration) + 1)
+    check_rate(rate, len(calibration))
+    return float(calibration[rank_of_rate(rate, len(calibration)) - 1])
+
+
+def check_rate(rate: float, n_calibration: int) -> None:
+    """Raise ValueError unless a false-alarm rate is one that calibration rows can tell."""
+    least = 1 / (n_calibration + 1)
     if not least <= rate < 1:
         raise ValueError(
             f"Expected a false-alarm rate from {least:.3g} (1 / (calibration rows + 1)) to 1. "
             f"Received: {rate!r}. Calibrate with more normal rows, or extrapolate with tail='gpd'."
         )
-    return float(calibration[rank_of_rate(rate, len(calibration)) - 1])
 
 
 @dataclass(frozen=True)
