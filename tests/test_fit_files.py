@@ -414,6 +414,18 @@ def test_an_infinity_is_an_error_beyond_the_sample_too():
     assert message.startswith("DataFrame 3, column 'b': expected finite numbers")
 
 
+@pytest.mark.parametrize("max_rows", [None, 10])
+@pytest.mark.filterwarnings("ignore:Left out 2 rows")
+def test_an_infinity_in_memory_is_named_by_its_row_whatever_was_left_out(max_rows):
+    frame = pd.DataFrame({"a": np.arange(50.0) / 7, "b": np.arange(50.0).astype(object)})
+    frame.loc[[3, 8], "b"] = "oops"
+    frame.loc[44, "a"] = np.inf
+    weights = None if max_rows else np.arange(50.0)
+    detector = VAEDetector(**SMALLEST, max_rows=max_rows, kinds={"b": "numeric"})
+    message = message_of(lambda: detector.fit(frame, sample_weight=weights))
+    assert message.startswith("Column 'a': expected finite numbers. Received: infinity in row 44.")
+
+
 def test_a_data_set_without_a_column_is_an_error_that_names_it(frame, tmp_path):
     data = pa.dataset.dataset(write(frame, tmp_path, "parquet"))
     schema = Schema.of_kinds({"size": "numeric", "cost": "numeric"})

@@ -16,6 +16,7 @@ from vae_anomaly.detectors.table_report import table_sections
 from vae_anomaly.detectors.training_rows import (
     array_names,
     numbers_of,
+    rows_left,
     training_columns,
     warn_of_silent_columns,
 )
@@ -25,6 +26,7 @@ from vae_anomaly.scoring.tables import TableScorer
 from vae_anomaly.serving.tables import ServedTable
 from vae_anomaly.tables.columns import (
     arrays_frame,
+    check_finite,
     frame_arrays,
     n_infinite_rows,
     whole_dtypes,
@@ -99,10 +101,12 @@ class TableInput:
         self.schema, arrays, all_rows = training.schema, training.arrays, training.all_rows
         if sample_weight is not None and all_rows is not None:
             raise ValueError(_WEIGHTS)
-        n_rows = self.n_rows(arrays) + len(left_out)
-        rows, weights = rows_and_weights(sample_weight, n_rows, left_out)
+        numbers = rows_left(arrays, left_out)
+        rows, weights = rows_and_weights(sample_weight, len(numbers) + len(left_out), left_out)
         if rows is not None:
-            arrays = self.subset(arrays, rows)
+            arrays, numbers = self.subset(arrays, rows), numbers[rows]
+        if all_rows is None:  # else they were looked at before the sample was drawn
+            check_finite(arrays, numbers)
         # A network that was given knows how many features it takes.
         is_own = detector.encoder is not None or detector.decoder is not None
         if (earlier := earlier_input(detector)) is not None:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors.warm_start import earlier_input
-from vae_anomaly.tables.columns import BadCell, frame_arrays
+from vae_anomaly.tables.columns import BadCell, check_finite, frame_arrays
 from vae_anomaly.tables.frames import is_frame
 from vae_anomaly.tables.inspecting import frame_schema
 from vae_anomaly.tables.inspection import MIN_CELLS
@@ -87,7 +87,7 @@ def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[
         names = array_names(X.shape[1])
         arrays = dict(zip(names, X.T, strict=True))
         schema = Schema.of_kinds(dict.fromkeys(names, "numeric"))
-        return _sampled(detector, schema, arrays, seed), []
+        return _sampled(detector, schema, arrays, seed, []), []
     if 0 in X.shape:
         raise ValueError(
             f"Expected a table with rows and columns. Received: {X.shape[0]} sample(s) and "
@@ -98,16 +98,25 @@ def training_columns(detector: Any, X: Any, seed: int) -> tuple[TableRows, list[
     validate_data(detector, X, skip_check_array=True)
     bad: list[BadCell] = []
     arrays, left_out = _without_rows(frame_arrays(X, schema, bad=bad), bad)
-    return _sampled(detector, schema, arrays, seed), left_out
+    return _sampled(detector, schema, arrays, seed, left_out), left_out
 
 
-def _sampled(detector: Any, schema: Schema, arrays: Arrays, seed: int) -> TableRows:
+def _sampled(
+    detector: Any, schema: Schema, arrays: Arrays, seed: int, left_out: list[int]
+) -> TableRows:
     """Return rows in memory, or a sample of them where the detector wants no more."""
     if detector.max_rows is None:
         return TableRows(schema, arrays)
+    check_finite(arrays, rows_left(arrays, left_out))
     sample = RowSample(schema.kinds, detector.max_rows, seed)
     sample.add(arrays)
     return TableRows(schema, sample.arrays(), sample.all_rows)
+
+
+def rows_left(arrays: Arrays, left_out: list[int]) -> np.ndarray:
+    """Return the numbers of rows, (n,), of a table of which others were left out."""
+    n_rows = len(next(iter(arrays.values()))) + len(left_out)
+    return np.delete(np.arange(n_rows), left_out)
 
 
 def _named(detector: Any, rows: TableRows) -> TableRows:

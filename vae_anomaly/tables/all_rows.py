@@ -48,12 +48,7 @@ class AllRows:
         Parameters
         ----------
         arrays : mapping of column name to array (n,)
-            As ``columns.frame_arrays`` makes them.
-
-        Raises
-        ------
-        ValueError
-            A column contains an infinity.
+            As ``columns.frame_arrays`` makes them, without infinities.
         """
         for name, array in arrays.items():
             if name in self._levels:
@@ -61,7 +56,7 @@ class AllRows:
                 self._levels[name].add(present)
             else:
                 present = array[~np.isnan(array)]
-                self._add_numbers(name, array, present)
+                self._add_numbers(name, present)
             self._n_missing[name] += len(array) - len(present)
         self._facts.add({name: arrays[name] for name in self._dates})
         self._add_parts_of_dates(arrays)
@@ -95,16 +90,10 @@ class AllRows:
                 for index, values in enumerate(numbers_of(name, part, self._earlier, arrays)):
                     self._sketch(name, part, index).add(_present(np.asarray(values)))
 
-    def _add_numbers(self, name, array, present):
+    def _add_numbers(self, name, present):
         if not len(present):
             return
         low, high = float(present.min()), float(present.max())
-        if np.isinf([low, high]).any():
-            row = self.n_rows + int(np.flatnonzero(np.isinf(array))[0])
-            raise ValueError(
-                f"Column {name!r}: expected finite numbers. Received: infinity in row {row}. "
-                "Replace it or mark it as missing."
-            )
         self._bounds[name] = min(self._bounds[name][0], low), max(self._bounds[name][1], high)
         if self._kinds[name] in ("numeric", "timestamp"):
             self._sketch(name, "value", 0).add(present)

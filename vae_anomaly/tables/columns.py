@@ -107,6 +107,20 @@ def n_infinite_rows(arrays: Mapping[str, np.ndarray]) -> int:
     )
 
 
+def check_finite(arrays: Mapping[str, np.ndarray], rows: np.ndarray | None = None) -> None:
+    """Raise ValueError if named arrays, (n,) each, have an infinite number.
+
+    ``rows`` are the numbers of the rows for the message; None: from 0 on.
+    """
+    for name, array in arrays.items():
+        if array.dtype != object and (infinite := np.isinf(array)).any():
+            index = int(np.flatnonzero(infinite)[0])
+            raise ValueError(
+                f"Column {name!r}: expected finite numbers. Received: infinity in row "
+                f"{index if rows is None else rows[index]}. Replace it or mark it as missing."
+            )
+
+
 def arrays_frame(
     arrays: Mapping[str, np.ndarray], kinds: Mapping[str, str], index: Any = None
 ) -> pd.DataFrame:

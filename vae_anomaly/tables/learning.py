@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_anomaly.tables.all_rows import AllRows
+from vae_anomaly.tables.columns import check_finite
 from vae_anomaly.tables.date_features import numbers_of
 from vae_anomaly.tables.date_parts import DateParts, learn_parts
 from vae_anomaly.tables.grids import DATE_STEPS, DECIMAL_STEPS, find_grid
@@ -77,9 +78,10 @@ def learn(
     columns = {
         name: np.asarray(arrays[name], dtype=object)
         if kind == "categorical"
-        else _finite(name, arrays[name])
+        else np.asarray(arrays[name], dtype=np.float64)
         for name, kind in kinds.items()
     }
+    check_finite(columns)
     seen: Any = all_rows or _Cells(kinds, columns, weights)
     levels = {
         name: _most_frequent(seen.level_counts(name), max_levels)
@@ -136,16 +138,6 @@ class _Cells:
         for values in map(np.asarray, numbers_of(name, part, since, self._columns)):
             present = ~np.isnan(values)
             yield values[present], None if self._weights is None else self._weights[present]
-
-
-def _finite(name, values):
-    values = np.asarray(values, dtype=np.float64)
-    if np.isinf(values).any():
-        raise ValueError(
-            f"Column {name!r}: expected finite numbers. Received: infinity in row "
-            f"{np.flatnonzero(np.isinf(values))[0]}. Replace it or mark it as missing."
-        )
-    return values
 
 
 def _most_frequent(level_counts, max_levels):

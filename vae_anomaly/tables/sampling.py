@@ -106,13 +106,7 @@ class RowSample:
         self._n_kept = 0
 
     def add(self, arrays: Arrays) -> None:
-        """Add rows, named arrays (n,), as ``columns.frame_arrays`` makes them.
-
-        Raises
-        ------
-        ValueError
-            A column contains an infinity, and not all rows are kept.
-        """
+        """Add rows, named arrays (n,), as ``AllRows.add`` takes them."""
         n_rows = len(next(iter(arrays.values())))
         keys = self._random.random_raw(n_rows)
         self.n_rows += n_rows
