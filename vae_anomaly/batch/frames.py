@@ -60,9 +60,9 @@ class FrameScorer:
     Examples
     --------
     >>> import numpy as np, pandas as pd, tempfile
-    >>> from vae_anomaly import FrameScorer, VAEDetector
+    >>> from vae_anomaly import AutoencoderDetector, FrameScorer
     >>> X = np.random.default_rng(0).normal(size=(1100, 2))
-    >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
+    >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
     >>> frame = pd.DataFrame({"id": [7, 8, 9], "x0": ["1", "oops", "90"], "x1": [2, 4, 80]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     detector.save(folder + "/m")

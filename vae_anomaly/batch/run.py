@@ -81,9 +81,9 @@ def iter_scored(
     Examples
     --------
     >>> import numpy as np, pathlib, tempfile
-    >>> from vae_anomaly import VAEDetector, iter_scored
+    >>> from vae_anomaly import AutoencoderDetector, iter_scored
     >>> X = np.random.default_rng(0).normal(size=(1100, 2))
-    >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
+    >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "new.csv"
     ...     _ = path.write_text("x0,x1\n1,2\n3,oops\n90,80\n")

@@ -29,7 +29,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
     >>> import numpy as np
     >>> from vae_anomaly import AutoencoderDetector
     >>> X = np.random.default_rng(0).normal(size=(1100, 4))
-    >>> detector = AutoencoderDetector(max_steps=200, random_state=0).fit(X)
+    >>> detector = AutoencoderDetector(max_steps=40, random_state=0).fit(X)
     >>> detector.predict([[0, 0, 0, 0], [99, 99, 99, 99]])
     array([ 1, -1])
     """

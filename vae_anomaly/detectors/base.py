@@ -312,9 +312,9 @@ class BaseDetector(
         Examples
         --------
         >>> import numpy as np
-        >>> from vae_anomaly import VAEDetector
+        >>> from vae_anomaly import AutoencoderDetector
         >>> X = np.random.default_rng(0).normal(size=(1100, 3))
-        >>> detector = VAEDetector(max_steps=40, random_state=0).fit(X)
+        >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
         >>> contributions = detector.explain(X)["contribution"]
         >>> np.allclose(contributions.sum(axis=1), detector.score_samples(X))
         True

@@ -159,9 +159,9 @@ class DecisionMixin:
         Examples
         --------
         >>> import numpy as np
-        >>> from vae_anomaly import VAEDetector
+        >>> from vae_anomaly import AutoencoderDetector
         >>> X = np.random.default_rng(0).normal(size=(1100, 3))
-        >>> detector = VAEDetector(max_steps=40, random_state=0).fit(X)
+        >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
         >>> detector.set_threshold(alerts=20, per=1000).threshold_report().rate_asked
         0.02
         """

@@ -35,9 +35,9 @@ def load_detector(folder: str | os.PathLike[str]) -> VAEDetector | AutoencoderDe
     Examples
     --------
     >>> import numpy as np, tempfile
-    >>> from vae_anomaly import VAEDetector, load_detector
+    >>> from vae_anomaly import AutoencoderDetector, load_detector
     >>> X = np.random.default_rng(0).normal(size=(1100, 2))
-    >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
+    >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     detector.save(folder + "/m")
     ...     again = load_detector(folder + "/m")

@@ -157,7 +157,7 @@ class VAEDetector(BaseDetector):
     >>> import numpy as np
     >>> from vae_anomaly import VAEDetector
     >>> X = np.random.default_rng(0).normal(size=(1100, 4))
-    >>> detector = VAEDetector(max_steps=200, random_state=0).fit(X)
+    >>> detector = VAEDetector(max_steps=40, random_state=0).fit(X)
     >>> detector.predict([[0, 0, 0, 0], [9, 9, 9, 9]])
     array([ 1, -1])
     """

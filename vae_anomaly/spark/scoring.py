@@ -100,9 +100,9 @@ def scorer(
     Examples
     --------
     >>> import numpy as np, pandas as pd, tempfile
-    >>> from vae_anomaly import VAEDetector
+    >>> from vae_anomaly import AutoencoderDetector
     >>> X = np.random.default_rng(0).normal(size=(1100, 2))
-    >>> detector = VAEDetector(max_steps=20, random_state=0).fit(X)
+    >>> detector = AutoencoderDetector(max_steps=20, random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     detector.save(folder + "/m")
     ...     frames = scorer(folder + "/m")(iter([pd.DataFrame({"x0": [1.0], "x1": [2.0]})]))

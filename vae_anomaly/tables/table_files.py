@@ -62,13 +62,13 @@ class TableFiles(RowParts):
     --------
     >>> import pathlib, tempfile
     >>> import numpy as np, pandas as pd
-    >>> from vae_anomaly import TableFiles, VAEDetector
+    >>> from vae_anomaly import AutoencoderDetector, TableFiles
     >>> rng = np.random.default_rng(0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for month in ("january", "february"):
     ...         frame = pd.DataFrame(rng.normal(size=(600, 2)), columns=["a", "b"])
     ...         frame.to_parquet(pathlib.Path(folder, f"{month}.parquet"))
-    ...     detector = VAEDetector(max_steps=20, random_state=0).fit(TableFiles(folder))
+    ...     detector = AutoencoderDetector(max_steps=20, random_state=0).fit(TableFiles(folder))
     >>> detector.predict(pd.DataFrame({"a": [0.0, 9.0], "b": [0.0, -9.0]}))
     array([ 1, -1])
     """
