@@ -20,6 +20,32 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+# Files whose tests share the detectors below: run in one process, each is fitted once.
+SHARE_DETECTORS = {
+    f"tests/test_{name}.py"
+    for name in (
+        *("artifact", "batch", "detector", "detector_options", "detector_tables", "digits"),
+        *("displays", "export", "forks", "frames", "image_export", "image_laws", "keras_settings"),
+        *("neighbourhood", "occlusion", "reporting", "scoring"),
+    )
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process whole files, and one of them all files that share detectors."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByDetectors(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "shared detectors" if file in SHARE_DETECTORS else file
+
+    return ByDetectors(config, log)
+
+
 def pytest_collection_finish():
     """Leave what has been imported, much of it TensorFlow, out of each garbage collection."""
     gc.collect()

@@ -82,7 +82,9 @@ def test_the_folder_says_which_input_it_is_for(saved, image_detector, tmp_path):
     assert artifact.read(tmp_path / "m")["input"] == "images"
 
 
-@pytest.mark.parametrize("fixture", ["table_detector", "table_autoencoder"])
+@pytest.mark.parametrize(
+    "fixture", ["table_detector", pytest.param("table_autoencoder", marks=pytest.mark.slow)]
+)
 def test_a_detector_scores_bit_for_bit_as_before(request, fixture, table, tmp_path):
     detector = request.getfixturevalue(fixture)
     detector.save(tmp_path / "m")
@@ -111,8 +113,9 @@ def test_a_moved_threshold_survives(table_detector, table, tmp_path):
     detector = copy.deepcopy(table_detector)
     detector.offset_ = float(np.median(detector.score_samples(table)))
     detector.save(tmp_path / "m")
-    assert load_detector(tmp_path / "m").offset_ == detector.offset_
-    assert 0.4 < (load_detector(tmp_path / "m").predict(table) == -1).mean() < 0.6
+    twin = load_detector(tmp_path / "m")
+    assert twin.offset_ == detector.offset_
+    assert 0.4 < (twin.predict(table) == -1).mean() < 0.6
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
@@ -242,6 +245,7 @@ def test_missing_parent_folders_are_made(detector, tmp_path):
 
 def test_numpy_numbers_among_the_parameters_can_be_saved(trainings, rows, tmp_path):
     detector = VAEDetector(
+        score_type="elbo",
         hidden_units=np.array([4]),
         latent_dim=np.int64(2),
         max_steps=np.int64(3),
@@ -257,7 +261,7 @@ def test_numpy_numbers_among_the_parameters_can_be_saved(trainings, rows, tmp_pa
 
 
 def test_a_function_cannot_be_saved(trainings, rows, tmp_path):
-    detector = VAEDetector(hidden_units=(4,), activation=lambda x: x).fit(rows)
+    detector = AutoencoderDetector(hidden_units=(4,), activation=lambda x: x).fit(rows)
     with pytest.raises(ValueError, match="`activation` is a name"):
         detector.save(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
@@ -386,11 +390,14 @@ def test_a_crafted_folder_is_refused(folders, tmp_path, case):
         load_detector(tmp_path / "m")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
-    load_detector(folders / "given")  # nothing of it is left behind
+    if case.startswith("given"):
+        load_detector(folders / "given")  # nothing of it is left behind
 
 
 @pytest.mark.filterwarnings("ignore")  # of numbers that overflow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_a_folder_with_changed_members_is_refused_or_loads(folders, tmp_path, seed):
     rng = random.Random(seed)
     for number in range(5):

@@ -113,11 +113,12 @@ def test_the_output_does_not_depend_on_the_chunk_size(
     detector, folder, whole, tmp_path, chunk_rows, monkeypatch
 ):
     monkeypatch.setattr("vae_anomaly.tables.csv_rows._BLOCK_BYTES", 5000)
-    lines = (folder / "new.csv").read_bytes().splitlines(keepends=True)[:101]
+    n_lines = 21 if chunk_rows == 1 else 101
+    lines = (folder / "new.csv").read_bytes().splitlines(keepends=True)[:n_lines]
     (tmp_path / "new.csv").write_bytes(b"".join(lines))
     score_files(tmp_path / "new.csv", detector, tmp_path / "out.csv", chunk_rows=chunk_rows)
     scored = (tmp_path / "out.csv").read_bytes()
-    assert scored == b"".join(whole.splitlines(keepends=True)[:101])
+    assert scored == b"".join(whole.splitlines(keepends=True)[:n_lines])
 
 
 def test_a_table_split_into_files_gives_the_output_of_the_whole(detector, new, whole, tmp_path):
@@ -300,7 +301,7 @@ def test_a_pattern_does_not_match_what_is_written(detector, new, tmp_path):
     np.testing.assert_array_equal(scored["score"], detector.score_samples(new))
 
 
-@pytest.mark.parametrize("content", ["", "\n\n"])
+@pytest.mark.parametrize("content", ["", pytest.param("\n\n", marks=pytest.mark.slow)])
 def test_a_file_without_even_a_header_has_no_rows(detector, folder, whole, tmp_path, content):
     (tmp_path / "blank.csv").write_text(content)
     blank, header = tmp_path / "blank.csv", whole.splitlines(keepends=True)[0]
@@ -345,7 +346,7 @@ def dirty(folder, tmp_path):
     return tmp_path / "dirty.csv"
 
 
-@pytest.mark.parametrize("chunk_rows", [5, 8192])
+@pytest.mark.parametrize("chunk_rows", [5, pytest.param(8192, marks=pytest.mark.slow)])
 def test_bad_rows_are_put_aside_with_place_and_reason(detector, dirty, whole, tmp_path, chunk_rows):
     report = score_files(dirty, detector, tmp_path / "out.csv", chunk_rows=chunk_rows)
     assert (tmp_path / "out.csv").read_bytes() == whole
@@ -717,7 +718,14 @@ def test_another_model_or_other_options_are_not_resumed(detector, folder, tmp_pa
         score_files(source, other, output, chunk_rows=10, resume=True)
 
 
-@pytest.mark.parametrize("content", [None, b"amount,count,city,member,day,grade\n1,1,,,,\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        pytest.param(b"amount,count,city,member,day,grade\n1,1,,,,\n", marks=pytest.mark.slow),
+    ],
+    ids=["gone", "other rows"],
+)
 def test_an_input_that_changes_while_it_is_read_gives_no_output(
     detector, folder, tmp_path, content
 ):
@@ -751,8 +759,10 @@ def refused(folder, detector, tmp_path, match):
     assert not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.parametrize("name", ["rows-0", "quarantine-0"])
-@pytest.mark.parametrize("lost", ["one byte", "all", "file"])
+@pytest.mark.parametrize("name", ["rows-0", pytest.param("quarantine-0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "lost", ["one byte", *(pytest.param(lost, marks=pytest.mark.slow) for lost in ("all", "file"))]
+)
 def test_a_partial_file_shorter_than_recorded_is_refused(detector, dirty, tmp_path, name, lost):
     (tmp_path / "new.csv").write_bytes(dirty.read_bytes())
     work = work_of(tmp_path, detector, tmp_path)
@@ -843,6 +853,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(detector, folder, tmp_path):
     assert os.listdir(tmp_path / "out.csv.partial") == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_other_columns_to_keep_are_not_resumed(detector, table, new, tmp_path):
     source = write(new.assign(note="x"), tmp_path / "t.csv")
     interrupted(source, detector, tmp_path / "out.csv")

@@ -1,3 +1,5 @@
+"""The data sets that ship with the package are those that they are said to be."""
+
 from sklearn.datasets import load_breast_cancer as sklearns
 
 from vae_anomaly.datasets import load_breast_cancer

@@ -87,6 +87,11 @@ def test_a_row_scores_the_same_alone_and_shuffled(fitted):
         pytest.param(lambda detector: pickle.loads(pickle.dumps(detector)), id="pickle"),
     ],
 )
+@pytest.mark.parametrize(
+    "fitted",
+    ["table", *(pytest.param(name, marks=pytest.mark.slow) for name in ("array", "autoencoder"))],
+    indirect=True,
+)
 def test_copies_score_bit_for_bit(fitted, copied):
     detector, X = fitted
     again = copied(detector)
@@ -97,6 +102,7 @@ def test_copies_score_bit_for_bit(fitted, copied):
     assert again.get_params() == detector.get_params()
 
 
+@pytest.mark.slow
 def test_joblib_files_score_bit_for_bit(table_detector, table, tmp_path):
     joblib.dump(table_detector, tmp_path / "detector.joblib")
     again = joblib.load(tmp_path / "detector.joblib")
@@ -238,6 +244,12 @@ def test_assigning_the_offset_moves_predictions_without_refitting(detector, rows
     assert np.mean(moved.predict(rows) == -1) == 0.5
     np.testing.assert_array_equal(moved.decision_function(rows), scores - np.median(scores))
     np.testing.assert_array_equal(moved.score_samples(rows), scores)
+
+
+@pytest.mark.slow
+def test_an_offset_that_was_assigned_survives_pickling(detector, rows):
+    moved = copy.deepcopy(detector)
+    moved.offset_ = float(np.median(moved.score_samples(rows)))
     again = pickle.loads(pickle.dumps(moved))
     np.testing.assert_array_equal(again.predict(rows), moved.predict(rows))
 
@@ -474,20 +486,27 @@ def test_arrays_of_every_make_score_the_same(detector, tmp_path):
         np.testing.assert_array_equal(detector.score_samples(make), scores)
 
 
-def test_fit_takes_lists_and_read_only_fortran_arrays(untrained, trainings, rows):
-    expected = untrained.score_samples(rows)
-    fortran = np.asfortranarray(rows)
-    fortran.flags.writeable = False
-    for X in (rows.tolist(), fortran):
-        scores = VAEDetector(**SMALL).fit(X).score_samples(rows)
-        np.testing.assert_array_equal(scores, expected)
+@pytest.mark.parametrize(
+    "make", [np.asfortranarray, pytest.param(np.ndarray.tolist, marks=pytest.mark.slow)]
+)
+def test_fit_takes_lists_and_read_only_fortran_arrays(untrained, trainings, rows, make):
+    X = make(rows)
+    if isinstance(X, np.ndarray):
+        X.flags.writeable = False
+    scores = VAEDetector(**SMALL).fit(X).score_samples(rows)
+    np.testing.assert_array_equal(scores, untrained.score_samples(rows))
 
 
-def test_fit_leaves_the_data_as_it_was(trainings, rows, table):
-    X, frame = rows.copy(), table.copy(deep=True)
+@pytest.mark.slow
+def test_fit_leaves_the_array_as_it_was(trainings, rows):
+    X = rows.copy()
     VAEDetector(**SMALL).fit(X).score_samples(X)
-    VAEDetector(**SMALL).fit(frame).score_samples(frame)
     np.testing.assert_array_equal(X, rows)
+
+
+def test_fit_leaves_the_table_as_it_was(trainings, table):
+    frame = table.copy(deep=True)
+    VAEDetector(**SMALL).fit(frame).score_samples(frame)
     pd.testing.assert_frame_equal(frame, table)
 
 
@@ -542,7 +561,7 @@ def test_no_rows_to_score_are_refused(fitted):
 @pytest.mark.parametrize(
     ("detector_class", "shape"),
     [
-        (VAEDetector, (1, 3)),
+        pytest.param(VAEDetector, (1, 3), marks=pytest.mark.slow),
         pytest.param(VAEDetector, (5, 1), marks=pytest.mark.slow),
         pytest.param(VAEDetector, (3, 30), marks=pytest.mark.slow),
         (AutoencoderDetector, (1, 1)),
@@ -629,6 +648,7 @@ def test_a_frame_may_have_the_names_that_arrays_get(trainings):
     assert list(detector.sample(2, random_state=0)) == ["x0", "x1"]
 
 
+@pytest.mark.slow
 def test_a_frame_of_numbers_named_like_an_array_stays_a_frame(trainings, rows):
     frame = pd.DataFrame(rows, columns=["x0", "x1", "x2", "x3"])
     detector = VAEDetector(**SMALL).fit(frame)

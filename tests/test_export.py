@@ -130,6 +130,12 @@ def assert_close(received, expected, size):
     assert (difference <= TOLERANCE * (1 + size)).all(), difference.max()
 
 
+def assert_same_bytes(answer, other):
+    for name, tensor in answer.items():
+        if tensor.dtype != tf.string:
+            assert tensor.numpy().tobytes() == other[name].numpy().tobytes()
+
+
 def strict_json(path):
     """Read JSON that has no NaN and no Infinity."""
     return json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)
@@ -251,12 +257,16 @@ def test_a_table_of_several_types_has_no_matrix(served):
 def test_the_same_request_gets_the_same_bytes(mixed, served, edge_rows):
     function = signatures(served)["explain"]
     inputs = tensors(mixed, edge_rows)
-    first, again = function(**inputs), function(**inputs)
-    other = tf.saved_model.load(str(served)).signatures["explain"](**inputs)
-    for name, tensor in first.items():
-        if tensor.dtype != tf.string:
-            assert tensor.numpy().tobytes() == again[name].numpy().tobytes()
-            assert tensor.numpy().tobytes() == other[name].numpy().tobytes()
+    assert_same_bytes(function(**inputs), function(**inputs))
+
+
+@pytest.mark.slow
+def test_the_same_request_gets_the_same_bytes_of_a_model_that_is_loaded_again(
+    mixed, served, edge_rows
+):
+    inputs = tensors(mixed, edge_rows)
+    other = tf.saved_model.load(str(served)).signatures["explain"]
+    assert_same_bytes(signatures(served)["explain"](**inputs), other(**inputs))
 
 
 def test_a_row_is_served_alone_as_among_others(mixed, served, edge_rows):
@@ -375,6 +385,7 @@ def test_a_version_that_exists_is_never_touched(quick, tmp_path):
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["3"]
 
 
+@pytest.mark.slow
 def test_versions_are_what_tensorflow_serving_takes_for_numbers(quick, tmp_path, unchecked):
     (tmp_path / "m" / "007").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"m/7\. Choose another"):

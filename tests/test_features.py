@@ -93,7 +93,13 @@ def test_contributions_are_a_map_of_the_image_and_add_up(detector, images):
     np.testing.assert_allclose(total, detector.score_samples(images), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("score_type", SCORE_TYPES)
+@pytest.mark.parametrize(
+    "score_type",
+    [
+        pytest.param(name, marks=[] if name == "composite" else [pytest.mark.slow])
+        for name in SCORE_TYPES
+    ],
+)
 def test_contributions_add_up_for_every_score_type(preprocessor, images, score_type):
     model = build_image_model(
         preprocessor.x_shape,
@@ -367,13 +373,19 @@ def test_a_backbone_is_for_images(table):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+def folder(tmp_path_factory):
+    """A folder with images in train/ and new/."""
     folder = tmp_path_factory.mktemp("features")
     for name, seed in (("train", 0), ("new", 3)):
         (folder / name).mkdir()
         for number, image in enumerate(squares(12, seed)):
             png = tf.io.encode_png(image[..., None]).numpy()
             (folder / name / f"{number:02d}.png").write_bytes(png)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(folder):
     save(network(), folder / "tiny.keras")
     fitted = run(
         *("fit", folder / "train", "--model", folder / "m", "--backbone", folder / "tiny.keras"),
@@ -405,7 +417,7 @@ def test_info_names_the_backbone(workspace):
     assert "backbone: tiny: 16 x 16 positions, 12 components" in shown.output
 
 
-def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(workspace, monkeypatch):
+def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(folder, monkeypatch):
     shapes = []
 
     def stop(self, detector, X, sample_weight):
@@ -413,8 +425,8 @@ def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(workspa
         raise InterruptedError
 
     monkeypatch.setattr(feature_input.FeatureInput, "_learn_form", stop)
-    folder = ImageFolder(workspace / "train")
-    for X in (folder, folder.with_shape((32, 24, 1))):
+    images = ImageFolder(folder / "train")
+    for X in (images, images.with_shape((32, 24, 1))):
         with pytest.raises(InterruptedError):
             VAEDetector(backbone=network(), **SMALL).fit(X)
     assert shapes == [(12, 224, 224, 1), (12, 32, 24, 1)]

@@ -121,6 +121,7 @@ def test_rows_in_parts_teach_what_they_teach_in_memory(frame, in_memory, door, t
     "door", ["csv files", *(pytest.param(d, marks=pytest.mark.slow) for d in [*DOORS][1:])]
 )
 def test_rows_in_parts_give_the_detector_that_they_give_in_memory(frame, door, tmp_path):
+    frame = frame[["amount", "city", "paid", "order"]]
     detector = VAEDetector(**SMALL).fit(DOORS[door](frame, tmp_path))
     expected = VAEDetector(**SMALL).fit(frame)
     weights, others = weights_of(detector), weights_of(expected)

@@ -74,7 +74,9 @@ def test_labels_of_several_levels_come_back(trainings):
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
-@pytest.mark.parametrize("columns", [["amount", "city"], ["count", "day"]])
+@pytest.mark.parametrize(
+    "columns", [["amount", "city"], pytest.param(["count", "day"], marks=pytest.mark.slow)]
+)
 def test_an_array_of_mixed_cells_is_an_error_that_names_column_and_cell(trainings, table, columns):
     frame = table[columns].dropna()
     cell = repr(str(frame[columns[1]].iloc[0]))

@@ -1,3 +1,5 @@
+"""The command line on folders of images: fit, score, maps, and what is refused."""
+
 import json
 import os
 import pathlib
@@ -52,10 +54,10 @@ def workspace(tmp_path_factory):
     write(folder / "new" / "odd.png", 255 - bars(1, seed=2)[0])
     (folder / "new" / "text.png").write_text("hello")
     (folder / "new" / "zero.jpeg").write_bytes(b"")
-    fitted = run("fit", folder / "train", "--model", folder / "m", *SMALL)
+    elbo = ("--score-type", "elbo")
+    fitted = run("fit", folder / "train", "--model", folder / "m", *elbo, *SMALL)
     assert fitted.exit_code == 0, fitted.output
     pd.DataFrame({"a": np.sqrt(np.arange(20.0))}).to_csv(folder / "t.csv", index=False)
-    elbo = ("--score-type", "elbo")
     assert run("fit", folder / "t.csv", "--model", folder / "t", *elbo, *SMALL).exit_code == 0
     scored = score_new(folder, "--output", folder / "scored.csv", "--maps", folder / "maps")
     assert scored.exit_code == 0, scored.output

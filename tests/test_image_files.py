@@ -1,3 +1,5 @@
+"""Folders of images: which files are read, in which form, and what is refused."""
+
 import os
 import pickle
 import warnings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.base import clone
 
-from vae_anomaly import ImageFolder, VAEDetector
+from vae_anomaly import AutoencoderDetector, ImageFolder, VAEDetector
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import base
 from vae_anomaly.detectors.state import load_detector
@@ -124,7 +126,7 @@ def test_a_folder_is_scored_at_the_size_of_the_detector(fitted, folder, tmp_path
 
 
 def test_image_shape_of_the_detector_is_that_to_which_files_are_brought(folder, trainings):
-    detector = VAEDetector(image_shape=(9, 9, 3), filters=(4,), hidden_units=(8,))
+    detector = AutoencoderDetector(image_shape=(9, 9, 3), filters=(4,), hidden_units=(8,))
     detector.fit(ImageFolder(folder))
     assert detector.scorer_.preprocessor.image_shape == (9, 9, 3)
     assert trainings[0]["inputs_of"](tf.constant([0, 1])).shape == (2, 9, 9, 3)
@@ -272,7 +274,9 @@ def deep_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deep_detector(deep_folder):
-    detector = VAEDetector(hidden_units=(16,), filters=(4,), max_steps=60, random_state=0)
+    detector = VAEDetector(
+        score_type="elbo", hidden_units=(16,), filters=(4,), max_steps=60, random_state=0
+    )
     return detector.fit(ImageFolder(deep_folder))
 
 

@@ -19,7 +19,11 @@ from vae_anomaly.vae.networks import conv_decoder, conv_encoder
 from vae_anomaly.vae.pixel_likelihoods import RoughnessGaussian
 
 SMALL = {"hidden_units": (8,), "filters": (4,), "latent_dim": 3, "n_draws": 2, "random_state": 0}
-DETECTORS = ["image_detector", "colour_image_detector", "image_autoencoder"]
+DETECTORS = [
+    "image_detector",
+    "colour_image_detector",
+    pytest.param("image_autoencoder", marks=pytest.mark.slow),
+]
 # Every likelihood, every score type; the default of both is that of ``image_detector``.
 PAIRS = [
     ("gaussian", "composite"),
@@ -37,7 +41,11 @@ def fitted(request, digits, stripes):
     return request.getfixturevalue(request.param), images
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(PAIRS[0], marks=pytest.mark.slow), *PAIRS[1:]],
+    ids=map("-".join, PAIRS),
+)
 def paired(request, digits):
     """A detector of a likelihood and a score type, not trained."""
     likelihood, score_type = request.param
@@ -81,7 +89,9 @@ def test_an_image_scores_the_same_in_any_company(fitted):
     "again",
     [
         saved_and_loaded,
-        lambda detector, path: pickle.loads(pickle.dumps(detector)),
+        pytest.param(
+            lambda detector, path: pickle.loads(pickle.dumps(detector)), marks=pytest.mark.slow
+        ),
         pytest.param(lambda detector, path: copy.deepcopy(detector), marks=pytest.mark.slow),
     ],
     ids=["load_detector", "pickle", "deepcopy"],
@@ -157,7 +167,9 @@ def test_a_layer_survives_a_config_round_trip(layer):
     assert twin.get_config() == layer.get_config()
 
 
-@pytest.mark.parametrize("name", ["image_detector", "image_autoencoder"])
+@pytest.mark.parametrize(
+    "name", ["image_detector", pytest.param("image_autoencoder", marks=pytest.mark.slow)]
+)
 def test_a_scorer_survives_a_config_round_trip(request, name, digits):
     scorer = request.getfixturevalue(name).scorer_
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(scorer)))

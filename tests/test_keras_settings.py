@@ -69,7 +69,14 @@ def test_all_scores_are_the_same_under_any_setting(table, settings, score_type):
     assert_equal_scores(VAEDetector(**SMALL, score_type=score_type), table[:60], settings)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, marks=[] if "policy" in settings else [pytest.mark.slow])
+        for settings in SETTINGS
+    ],
+    ids=str,
+)
 def test_a_saved_detector_scores_alike_under_any_setting(table_detector, table, tmp_path, settings):
     from vae_anomaly import load_detector
 

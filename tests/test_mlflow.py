@@ -14,6 +14,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly import mlflow as detectors_in_mlflow
 
 pytestmark = [
+    pytest.mark.slow,
     # Of mlflow itself, by newer versions of what it uses.
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.filterwarnings("ignore:Using `httpx` with"),  # in the client for tests
@@ -48,7 +49,6 @@ def model(mlflow, detector, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_a_saved_model_answers_what_scoring_adds_to_the_training_table_too(
     mlflow, model, detector, table
 ):
@@ -91,7 +91,6 @@ def test_a_server_answers_typical_rows_and_says_which_cell_is_bad(mlflow, model,
     assert "missing inputs" in answer.json()["message"]
 
 
-@pytest.mark.slow
 def test_a_logged_model_is_the_detector_again(mlflow, detector, table):
     with mlflow.start_run():
         info = detectors_in_mlflow.log_model(detector, "fraud")
@@ -111,7 +110,6 @@ def test_a_model_of_others_and_one_of_images_are_refused(mlflow, model, tmp_path
         detectors_in_mlflow.save_model(images, tmp_path / "m")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("log_models", [False, True])
 def test_autolog_logs_parameters_history_threshold_and_the_model(mlflow, rows, log_models):
     detectors_in_mlflow.autolog(log_models=log_models, silent=True)

@@ -1,3 +1,5 @@
+"""The notebooks run, and their answers are those that their text tells."""
+
 import pathlib
 import re
 

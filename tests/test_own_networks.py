@@ -77,7 +77,7 @@ def test_they_train_from_the_weights_they_have_and_are_not_changed(
 ):
     before = weights_of(*image_networks)
     encoder, decoder = image_networks
-    detector = VAEDetector(encoder=encoder, decoder=decoder, random_state=0).fit(digits)
+    detector = VAEDetector(encoder=encoder, decoder=decoder, **SMALL).fit(digits)
     model = detector.scorer_.model
     for given, started in zip(before, weights_of(model.encoder, model.decoder), strict=True):
         np.testing.assert_array_equal(started, given)
@@ -114,7 +114,9 @@ def test_they_score_explain_and_sample(own):
     "again",
     [
         lambda detector, path: (detector.save(path / "m"), load_detector(path / "m"))[1],
-        lambda detector, path: pickle.loads(pickle.dumps(detector)),
+        pytest.param(
+            lambda detector, path: pickle.loads(pickle.dumps(detector)), marks=pytest.mark.slow
+        ),
         pytest.param(lambda detector, path: copy.deepcopy(detector), marks=pytest.mark.slow),
     ],
     ids=["load_detector", "pickle", "deepcopy"],

@@ -1,3 +1,5 @@
+"""Pictures of scores and of images: what is drawn of which numbers."""
+
 from types import SimpleNamespace
 
 import numpy as np

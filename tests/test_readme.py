@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from vae_anomaly.detectors.table_input import TableInput
-
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
@@ -27,11 +25,7 @@ def run_example(code):
 
 
 @pytest.mark.parametrize("code", [block for block in BLOCKS if "README" in block.id])
-def test_an_example_of_the_readme_runs_with_fewer_steps(code, tmp_path, monkeypatch):
-    defaults = TableInput.training_defaults
-    monkeypatch.setattr(
-        TableInput, "training_defaults", lambda *args: {**defaults(*args), "max_steps": 40}
-    )
+def test_an_example_of_the_readme_runs_without_training(code, tmp_path, monkeypatch, trainings):
     monkeypatch.chdir(tmp_path)
     run_example(code)
 

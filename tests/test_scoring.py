@@ -29,9 +29,14 @@ SCORES = [
     )
     for name in SCORE_TYPES
 ]
+COMPOSITE_AND_ELBO = pytest.mark.parametrize(
+    "score_type", ["composite", pytest.param("elbo", marks=pytest.mark.slow)]
+)
 
 
-@pytest.fixture(params=[*SCORES, "table", "table autoencoder"])
+@pytest.fixture(
+    params=[*SCORES, "table", pytest.param("table autoencoder", marks=pytest.mark.slow)]
+)
 def scorer_and_arrays(request, detectors, rows, table, table_detector, table_autoencoder):
     """A scorer and 1000 rows for it: arrays of numbers for each score, and a mixed table."""
     if request.param in SCORE_TYPES:
@@ -77,7 +82,7 @@ def test_a_row_scores_the_same_alone_as_among_1000(scorer_and_arrays, row):
 @pytest.mark.parametrize("size", [1, 7, 333, 4096])
 def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, size):
     scorer, arrays = scorer_and_arrays
-    n_rows = 50 if size == 1 else 1000
+    n_rows = {1: 50, 7: 200}.get(size, 1000)
     chunks = [
         scorer.run(taken(arrays, slice(start, start + size))) for start in range(0, n_rows, size)
     ]
@@ -88,7 +93,12 @@ def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, size):
 @pytest.mark.parametrize("n_draws", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize(
     ("n_columns", "hidden_units", "latent_dim"),
-    [(4, (128, 128), 2), (30, (16,), 16), (101, (128, 128), 7), (300, (250, 33), 3)],
+    [
+        (4, (128, 128), 2),
+        pytest.param(30, (16,), 16, marks=pytest.mark.slow),
+        (101, (128, 128), 7),
+        (300, (250, 33), 3),
+    ],
 )
 def test_no_network_is_of_a_size_that_lets_rows_depend_on_others(
     n_columns, hidden_units, latent_dim, n_draws
@@ -339,7 +349,7 @@ def test_equal_seeds_give_equal_noise_and_others_do_not():
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("score_type", ["composite", "elbo"])
+@COMPOSITE_AND_ELBO
 def test_calibration_keeps_the_scores_of_the_held_out_rows(score_type):
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=40), "b": rng.normal(size=40)}
@@ -350,7 +360,7 @@ def test_calibration_keeps_the_scores_of_the_held_out_rows(score_type):
     np.testing.assert_array_equal(scorer.calibration_scores.numpy(), np.sort(scores[held_out]))
 
 
-@pytest.mark.parametrize("score_type", ["composite", "elbo"])
+@COMPOSITE_AND_ELBO
 def test_calibrating_again_changes_nothing(score_type):
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=40), "b": rng.normal(size=40)}

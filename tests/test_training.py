@@ -72,9 +72,15 @@ def test_the_history_has_a_figure_for_each_look_at_the_loss(monkeypatch):
     assert all(type(value) is float for value in history["loss"] + history["val_loss"])
 
 
-def test_a_vae_reports_its_terms():
-    history = fitted(tiny_model(variational=True))
-    assert set(history) == {
+@pytest.fixture(scope="module")
+def impatient():
+    """The history of a VAE that learns at too small a rate to improve but by chance."""
+    model = tiny_model(variational=True)
+    return fitted(model, max_steps=40, patience=3, learning_rate=1e-9)
+
+
+def test_a_vae_reports_its_terms(impatient):
+    assert set(impatient) == {
         "step",
         *("loss", "log_prob", "kl"),
         *("val_loss", "val_log_prob", "val_kl"),
@@ -102,10 +108,8 @@ def test_rows_to_watch_do_not_train():
     assert histories[0]["val_loss"] != histories[1]["val_loss"]
 
 
-def test_it_stops_when_patience_is_over():
-    # Too small a rate for anything to improve but by chance.
-    history = fitted(tiny_model(variational=True), max_steps=40, patience=3, learning_rate=1e-9)
-    assert 3 < history["step"][-1] < 40
+def test_it_stops_when_patience_is_over(impatient):
+    assert 3 < impatient["step"][-1] < 40
 
 
 def test_the_best_weights_are_kept():

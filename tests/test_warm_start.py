@@ -202,7 +202,7 @@ def test_new_files_are_read_as_the_earlier_ones_were(trainings, tmp_path):
     rows = [f"{'blå' if n % 2 else 'grå'},{n / 7}\n".encode("cp1252") for n in range(60)]
     (tmp_path / "a.csv").write_bytes(b"".join(rows[:30]))
     (tmp_path / "b.csv").write_bytes(b"".join(rows[30:]))
-    small = ("--max-steps", "2", "--hidden-units", "4", "--quiet")
+    small = ("--score-type", "elbo", "--max-steps", "2", "--hidden-units", "4", "--quiet")
     given = ("--encoding", "cp1252", "--no-header")
     model = tmp_path / "m"
     for name, options in (("a.csv", (*small, *given)), ("b.csv", ("--from", model))):
