@@ -42,6 +42,17 @@ def compare_with_bare(detector, result):
     }
 
 
+def operations(networks, network_rows, backward):
+    """Return the floating-point operations of one pass over the networks' products."""
+    flop = 0
+    for index, (rows, shapes) in enumerate(zip(network_rows, networks, strict=True)):
+        for layer, (n_in, n_out) in enumerate(shapes):
+            # No gradient of the data is needed: one product less in the very first layer.
+            n_products = (3 if index or layer else 2) if backward else 1
+            flop += 2 * rows * n_in * n_out * n_products
+    return flop
+
+
 def bare_products(networks, network_rows, n_loops, backward=False):
     """Return seconds and floating-point operations of one pass over the networks' products.
 
@@ -59,12 +70,6 @@ def bare_products(networks, network_rows, n_loops, backward=False):
         tf.random.normal((rows, shapes[0][0]))
         for rows, shapes in zip(network_rows, networks, strict=True)
     ]
-    flop = 0
-    for index, (rows, shapes) in enumerate(zip(network_rows, networks, strict=True)):
-        for layer, (n_in, n_out) in enumerate(shapes):
-            # No gradient of the data is needed: one product less in the very first layer.
-            n_products = (3 if index or layer else 2) if backward else 1
-            flop += 2 * rows * n_in * n_out * n_products
 
     def network_products(x, network, needs_dx):
         """Multiply forward and, for training, backward; return what nothing else consumes."""
@@ -103,4 +108,4 @@ def bare_products(networks, network_rows, n_loops, backward=False):
 
     loop(tf.constant(2), starts, kernels)
     loop_s = seconds(lambda: loop(tf.constant(n_loops), starts, kernels)[1].numpy(), at_least=2.0)
-    return loop_s / n_loops, flop
+    return loop_s / n_loops, operations(networks, network_rows, backward)

@@ -278,7 +278,7 @@ def print_results(results: pd.DataFrame) -> None:
         print(means.to_string(float_format="%.3f", na_rep="", index_names=False))
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     data = ("mnist", "digits", "tiles")
     parser.add_argument("--data", nargs="+", choices=data, default=["mnist"])
@@ -296,13 +296,18 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("images.csv"))
     parser.add_argument("--param", type=parameter, action="append", default=[], metavar="N=VALUE")
     args = parser.parse_args()
+    if "tiles" in args.data and (args.data != ["tiles"] or args.param):
+        parser.error("--data tiles goes alone, without --param")
+    return args
+
+
+def main() -> None:
+    args = arguments()
     if "mnist" in args.data and not MNIST.is_dir():
         sys.exit(f"skipped: no folder {MNIST}; --data digits needs no file")
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     if "tiles" in args.data:
-        if args.data != ["tiles"] or args.param:
-            parser.error("--data tiles goes alone, without --param")
         for path in (tiles.FOLDER, tiles.BACKBONE):
             if not path.exists():
                 sys.exit(f"skipped: no {path}")
