@@ -30,7 +30,9 @@ def detector(quick):
 def test_few_rows_calibrate_by_cross_fitting_and_many_by_those_held_out(quick, trainings):
     assert quick.threshold_report().calibrated_on == "cross-fitted training rows"
     assert quick.scorer_.n_calibration == 200
-    many = VAEDetector(**QUICK).fit(np.random.default_rng(0).normal(size=(1001, 2)))
+    many = VAEDetector(**QUICK, score_type="elbo").fit(
+        np.random.default_rng(0).normal(size=(1001, 2))
+    )
     assert many.threshold_report().calibrated_on == "held-out rows"
     assert many.scorer_.n_calibration == 101
 

@@ -56,7 +56,8 @@ def checks_of(estimators, is_wanted=lambda case: True):
 
 def is_telling(case):
     # That data which cannot be written to is left alone is a second look.
-    return any(name in str(case) for name in TELLING) and "readonly_memmap" not in str(case)
+    text = str(case)
+    return any(name in text for name in TELLING) and "readonly_memmap" not in text
 
 
 @checks_of([QUICK_VAE], is_telling)
