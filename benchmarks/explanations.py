@@ -4,6 +4,7 @@ See README.md for what the lines are.
 """
 
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 from protocol import table_parser, table_paths
 from sklearn.ensemble import IsolationForest
 
-from vae_anomaly import VAEDetector
+from vae_anomaly import VAEDetector, load_detector
 
 SHIFT = 4.0  # standard deviations
 STRONG = 0.8  # least correlation of a pair that is broken
@@ -84,9 +85,21 @@ def shapley_values(train: np.ndarray, seed: int) -> Callable[[np.ndarray], np.nd
     return lambda rows: -np.asarray(explainer.shap_values(rows))
 
 
-def methods(train: np.ndarray, seed: int, params: dict[str, Any]) -> dict[str, Callable]:
-    """Return what gives each cell a weight, by name."""
+def fitted(
+    train: np.ndarray, seed: int, params: dict[str, Any], folder: pathlib.Path | None
+) -> VAEDetector:
+    """Return a fitted detector: the one saved in the folder, or a new one, saved there."""
+    if folder is not None and folder.exists():
+        return load_detector(folder)
     detector = VAEDetector(random_state=seed, **params).fit(train)
+    if folder is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        detector.save(folder)
+    return detector
+
+
+def methods(train: np.ndarray, detector: VAEDetector, seed: int) -> dict[str, Callable]:
+    """Return what gives each cell a weight, by name."""
 
     def group(name: str, sign: int) -> Callable[[np.ndarray], np.ndarray]:
         def weights(rows: np.ndarray) -> np.ndarray:
@@ -112,20 +125,34 @@ def hits(weights: np.ndarray, truth: list[set[int]], most: int) -> float:
     )
 
 
+def normal_rows(table: Any) -> np.ndarray:
+    """Return the normal rows of a table of ADBench's, or of OddBench's in which all cells are."""
+    if "train" not in table:
+        return table["X"][table["y"].ravel() == 0].astype(float)
+    tested = table["test"][table["test_labels"].ravel() == 0]
+    rows = np.concatenate([table["train"], tested]).astype(float)
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
 def main() -> None:
     parser = table_parser(__doc__)
     parser.add_argument("--rows", type=int, default=200, help="anomalies of each kind")
+    parser.add_argument(
+        "--models", type=pathlib.Path, help="folder of fits: those there are not fitted again"
+    )
     arguments = parser.parse_args()
     results = []
     for path in table_paths(arguments.data, arguments.datasets):
         with np.load(path) as table:
-            normal = table["X"][table["y"].ravel() == 0].astype(float)
+            normal = normal_rows(table)
         for seed in arguments.seeds:
             rng = np.random.default_rng(seed)
             rows = rng.permutation(normal)[:5000]
             train, fresh = rows[: len(rows) // 2], rows[len(rows) // 2 :][: arguments.rows]
             sd = train.std(axis=0)
-            found = methods(train, seed, dict(arguments.param))
+            saved = arguments.models and arguments.models / f"{path.stem}-{seed}"
+            detector = fitted(train, seed, dict(arguments.param), saved)
+            found = methods(train, detector, seed)
             for plant in (shifted, swapped, broken_pairs):
                 X, truth = plant(fresh, sd, rng)
                 for name, weigh in found.items() if truth else ():

@@ -88,6 +88,12 @@ class Neighbourhood(View):
         weights = {"references": self.references, "blur": self.blur, "usual": self.usual}
         return {f"neighbourhood_{name}": weight for name, weight in weights.items()}
 
+    @property
+    def reference_rows(self) -> np.ndarray:
+        """The reference rows that there are, (at most n_reference, features)."""
+        references = self.references.numpy()
+        return references[references[:, 0] < _NOWHERE]
+
     def learn(
         self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
     ) -> None:

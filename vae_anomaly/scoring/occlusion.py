@@ -3,7 +3,9 @@
 A cell that is wrong misleads the encoder, so that its neighbours look wrong too. Hidden from the
 model, it misleads nobody: the score rises most where the wrong cell is hidden, and the others tell
 what should be there. A composite score may be low for several reasons, which hide each other; so
-what its first view gains, the ELBO, counts too: it is about -log p(cell | the others).
+what its first view gains, the ELBO, counts too: it is about -log p(cell | the others). That of a
+Gaussian is another estimate, for numbers; the mean is right more often than either
+(benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import tensorflow as tf
 from keras import ops
 from scipy.stats import norm
 
+from vae_anomaly.scoring.conditionals import ConditionalGaussian
 from vae_anomaly.scoring.views import noise_bank
 from vae_anomaly.vae.likelihoods import Mixed
 
@@ -43,7 +46,9 @@ class HiddenCells:
     ----------
     gain : (n, columns) array
         What the row gains where the cell is hidden: in its score, or in how well its values go
-        together (``Composite.coherence``), whichever is more; 0 where the cell is missing.
+        together (``Composite.coherence``), whichever is more; of numbers the mean of that and of
+        what it gains under a Gaussian of the reference rows (``ConditionalGaussian``), where
+        there are rows enough. 0 where the cell is missing.
     expected : dict of column name to array (n,)
         The median of the likely values; of booleans the probability of 1, of categories the
         likeliest level, of dates the nearest likely one.
@@ -72,9 +77,12 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
         Each row's by itself, as scores are.
     """
     n_rows = len(next(iter(arrays.values())))
+    gaussian = _gaussian(scorer)
     parts = [
         _hidden_in_block(
-            scorer, {name: a[start : start + scorer.chunk_rows] for name, a in arrays.items()}
+            scorer,
+            gaussian,
+            {name: a[start : start + scorer.chunk_rows] for name, a in arrays.items()},
         )
         for start in range(0, max(n_rows, 1), scorer.chunk_rows)
     ]
@@ -91,11 +99,20 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
     )
 
 
-def _hidden_in_block(scorer, arrays):
+def _gaussian(scorer):
+    """The Gaussian of the numbers of the reference rows, if it can be told."""
+    widths = scorer.preprocessor.column_widths[: scorer.preprocessor.n_numeric]
+    if scorer.reference_rows is None or not widths:
+        return None
+    gaussian = ConditionalGaussian(scorer.reference_rows[:, : sum(widths)], widths)
+    return gaussian if gaussian.is_sure else None
+
+
+def _hidden_in_block(scorer, gaussian, arrays):
     x, observed = scorer.preprocess(arrays)
     n_rows, names = len(x), scorer.preprocessor.column_names
     judged = scorer.judged(x, observed)
-    gains, likely = np.zeros((n_rows, len(arrays))), None
+    gained, likely = np.zeros((judged.shape[1], n_rows, len(arrays))), None
     hidden = np.array([[column == name for column in names] for name in arrays])
     of_features = np.repeat(hidden, scorer.preprocessor.column_widths, axis=1)
     had_value = observed @ hidden.T > 0
@@ -106,14 +123,33 @@ def _hidden_in_block(scorer, arrays):
         rows = np.where(of_features[some, None], 0, x), np.where(hidden[some, None], 0, observed)
         without = [array.reshape(-1, array.shape[2]) for array in rows]
         each = some.stop - first, n_rows
-        gained = scorer.judged(*without).reshape(*each, -1) - judged
-        gains[:, some] = np.where(had_value[:, some], gained.max(axis=2).T, 0.0)
+        gained[:, :, some] = (scorer.judged(*without).reshape(*each, -1) - judged).T
         values = scorer.likely_values(*without)
         values = values.reshape(*each, *values.shape[1:])
         likely = np.zeros_like(values[0]) if likely is None else likely
         for own, value in zip(of_features[some], values, strict=True):
             likely[:, :, own] = value[:, :, own]
+    gains = gained.max(axis=0)
+    if gaussian is not None:
+        of_numbers = _under(gaussian, scorer.preprocessor, x, observed, list(arrays))
+        gains = np.where(np.isnan(of_numbers), gains, (gains + of_numbers) / 2)
+    gains = np.where(had_value, gains, 0.0)
     return HiddenCells(gains, *_ranges(scorer.preprocessor, likely, arrays))
+
+
+def _under(gaussian, preprocessor, x, observed, names):
+    """What rows gain under a Gaussian where a number is hidden, by name; NaN where it is none.
+
+    Dates, of which numbers are a part, tell of the others, but nothing is said of them.
+    """
+    n_numeric = preprocessor.n_numeric
+    n_features = sum(preprocessor.column_widths[:n_numeric])
+    found = gaussian.gains(x[:, :n_features], observed[:, :n_numeric])
+    gains = np.full((len(x), len(names)), np.nan)
+    for (name, part), own in zip(preprocessor.columns.numeric, found.T, strict=True):
+        if part == "value":
+            gains[:, names.index(name)] = own
+    return gains
 
 
 def _ranges(preprocessor, likely, arrays=None):

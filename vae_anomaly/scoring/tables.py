@@ -214,6 +214,12 @@ class TableScorer(AnomalyScorer):
     def _coherence(self, terms, observed):
         return {"coherence": self.score.coherence(terms, observed)}
 
+    @property
+    def reference_rows(self) -> np.ndarray | None:
+        """Preprocessed training rows that the score compares with, (m, features), if it does."""
+        views = (view for view in self.score.views if isinstance(view, Neighbourhood))
+        return next((view.reference_rows for view in views), None)
+
     def likely_values(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Return likely values of preprocessed rows, (n, values, features), see ``occlusion``.
 
