@@ -418,13 +418,13 @@ def test_info_names_the_backbone(workspace):
 
 
 def test_a_folder_whose_size_nobody_chose_is_shown_to_the_network_at_224(folder, monkeypatch):
-    shapes = []
+    shapes, sized = [], feature_input.FeatureInput._sized
 
-    def stop(self, detector, X, sample_weight):
-        shapes.append(X.shape)
+    def stop(self, detector, X):
+        shapes.append(sized(self, detector, X).shape)
         raise InterruptedError
 
-    monkeypatch.setattr(feature_input.FeatureInput, "_learn_form", stop)
+    monkeypatch.setattr(feature_input.FeatureInput, "_sized", stop)
     images = ImageFolder(folder / "train")
     for X in (images, images.with_shape((32, 24, 1))):
         with pytest.raises(InterruptedError):

@@ -38,7 +38,7 @@ BOTTOM = {
     "atomic",
     "data_warning",
     "extras",
-    "image_size",
+    "image_windows",
     "tensorflow_import",
 }  # all may import them, and they import nothing of ours
 ALLOWED = {

@@ -93,6 +93,17 @@ def test_patches_count_the_more_the_less_the_model_explains():
     assert none[1] < some[1] < most[1] < most[0] <= 0
 
 
+@pytest.mark.parametrize(("side", "share"), [(64, 0.4), (80, 0.976), (96, 1.0)])
+def test_patches_of_large_images_count_whatever_the_model_explains(side, share):
+    score = ImageComposite((side, side, 1))
+    rng = np.random.default_rng(0)
+    excess = 8 - rng.chisquare(16, size=(20, (side // 4) ** 2)) / 2
+    terms = [(rng.normal(size=(20, side**2)), rng.normal(size=20)), (excess, np.zeros(20))]
+    score.views[1].explained = 0.4
+    score.learn_usual([(terms, None), (terms, None)])
+    assert score.usual_patches.numpy()[0] == pytest.approx(share)
+
+
 def test_a_flat_image_of_a_texture_is_found():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (150, 8, 8)).astype(np.uint8)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.image_windows import tile_grid
 from vae_anomaly.scoring.calibration import ThresholdReport
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.rules import DATE_KINDS, UNMODELLED_KINDS
@@ -83,13 +84,23 @@ def _print_images(console: Console, description: Mapping[str, Any]) -> None:
     low, high = map(_short, schema["value_range"])
     likelihood = description["model"].get("pixel_likelihood")
     facts = {
-        "images": f"{schema['height']} x {schema['width']} pixels",
+        "images": f"{schema['height']} x {schema['width']} pixels" + _windows(description),
         "other proportions": _RESIZES[schema["resize"]],
         "channels": f"{schema['channels']}" + (f" ({colours})" if colours else ""),
         "values": f"from {low} to {high}, {schema['dtype']}",
         "pixel likelihood": likelihood or "none: squared error",
     }
     _print_facts(console, facts)
+
+
+def _windows(description: Mapping[str, Any]) -> str:
+    """Return what ``tiles`` are, as the end of a sentence; "" if there are none."""
+    schema, tiles = description["schema"], description["params"].get("tiles")
+    grid = tile_grid(tiles, (schema["height"], schema["width"]))
+    if grid is None:
+        return ""
+    height, width = grid.window
+    return f", in {grid.n_windows} windows of {height} x {width}"
 
 
 def _print_features(console: Console, description: Mapping[str, Any]) -> None:

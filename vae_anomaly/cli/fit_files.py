@@ -15,7 +15,7 @@ from rich.console import Console
 import vae_anomaly
 from vae_anomaly.batch.progress import ReadingProgress
 from vae_anomaly.detectors import artifact
-from vae_anomaly.image_size import BACKBONE_SIDE, SMALLEST_SIDE
+from vae_anomaly.image_windows import BACKBONE_SIDE, SMALLEST_SIDE, tile_grid
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.files import files_in, skipped_text
 from vae_anomaly.tables.dates import DateFormat
@@ -53,7 +53,7 @@ FIT_OPTIONS = {
         *(*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
         *("training", "n_reference", "max_rows", "earlier"),
     ),
-    "images": ("image_size", "color", "resize", "backbone"),
+    "images": ("image_size", "tiles", "color", "resize", "backbone"),
 }
 #: Options beside which --from can be given; the model has decided on the others.
 GO_ON_OPTIONS = (
@@ -293,6 +293,7 @@ def fit_images(
     params: Mapping[str, Any],
     *,
     image_size: str | None,
+    tiles: str | None,
     color: str,
     resize: str,
     backbone: str | None,
@@ -307,6 +308,8 @@ def fit_images(
         Of ``VAEDetector``.
     image_size : str or None
         HEIGHTxWIDTH to which images are resized. None: see ``ImageFolder``.
+    tiles : str or None
+        HEIGHTxWIDTH of windows; ``tiles`` of ``VAEDetector``.
     color : {"auto", "grey", "rgb"}
     resize : {"stretch", "pad", "crop"}
         See ``ImageFolder``.
@@ -318,15 +321,16 @@ def fit_images(
     ValueError
         There is no image that can be read; the size is too small or is none.
     """
-    size = None if image_size is None else _image_size(image_size)
+    size = None if image_size is None else _size(image_size, "--image-size")
+    window = None if tiles is None else _size(tiles, "--tiles")
     import_tensorflow()
     with warnings.catch_warnings():  # said in its own way below
         warnings.simplefilter("ignore")
         images = vae_anomaly.ImageFolder(inputs[0], resize=resize)
     for path, reason in images.unreadable.items():
         click.echo(f"left out: {printable(path)}: {reason}", err=True)
-    height, width, channels = images.shape[1:]
-    if backbone is not None:
+    height, width, channels = images.shape[1:] if window is None else images.stored_shape
+    if backbone is not None and window is None:
         height = width = BACKBONE_SIDE
     height, width = size or (height, width)
     image_shape = height, width, {"auto": channels, "grey": 1, "rgb": 3}[color]
@@ -334,10 +338,12 @@ def fit_images(
     for line in (skipped_text(images.skipped) if images.skipped else "", images.stretching()):
         if line:
             click.echo(line, err=True)
-    params = {**params, "image_shape": image_shape, "backbone": backbone}
+    params = {**params, "image_shape": image_shape, "tiles": window, "backbone": backbone}
     detector = vae_anomaly.VAEDetector(**params).fit(images)
     how = {"stretch": "", "pad": ", padded", "crop": ", cropped"}[resize]
     what = f"{len(images)} images of {height} x {width} pixels{how}, {image_shape[2]} channel(s)"
+    if grid := tile_grid(window, image_shape):
+        what += f", in {grid.n_windows} windows"
     return detector, what
 
 
@@ -348,11 +354,11 @@ def _number(text, option, kind):
         raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
 
 
-def _image_size(text):
+def _size(text, option):
     match = re.fullmatch(r"(\d+)[xX](\d+)", text)
     if not match or min(map(int, match.groups())) < SMALLEST_SIDE:
         raise ValueError(
-            f"--image-size: expected HEIGHTxWIDTH, such as 64x48, each {SMALLEST_SIDE} or more. "
+            f"{option}: expected HEIGHTxWIDTH, such as 64x48, each {SMALLEST_SIDE} or more. "
             f"Received: {text!r}."
         )
     return tuple(map(int, match.groups()))

@@ -109,7 +109,13 @@ _SCORE_TYPES = [
     "--image-size",
     metavar="HxW",
     help="Height and width in pixels to which images are resized.  [default: the most frequent "
-    "size, shrunk to 64 pixels on the longer side; 224x224 with --backbone]",
+    "size, shrunk to 64 pixels on the longer side; 224x224 with --backbone; as it is with --tiles]",
+)
+@click.option(
+    "--tiles",
+    metavar="HxW",
+    help="Height and width in pixels of overlapping windows into which images are cut for the "
+    "networks; scores and maps are of whole images.  [default: whole images]",
 )
 @click.option(
     "--backbone",

@@ -15,7 +15,7 @@ class AutoencoderDetector(BaseDetector):
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
 batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, max_rows, \
 warm_start, \
-kinds, schema, image_shape, value_range, random_state, verbose
+kinds, schema, image_shape, tiles, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
 
@@ -56,6 +56,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         kinds=None,
         schema=None,
         image_shape=None,
+        tiles=None,
         value_range=None,
         random_state=None,
         verbose=0,
@@ -79,6 +80,7 @@ kinds, schema, image_shape, value_range, random_state, verbose
         self.kinds = kinds
         self.schema = schema
         self.image_shape = image_shape
+        self.tiles = tiles
         self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose

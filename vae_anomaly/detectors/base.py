@@ -89,6 +89,7 @@ class BaseDetector(
         "kinds": [dict, None],
         "schema": [Schema, str, PathLike, None],
         "image_shape": ["array-like", None],
+        "tiles": ["array-like", None],
         "value_range": ["array-like", None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -369,7 +370,7 @@ class BaseDetector(
 
     @property
     def _n_features_out(self):
-        return self._model_args["latent_dim"]
+        return self.scorer_.model.latent_dim
 
     def _run(self, X, name):
         check_is_fitted(self, "scorer_")

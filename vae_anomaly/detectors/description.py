@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 
+from vae_anomaly.image_windows import SMALLEST_SIDE, tile_grid
 from vae_anomaly.images.form import RESIZES
 
 MAX_COLUMNS = 10_000
@@ -92,6 +93,7 @@ _SHAPE = {
     **_list(_int(1, MAX_IMAGE_SIDE), 3, 3),
     "prefixItems": [_int(1, MAX_IMAGE_SIDE)] * 3,
 }
+_TILES = _list(_int(SMALLEST_SIDE, MAX_IMAGE_SIDE), 2, 2)
 _RANGE = _list(_FINITE, 2, 2)
 
 _SCORE_OPTIONS = _object(
@@ -112,7 +114,7 @@ _IMAGE_MODEL = _object(
         "image_shape": _SHAPE,
         "filters": _list(_int(1, MAX_UNITS), 0, MAX_LAYERS),
     },
-    {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}},
+    {**_VAE, "pixel_likelihood": {"type": ["string", "null"]}, "tiles": _TILES},
 )
 _IMAGE_PREPROCESSOR = {
     "image_shape": _SHAPE,
@@ -203,7 +205,8 @@ _PARTS = {
     "features": {
         "model": _IMAGE_MODEL,
         "preprocessor": _object(
-            {**_IMAGE_PREPROCESSOR, "backbone": {**_TEXT, "maxLength": MAX_NETWORK_TEXT}}
+            {**_IMAGE_PREPROCESSOR, "backbone": {**_TEXT, "maxLength": MAX_NETWORK_TEXT}},
+            {"tiles": {"anyOf": [_NULL, _TILES]}},
         ),
         "schema": _IMAGE_SCHEMA,
         "described": _object({}),
@@ -295,6 +298,7 @@ def check_description(content: Any) -> None:
                 f"expected images of at most {MAX_IMAGE_VALUES} values. Received: {height} x "
                 f"{width} x {channels}"
             )
+        tile_grid(part.get("tiles"), (height, width))
 
 
 def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -305,8 +309,10 @@ def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
     ValueError
     """
     scorer, model = content["scorer"], content["model"]
+    grid = tile_grid(model.get("tiles"), model.get("image_shape", ()))
+    n_parts = 1 if grid is None else grid.n_windows
     declared = {
-        "scorer/noise": (scorer["n_draws"], model["latent_dim"]),
+        "scorer/noise": (scorer["n_draws"], n_parts * model["latent_dim"]),
         "scorer/calibration_scores": (scorer["n_calibration"],),
     }
     if n_reference := scorer.get("score_options", {}).get("n_reference"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,18 +13,21 @@ import tensorflow as tf
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors.backbones import backbone_of, check_backbone
 from vae_anomaly.detectors.defaults import is_default
-from vae_anomaly.detectors.image_input import ImageInput, is_streamed
-from vae_anomaly.image_size import BACKBONE_SIDE
+from vae_anomaly.detectors.image_input import ImageInput
+from vae_anomaly.image_windows import BACKBONE_SIDE, seen_shape, tile_grid
 from vae_anomaly.images.features import FeaturePreprocessor
 from vae_anomaly.report.content import Column
 from vae_anomaly.scoring.features import FeatureMaps, FeatureScorer
 from vae_anomaly.scoring.images import preprocessed
 from vae_anomaly.serving.features import ServedFeatures
 
+if TYPE_CHECKING:
+    from vae_anomaly.images.files import ImageFolder
+
 # Values of feature maps held in memory while a detector is fitted: 512 MB.
 _MOST_VALUES = 2**27
-# Images from which the components of the maps are learned.
-_COMPONENT_IMAGES = 100
+# Images, and positions at most, from which the components of the maps are learned.
+_COMPONENT_IMAGES, _COMPONENT_POSITIONS = 100, 100 * 32 * 32
 _STEPS = 500
 
 
@@ -33,7 +36,7 @@ class FeatureInput(ImageInput):
 
     name = "features"
     title = "images with a backbone"
-    parameters = frozenset({"backbone", "filters", "image_shape", "value_range"})
+    parameters = frozenset({"backbone", "filters", "image_shape", "tiles", "value_range"})
     subset: Any = staticmethod(lambda data, rows: FeatureMaps(data.x[rows]))
 
     @staticmethod
@@ -65,19 +68,21 @@ class FeatureInput(ImageInput):
                 "Expected `variance` for pixels and tables only. Received: "
                 f"variance={detector.variance!r} for {self.title}. Leave it out."
             )
-        if is_streamed(X) and detector.image_shape is None and X.has_default_shape:
-            X = X.with_shape((BACKBONE_SIDE, BACKBONE_SIDE, X.shape[3]))
         images, weights = self._learn_form(detector, X, sample_weight)
         form = self.preprocessor
+        seen = seen_shape(form.image_shape, tile_grid(detector.tiles, form.image_shape))
         self.preprocessor = FeaturePreprocessor(
             form.image_shape,
             form.value_range,
             form.image_dtype,
             form.resize,
-            backbone=backbone_of(detector.backbone, form.image_shape),
+            backbone=backbone_of(detector.backbone, seen),
+            tiles=detector.tiles,
         )
         order = np.random.default_rng(seed).permutation(len(images))
-        some = preprocessed(form, images, np.sort(order[:_COMPONENT_IMAGES]))
+        height, width, _ = self.preprocessor.x_shape
+        n_some = min(_COMPONENT_IMAGES, _COMPONENT_POSITIONS // (height * width))
+        some = preprocessed(form, images, np.sort(order[:n_some]))
         self.preprocessor.adapt(some)
         most = max(2, _MOST_VALUES // self.n_features)
         if len(images) > most:
@@ -89,10 +94,15 @@ class FeatureInput(ImageInput):
             )
             weights = None if weights is None else weights / weights[order[:most]].mean()
         rows = np.sort(order[:most])
-        at_once = FeaturePreprocessor.IMAGES_AT_ONCE
+        at_once = self.preprocessor.images_at_once
         parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
         maps = [self.preprocessor.extract(preprocessed(form, images, part)) for part in parts]
         return FeatureMaps(np.concatenate(maps)), None if weights is None else weights[rows]
+
+    def _sized(self, detector: Any, images: ImageFolder) -> ImageFolder:
+        if detector.image_shape is None and detector.tiles is None and images.has_default_shape:
+            return images.with_shape((BACKBONE_SIDE, BACKBONE_SIDE, images.shape[3]))
+        return super()._sized(detector, images)
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         return {"pixel_likelihood": "gaussian", "variance": "column"}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from vae_anomaly.detectors.image_report import image_sections
 from vae_anomaly.detectors.row_weights import rows_and_weights
-from vae_anomaly.image_size import SMALLEST_SIDE
+from vae_anomaly.image_windows import SMALLEST_SIDE, WindowGrid, seen_shape, tile_grid
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.calibration import percent
@@ -29,9 +29,14 @@ from vae_anomaly.vae.builders import build_image_model
 from vae_anomaly.vae.networks import default_filters, is_large
 from vae_anomaly.vae.pixel_likelihoods import RoughnessGaussian, roughness
 
+if TYPE_CHECKING:
+    from vae_anomaly.images.files import ImageFolder
+
 # Steps where `max_steps` is None: small images cost little each, and gain by more.
 _LARGE_IMAGE_STEPS = 1500
 _SMALL_IMAGE_STEPS = 4000
+# Images in a step; windows, which are of few images and so more alike (benchmarks/LOG.md).
+_BATCH, _WINDOWS = 32, 128
 # Most held-out images to stop early by, and draws of z in a look at them.
 _VALIDATION_IMAGES = 1000
 _VALIDATION_DRAWS = 400
@@ -51,13 +56,15 @@ class ImageInput:
 
     name = "images"
     title = "images"
-    parameters = frozenset({"pixel_likelihood", "filters", "image_shape", "value_range"})
+    parameters = frozenset({"pixel_likelihood", "filters", "image_shape", "tiles", "value_range"})
     largest_latent_dim = 32
     subset: Any = None  # networks of images take too long to be trained again for each fold
 
     def __init__(self, preprocessor: ImagePreprocessor | None = None) -> None:
         self.preprocessor: Any = preprocessor
-        # Of training images: whether all pixels have the lowest or highest value; roughness.
+        # Of training images: how they are cut into what the networks see, None: not; whether all
+        # pixels have the lowest or highest value; roughness.
+        self._grid: WindowGrid | None = None
         self._is_binary = False
         self._roughness: Any = None
 
@@ -77,6 +84,7 @@ class ImageInput:
         self, detector: Any, X: Any, seed: int, sample_weight: Any
     ) -> tuple[Any, np.ndarray | None]:
         images, weights = self._learn_form(detector, X, sample_weight)
+        self._grid = tile_grid(detector.tiles, self.preprocessor.image_shape)
         some = some_images(len(images), self.n_features, seed)
         x = preprocessed(self.preprocessor, images, some)
         self._is_binary = bool(np.isin(x, (0.0, 1.0)).all())
@@ -89,8 +97,8 @@ class ImageInput:
         rows, weights = rows_and_weights(sample_weight, len(images))
         if rows is not None:
             images = images.with_rows(rows) if is_streamed(images) else images[rows]
-        if is_streamed(images) and detector.image_shape is not None:
-            images = images.with_shape(detector.image_shape)
+        if is_streamed(images):
+            images = self._sized(detector, images)
         value_range, image_dtype = _value_range(detector.value_range, images)
         image_shape = images.shape[1:]
         if detector.image_shape is not None:
@@ -104,6 +112,14 @@ class ImageInput:
         if hasattr(detector, "feature_names_in_"):
             del detector.feature_names_in_
         return images, weights
+
+    def _sized(self, detector: Any, images: ImageFolder) -> ImageFolder:
+        """Return a folder's images at the size that they are modelled at."""
+        if detector.image_shape is not None:
+            return images.with_shape(detector.image_shape)
+        if detector.tiles is not None and images.has_default_shape:
+            return images.with_shape(images.stored_shape)
+        return images
 
     def check(self, detector: Any, X: Any) -> Any:
         if not self.takes(detector, X):
@@ -165,8 +181,9 @@ class ImageInput:
     def model_args(self, detector: Any) -> dict[str, Any]:
         filters = detector.filters
         if filters is None:
-            filters = default_filters(self.preprocessor.x_shape)
-        return {**self.sizes, "filters": [int(count) for count in filters]}
+            filters = default_filters(seen_shape(self.preprocessor.x_shape, self._grid))
+        args = {**self.sizes, "filters": [int(count) for count in filters]}
+        return args if self._grid is None else {**args, "tiles": list(self._grid.window)}
 
     def likelihood_args(self, detector: Any) -> dict[str, Any]:
         likelihood, variance = detector.pixel_likelihood, detector.variance
@@ -190,16 +207,17 @@ class ImageInput:
         return ImageScorer(self.preprocessor, model, **kwargs)
 
     def training_defaults(self, n_rows: int) -> dict[str, Any]:
-        is_large_image = is_large(self.preprocessor.x_shape)
+        is_large_image = is_large(seen_shape(self.preprocessor.x_shape, self._grid))
         steps = _LARGE_IMAGE_STEPS if is_large_image else _SMALL_IMAGE_STEPS
         at_once = n_images_at_once(self.n_features)
+        n_parts = 1 if self._grid is None else self._grid.n_windows
         return {
             "max_steps": steps,
-            "batch_size": 32,
+            "batch_size": _BATCH if self._grid is None else max(1, _WINDOWS // n_parts),
             "learning_rate": 3e-3,
             "patience": steps,
             "most_validation_rows": min(_VALIDATION_IMAGES, at_once),
-            "validation_draws": min(_VALIDATION_DRAWS, at_once),
+            "validation_draws": min(max(1, _VALIDATION_DRAWS // n_parts), at_once),
         }
 
     def batches(self, scorer: ImageScorer, data: Any) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -20,6 +20,8 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
         f"{schema['height']} x {schema['width']} pixels, {schema['channels']} channel(s), values "
         f"from {low:g} to {high:g}"
     )
+    if detector.tiles is not None:
+        about += ", in windows of {} x {} pixels".format(*detector.tiles)
     sections: dict[str, Any] = {
         "columns": [Column("images", schema["dtype"], about)],
         "items": "images",

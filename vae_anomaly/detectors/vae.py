@@ -126,6 +126,11 @@ class VAEDetector(BaseDetector):
     image_shape : (int, int, int) or None, default None
         For images only: height, width and channels to which all images are brought, in fit and
         afterwards. None: those of the training images; images of others are refused.
+    tiles : (int, int) or None, default None
+        For images only: height and width of overlapping windows that the networks see, in place of
+        whole images, which they would have to shrink or learn more slowly; ``latent_dim`` is of
+        each. Neighbours share a quarter of their side or more; there an image gets a weighted mean
+        of what they say. Scores, maps and thresholds are of whole images. None: no windows.
     value_range : (float, float) or None, default None
         For images only: lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for
         floats; for uint16 those of the training images, and what is beyond counts as the nearest
@@ -211,6 +216,7 @@ class VAEDetector(BaseDetector):
         kinds=None,
         schema=None,
         image_shape=None,
+        tiles=None,
         value_range=None,
         random_state=None,
         verbose=0,
@@ -244,6 +250,7 @@ class VAEDetector(BaseDetector):
         self.kinds = kinds
         self.schema = schema
         self.image_shape = image_shape
+        self.tiles = tiles
         self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose

@@ -9,16 +9,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.image_windows import (
+    WindowGrid,
+    cut_line,
+    seen_shape,
+    stitched_line,
+    tile_grid,
+    window_grid,
+)
 from vae_anomaly.images.preprocessing import ImagePreprocessor, Tensor
 
 # The maps are brought to the size of the finest one of no more positions than this on a side: a
 # covariance for each position takes memory.
 _MOST_POSITIONS = 32
+# The same, of images that the network sees in parts.
+_MOST_TILED_POSITIONS = 64
 # Components kept of the maps' channels. On magnetic tiles (benchmarks/LOG.md) 100 of 176 are as
 # good as all, 64 are not; at 28 x 28 positions their covariances take 31 MB instead of 97.
 _MOST_COMPONENTS = 100
 # Each position sees its neighbours, so that a part may be a little displaced.
 _NEIGHBOURHOOD = 3
+# Images, or windows of images, in a call of the network: bounds the memory that its maps take.
+_AT_ONCE = 8
 # Values of networks that have no layer of their own to scale pixels, and of those that have one.
 _SCALED, _PIXELS = (-1.0, 1.0), (0.0, 255.0)
 _SCALING_LAYERS = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -34,7 +46,8 @@ class FeaturePreprocessor(ImagePreprocessor):
                  networks of three channels
     maps         all outputs of the network are brought to the size of the finest that has no more
                  than 32 x 32 positions, by linear interpolation (antialiased), joined, and averaged
-                 over 3 x 3 positions
+                 over 3 x 3 positions; with ``tiles``, maps of windows are put together to one of
+                 the image, of 64 x 64 positions at most
     components   the channels, each divided by its standard deviation, are projected to their 100
                  largest principal components, each of variance 1 over images and positions
     ============ ==================================================================================
@@ -46,11 +59,16 @@ class FeaturePreprocessor(ImagePreprocessor):
     backbone : keras.Model
         (n, height, width, 1 or 3) -> one or several maps (n, height / stride, width / stride,
         channels). Never trained; called as for inference.
+    tiles : (int, int) or None
+        Height and width of the overlapping windows that the network sees, as in ``image_windows``;
+        None: whole images.
 
     Attributes
     ----------
     x_shape : (int, int, int)
         Height, width and components of the output.
+    images_at_once : int
+        Images in a call of the network.
 
     Raises
     ------
@@ -67,9 +85,6 @@ class FeaturePreprocessor(ImagePreprocessor):
     (2, 8, 8, 4)
     """
 
-    #: Images in a call of the network: bounds the memory that its maps take.
-    IMAGES_AT_ONCE = 8
-
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -78,16 +93,23 @@ class FeaturePreprocessor(ImagePreprocessor):
         resize: str = "stretch",
         *,
         backbone: keras.Model,
+        tiles: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(image_shape, value_range, image_dtype, resize, **kwargs)
         self.backbone = backbone
         self._extracting: Any = None
-        sizes, n_channels = _map_shapes(backbone, self.image_shape)
-        small = [size for size in sizes if max(size) <= _MOST_POSITIONS]
-        height, width = max(small, default=tuple(min(side, _MOST_POSITIONS) for side in min(sizes)))
+        grid = tile_grid(tiles, self.image_shape)
+        self.tiles = None if grid is None else grid.window
+        seen = seen_shape(self.image_shape, grid)
+        sizes, n_channels = _map_shapes(backbone, seen)
+        # The windows, in pixels and in positions; of an image that is not cut there is one.
+        most = _MOST_POSITIONS if grid is None else _MOST_TILED_POSITIONS
+        self._places = _positions(self.image_shape[:2], seen[:2], sizes, most)
+        self._windows = self._places.scaled(self.image_shape[:2], seen[:2])
+        self.images_at_once = max(1, _AT_ONCE // len(self._windows.across.starts))
         n_components = min(n_channels, _MOST_COMPONENTS)
-        self._x_shape = (height, width, n_components)
+        self._x_shape = (*self._places.size, n_components)
         has_scaling = any(isinstance(layer, _SCALING_LAYERS) for layer in backbone.layers[:2])
         self._lowest, self._highest = _PIXELS if has_scaling else _SCALED
         self.center = self.add_weight(
@@ -119,8 +141,8 @@ class FeaturePreprocessor(ImagePreprocessor):
         """
         spec = tf.TensorSpec([None, *self.image_shape])
         maps_of = tf.function(self._maps, autograph=False).get_concrete_function(spec)
-        starts = range(0, len(pixels), self.IMAGES_AT_ONCE)
-        parts = [pixels[start : start + self.IMAGES_AT_ONCE] for start in starts]
+        starts = range(0, len(pixels), self.images_at_once)
+        parts = [pixels[start : start + self.images_at_once] for start in starts]
         maps = np.concatenate([maps_of(tf.constant(part)).numpy() for part in parts])
         flat = maps.reshape(-1, maps.shape[-1]).astype(np.float64)
         center = flat.mean(axis=0)
@@ -134,18 +156,18 @@ class FeaturePreprocessor(ImagePreprocessor):
         self.projection.assign(vectors[:, largest] / deviation[:, None] / lengths)
 
     def extract(self, pixels: np.ndarray) -> np.ndarray:
-        """Return ``features`` of some images, float32, computed for ``IMAGES_AT_ONCE`` each time.
+        """Return ``features`` of some images, float32, computed for ``images_at_once`` each time.
 
         Results differ in their last bits with the number of images in a call of the graph, so it
         is always the same; the last call is filled up with black images.
         """
         if self._extracting is None:
-            spec = tf.TensorSpec([self.IMAGES_AT_ONCE, *self.image_shape])
+            spec = tf.TensorSpec([self.images_at_once, *self.image_shape])
             function = tf.function(self.features, autograph=False)
             self._extracting = function.get_concrete_function(spec)
-        missing = -len(pixels) % self.IMAGES_AT_ONCE
+        missing = -len(pixels) % self.images_at_once
         filled = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        parts = np.split(filled, len(filled) // self.IMAGES_AT_ONCE)
+        parts = np.split(filled, len(filled) // self.images_at_once)
         features = [self._extracting(tf.constant(part)).numpy() for part in parts]
         return np.concatenate(features)[: len(pixels)]
 
@@ -158,22 +180,70 @@ class FeaturePreprocessor(ImagePreprocessor):
         return self.features(self.pixels(images))
 
     def _maps(self, pixels):
+        maps = self._joined(pixels) if self.tiles is None else self._stitched(pixels)
+        return tf.nn.avg_pool2d(maps, _NEIGHBOURHOOD, 1, "SAME")
+
+    def _joined(self, pixels):
+        """Return the maps of what the network sees at once, brought to one size and joined."""
         x = self._lowest + pixels * (self._highest - self._lowest)
         if self.image_shape[2] == 1:
             x = tf.repeat(x, self.backbone.input_shape[-1], axis=-1)
         maps = self.backbone(x, training=False)
         maps = maps if isinstance(maps, (list, tuple)) else [maps]
-        size = self.x_shape[:2]
+        size = self._places.window
         maps = [tf.image.resize(tf.cast(part, tf.float32), size, antialias=True) for part in maps]
-        return tf.nn.avg_pool2d(tf.concat(maps, axis=-1), _NEIGHBOURHOOD, 1, "SAME")
+        return tf.concat(maps, axis=-1)
+
+    def _stitched(self, pixels):
+        """Return the maps of whole images, of which the network sees one row of windows a time."""
+        (down, across), (height, width) = self._windows, self._windows.window
+        n_across, channels = len(across.starts), self.image_shape[2]
+
+        def row_maps(strip):  # (n, window height, width, channels)
+            windows = tf.transpose(cut_line(strip, across, axis=2), (0, 2, 1, 3, 4))
+            maps = self._joined(tf.reshape(windows, (-1, height, width, channels)))
+            maps = tf.reshape(maps, (-1, n_across, *maps.shape[1:]))
+            return stitched_line(tf.transpose(maps, (0, 2, 1, 3, 4)), self._places.across, axis=2)
+
+        strips = tf.transpose(cut_line(pixels, down, axis=1), (1, 0, 2, 3, 4))
+        shape = (None, self._places.window[0], self._x_shape[1], self.center.shape[0])
+        rows = tf.map_fn(
+            row_maps,
+            strips,
+            parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec(shape, tf.float32),
+        )
+        return stitched_line(tf.transpose(rows, (1, 0, 2, 3, 4)), self._places.down, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "backbone": self.backbone.to_json()}
+        config = {**super().get_config(), "backbone": self.backbone.to_json()}
+        return config if self.tiles is None else {**config, "tiles": list(self.tiles)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> FeaturePreprocessor:
         backbone = keras.models.model_from_json(config["backbone"])
         return cls(**{**config, "backbone": backbone})
+
+
+def _positions(
+    image: Sequence[int],
+    window: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    most: int,
+) -> WindowGrid:
+    """Return the windows of maps, given the sizes of maps of a window: the finest that are small.
+
+    ``most`` is how many positions a whole image has on a side.
+    """
+
+    def whole(size):
+        sides = zip(image, window, size, strict=True)
+        return tuple(round(side * count / part) for side, part, count in sides)
+
+    sides = zip(image, window, min(sizes), strict=True)
+    smaller = tuple(max(1, min(count, most * part // side)) for side, part, count in sides)
+    chosen = max((size for size in sizes if max(whole(size)) <= most), default=smaller)
+    return window_grid(whole(chosen), chosen)
 
 
 def _map_shapes(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vae_anomaly.data_warning import DataWarning
-from vae_anomaly.image_size import SMALLEST_SIDE
+from vae_anomaly.image_windows import SMALLEST_SIDE
 from vae_anomaly.images.decoding import (
     ImageFileError,
     Stored,
@@ -69,7 +69,10 @@ class ImageFolder:
     form : ImageForm
         What the images are brought to.
     has_default_shape : bool
-        Whether ``image_shape`` was None: a detector with a backbone then takes larger images.
+        Whether ``image_shape`` was None: a detector with a backbone or with tiles then takes larger
+        images.
+    stored_shape : (int, int, int)
+        The most frequent height and width of the files, and 1 channel if all are grey, else 3.
     shape : (int, int, int, int)
     dtype : numpy.dtype
         uint8 or uint16.
@@ -117,7 +120,8 @@ class ImageFolder:
         self._names = [os.fsencode(path) for path in self.paths]
         self.value_range = _value_range(self._stored, dtype)
         self.has_default_shape = image_shape is None
-        shape = _chosen_shape(self._stored) if image_shape is None else _checked(image_shape)
+        self.stored_shape = _stored_shape(self._stored)
+        shape = _shrunk(self.stored_shape) if image_shape is None else _checked(image_shape)
         self.form = ImageForm(shape, dtype, resize)
         if stretching := self.stretching():
             warnings.warn(stretching, DataWarning, stacklevel=2)
@@ -313,11 +317,16 @@ def _value_range(found, dtype):
     return min(what.lowest for what in found), max(what.highest for what in found)
 
 
-def _chosen_shape(found):
+def _stored_shape(found):
     (height, width), _ = Counter(what.shape[:2] for what in found).most_common(1)[0]
+    return height, width, 1 if all(what.shape[2] < 3 for what in found) else 3
+
+
+def _shrunk(shape):
+    height, width, channels = shape
     scale = min(1.0, _LARGEST_SIDE / max(height, width))
     height, width = (max(SMALLEST_SIDE, round(side * scale)) for side in (height, width))
-    return height, width, 1 if all(what.shape[2] < 3 for what in found) else 3
+    return height, width, channels
 
 
 def _checked(image_shape):

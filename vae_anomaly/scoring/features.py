@@ -79,7 +79,7 @@ class FeatureScorer(ImageScorer):
 
     @property
     def chunk_rows(self) -> int:
-        return self.preprocessor.IMAGES_AT_ONCE
+        return self.preprocessor.images_at_once
 
     @property
     def _n_columns(self):

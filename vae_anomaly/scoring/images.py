@@ -30,6 +30,8 @@ _MOST_CHUNK_IMAGES = 48
 _STATISTICS_IMAGES = 2000
 _VALUES_AT_ONCE = 2**25
 _SMALLEST_DEVIATION = 1e-3
+# Pixels beyond which a sum over them hides more and more of a small defect (benchmarks/LOG.md).
+_SMALL_IMAGE = 64 * 64
 # Steps between the lowest and the highest value, for bits per dimension: those of eight bits.
 _N_STEPS = 255
 
@@ -90,10 +92,11 @@ class ImageComposite(ScoreType):
     mu_h, standard deviation sigma_h and the 99% quantile of t^2, all of the training images: three
     deviations in one count about as much as three in the other. u_p is the ``UnusualLoss`` of a
     patch, sigma_u the standard deviation of its sum over images held out, R^2 the share that the
-    model explains, and rho the ``tail`` of patches (``PatchGaussians``); [v] is v between 0 and 1.
-    Patches take the place of pixels where the model explains less than half, and Gaussians describe
-    them (not where most are blank and a few are not): they find small defects of parts that are in
-    one place, and miss what is unusual as a whole. Nothing is lost by a patch with less in it than
+    model explains, n the number of pixels, and rho the ``tail`` of patches (``PatchGaussians``);
+    [v] is v between 0 and 1. Patches take the place of pixels where the model explains less than
+    half, or images are large, and Gaussians describe them (not where most are blank and a few are
+    not): they find small defects of parts that are in one place, which a sum over many pixels
+    hides, and miss what is unusual as a whole. Nothing is lost by a patch with less in it than
     usual, so a flat image is found by its sharpness.
 
     Parameters
@@ -134,7 +137,9 @@ class ImageComposite(ScoreType):
         self.loss.learn(excess)
         losses = self.loss(excess).numpy().sum(axis=1)
         patches = self.views[1]
-        share = np.clip(2 - 4 * patches.explained, 0, 1) * np.clip(3 - patches.tail(excess), 0, 1)
+        height, width, _ = self._image_shape
+        explained = patches.explained * min(1.0, _SMALL_IMAGE / (height * width))
+        share = np.clip(2 - 4 * explained, 0, 1) * np.clip(3 - patches.tail(excess), 0, 1)
         scale = total.std() / max(losses.std(), _SMALLEST_DEVIATION)
         self.usual_patches.assign([share, share * scale])
 

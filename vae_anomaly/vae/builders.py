@@ -27,6 +27,7 @@ from vae_anomaly.vae.pixel_likelihoods import (
     DiscretizedLogistic,
     RoughnessGaussian,
 )
+from vae_anomaly.vae.tiled import tiled_networks
 
 # Floors of the log-variance of standardised columns: of continuous ones, and of the coarsest.
 MIN_LOG_VAR_RANGE = (-6.0, 2.0)
@@ -142,6 +143,7 @@ def build_image_model(
     activation: Activation = "relu",
     pixel_likelihood: str | None = None,
     variance: str | float = "shared",
+    tiles: Sequence[int] | None = None,
     seed: int | None = None,
     **training: Any,
 ) -> VAE | Autoencoder:
@@ -163,6 +165,9 @@ def build_image_model(
         One of ``PIXEL_LIKELIHOODS``; for a VAE only.
     variance
         As in ``likelihoods.Gaussian``; for "gaussian" only.
+    tiles : (int, int) or None
+        Height and width of overlapping windows; see ``tiled.tiled_networks``. The networks, given
+        ones too, are then those of a window, and ``latent_dim`` is of a window.
     seed : int or None
         Seed of the weights, and of everything that is drawn in training.
     **training
@@ -182,12 +187,13 @@ def build_image_model(
     image_shape = check_image_shape(image_shape)
     likelihood = _pixel_likelihood(pixel_likelihood if variational else None, image_shape, variance)
     n_maps = likelihood.n_outputs // likelihood.n_features
+    shape = image_shape if tiles is None else check_image_shape((*tiles, image_shape[2]))
     if encoder is not None:
         shapes = [(latent_dim,)] * (2 if variational else 1)
-        encoder_model = _own_network(encoder, "encoder", [image_shape], *shapes)
+        encoder_model = _own_network(encoder, "encoder", [shape], *shapes)
     else:
         encoder_model = conv_encoder(
-            image_shape,
+            shape,
             filters,
             hidden_units,
             latent_dim,
@@ -197,18 +203,21 @@ def build_image_model(
             dtype="float32",
         )
     if decoder is not None:
-        decoder_model = _own_image_decoder(decoder, latent_dim, image_shape, n_maps)
+        decoder_model = _own_image_decoder(decoder, latent_dim, shape, n_maps)
     else:
         decoder_model = conv_decoder(
             latent_dim,
             hidden_units,
-            image_shape,
+            shape,
             n_maps,
             filters=filters,
             activation=activation,
             seed=seeds[1],
             dtype="float32",
         )
+    if tiles is not None:
+        networks = tiled_networks(encoder_model, decoder_model, image_shape, tiles)
+        encoder_model, decoder_model = networks
     if not variational:
         return Autoencoder(encoder_model, decoder_model, likelihood, dtype="float32")
     return VAE(encoder_model, decoder_model, likelihood, seed=seeds[2], dtype="float32", **training)

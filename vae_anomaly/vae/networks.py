@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from vae_anomaly.image_size import SMALLEST_SIDE
+from vae_anomaly.image_windows import SMALLEST_SIDE
 from vae_anomaly.vae.layers import EncoderInput, SoftBound, Tensor
 
 Activation: TypeAlias = str | Callable[[Any], Any] | None
