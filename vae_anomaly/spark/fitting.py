@@ -28,7 +28,8 @@ class SparkRows(PartitionedRows):
     driver holds the sample, what one partition shows, and what all of them show.
 
     Up to ``max_rows`` rows the detector is bit for bit the one of the same rows in memory, in the
-    order of ``df.toArrow()``, however they are partitioned. With more the sample is that of
+    order of ``df.toArrow()``, however they are partitioned (the order after a shuffle may depend
+    on which columns are read). With more the sample is that of
     ``TableFiles`` too, unless rows are bad, and all that is exact of files is exact here. Centers
     and scales depend on the partitions within the error of a sketch of quantiles, 0.1% of ranks;
     up to 16,383 values in a column not at all.
@@ -36,7 +37,8 @@ class SparkRows(PartitionedRows):
     Parameters
     ----------
     df : pyspark.sql.DataFrame
-        It is computed twice: cache it if that takes long.
+        It is computed twice, of the columns that are modelled: cache it if that takes long. Also of
+        Spark Connect.
     max_bad_rows : int or None
         More rows with cells that are not of their column's kind are an error. None: half of all
         rows. Bad rows are left out, and a warning counts them.
