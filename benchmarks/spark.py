@@ -1,10 +1,11 @@
-"""Speed of scoring a Parquet file on a local Spark of 1 and 2 workers, beside ``score_files``.
+"""Speed of a local Spark of 1 and 2 workers, beside one process without it, on a Parquet file.
 
-Each contender runs in a process of its own, with a thread of TensorFlow for each task. Rows are
-written to Parquet again, and those of Spark are compared with those of ``score_files``.
+Each contender runs in a process of its own, with a thread of TensorFlow for each task. Scored rows
+are written to Parquet again, and scores compared. Of a fit all is measured but training.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -52,12 +53,28 @@ def single(folder):
     return time.perf_counter() - started
 
 
-def on_spark(folder, n_workers):
+def read_for_fit(folder):
+    from vae_anomaly import TableFiles
+
+    return learned(TableFiles(folder / "rows.parquet"))
+
+
+def learned(rows):
+    """Return the seconds of all of a fit but training, which any number of rows takes alike."""
+    from vae_anomaly import VAEDetector
+    from vae_anomaly.detectors.table_input import TableInput
+
+    warnings.simplefilter("ignore")  # that a sample trains
+    started = time.perf_counter()
+    TableInput().learn(VAEDetector(), rows, 0, None)
+    return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def local_spark(n_workers):
     os.environ["PYSPARK_PYTHON"] = sys.executable
     warnings.filterwarnings("ignore", category=FutureWarning)  # of pandas 3, by pyspark
     from pyspark.sql import SparkSession
-
-    from vae_anomaly import spark
 
     session = (
         SparkSession.builder.master(f"local[{n_workers}]")
@@ -67,28 +84,42 @@ def on_spark(folder, n_workers):
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")
-    output = f"{folder}/spark-{n_workers}"
-    started = time.perf_counter()
-    df = session.read.parquet(f"{folder}/rows.parquet")
-    spark.score(df, folder / "model").write.parquet(output)
-    seconds = time.perf_counter() - started
+    yield session
     session.stop()
-    return seconds
+
+
+def on_spark(folder, n_workers):
+    from vae_anomaly import spark
+
+    with local_spark(n_workers) as session:
+        started = time.perf_counter()
+        df = session.read.parquet(f"{folder}/rows.parquet")
+        spark.score(df, folder / "model").write.parquet(f"{folder}/spark-{n_workers}")
+        return time.perf_counter() - started
+
+
+def read_for_fit_on_spark(folder, n_workers):
+    from vae_anomaly import spark
+
+    with local_spark(n_workers) as session:
+        return learned(spark.SparkRows(session.read.parquet(f"{folder}/rows.parquet")))
 
 
 CONTENDERS = {
     "score_files": single,
-    "Spark, 1 worker": lambda folder: on_spark(folder, 1),
-    "Spark, 2 workers": lambda folder: on_spark(folder, 2),
+    "score, 1 worker": lambda folder: on_spark(folder, 1),
+    "score, 2 workers": lambda folder: on_spark(folder, 2),
+    "fit, TableFiles": read_for_fit,
+    "fit, 1 worker": lambda folder: read_for_fit_on_spark(folder, 1),
+    "fit, 2 workers": lambda folder: read_for_fit_on_spark(folder, 2),
 }
 
 
-def same_scores(folder):
+def same_scores(paths):
     """Whether all wrote the same scores, in whatever order."""
     import numpy as np
     import pyarrow.parquet as pq
 
-    paths = [folder / "single.parquet", *folder.glob("spark-*")]
     scores = [np.sort(pq.read_table(path, columns=["score"])["score"]) for path in paths]
     return all(np.array_equal(scores[0], other) for other in scores[1:])
 
@@ -96,11 +127,11 @@ def same_scores(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--contender", choices=CONTENDERS)
+    parser.add_argument("--contender", nargs="+", choices=CONTENDERS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder:  # in a process of its own
-        print(CONTENDERS[args.contender](args.folder) if args.contender else fit(args.folder))
+        print(CONTENDERS[args.contender[0]](args.folder) if args.contender else fit(args.folder))
         return
     if shutil.which("java") is None:
         sys.exit("Expected Java, such as Debian's default-jre-headless. Received: none.")
@@ -109,7 +140,7 @@ def main():
         write_rows(folder / "rows.parquet", args.rows)
         command = [sys.executable, __file__, "--folder", name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        for contender in [args.contender] if args.contender else CONTENDERS:
+        for contender in args.contender or CONTENDERS:
             result = subprocess.run(
                 [*command, "--contender", contender], stdout=subprocess.PIPE, text=True, check=True
             )
@@ -117,8 +148,8 @@ def main():
             print(
                 f"{contender:20} {args.rows / seconds:10,.0f} rows/s {seconds:8.1f} s", flush=True
             )
-        if not args.contender:
-            print("scores alike:", same_scores(folder))
+        if len(scored := [*folder.glob("single.parquet"), *folder.glob("spark-*")]) > 1:
+            print("scores alike:", same_scores(scored))
 
 
 if __name__ == "__main__":
