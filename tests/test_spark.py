@@ -275,6 +275,16 @@ def test_a_column_that_is_lost_on_the_way_to_the_workers_ends_the_job(df, folder
 
 
 @pytest.mark.slow
+def test_odd_names_of_columns_pass_through(df, expected, folder):
+    with pytest.warns(DataWarning, match="does not know are passed through: a.` b"):
+        scored = spark.score(df.withColumnRenamed("note", "a.` b").limit(10), folder / "m")
+    assert "a.` b" in scored.columns
+    found = scored.toArrow()
+    assert found["a.` b"].to_pylist() == df.limit(10).toArrow()["note"].to_pylist()
+    np.testing.assert_array_equal(found["score"].drop_null(), expected["score"][:9])
+
+
+@pytest.mark.slow
 def test_a_folder_that_spark_writes_is_one_table_to_fit(df, folder):
     df.drop("count").write.parquet(f"{folder}/written")
     files = TableFiles(folder / "written")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.extras import check_package
-from vae_anomaly.spark.types import FIRST_VERSION, arrow_name
+from vae_anomaly.spark.columns import FIRST_VERSION, arrow_name, numbered
 from vae_anomaly.tables.partitions import PartitionedRows
 from vae_anomaly.tensorflow_import import limit_threads
 
@@ -78,9 +78,8 @@ class SparkRows(PartitionedRows):
     def in_partitions(
         self, read: Callable[[int, Iterator[pa.RecordBatch]], Any], columns: Sequence[str]
     ) -> Iterator[tuple[int, Any]]:
-        # Spark takes names with points or backticks for something else.
-        places = {name: f"c{place}" for place, name in enumerate(self._df.columns)}
-        df = self._df.toDF(*places.values()).select([places[name] for name in columns])
+        df = numbered(self._df)
+        df = df.select([df.columns[self._df.columns.index(name)] for name in columns])
         answers = df.mapInArrow(functools.partial(_answered, read, columns), _ANSWER).persist()
         try:
             answers.agg({"n_bytes": "sum"}).collect()  # by all workers at once

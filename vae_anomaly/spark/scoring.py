@@ -6,7 +6,7 @@ import copy
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vae_anomaly.batch.frames import ERROR, FrameScorer
@@ -14,7 +14,7 @@ from vae_anomaly.batch.rows import RowScorer
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact
 from vae_anomaly.extras import check_package
-from vae_anomaly.spark.types import FIRST_VERSION, arrow_name
+from vae_anomaly.spark.columns import FIRST_VERSION, arrow_name, numbered
 from vae_anomaly.tables.names import listed
 from vae_anomaly.tables.reader import check_type
 from vae_anomaly.tensorflow_import import limit_threads
@@ -72,7 +72,8 @@ def score(df: DataFrame, model: Path, *, threads: int | None = None, **options: 
         Columns that the model does not know, or that ``allow_missing`` takes for missing.
     """
     schema = _scored_schema(model, df.schema, options)
-    return df.mapInArrow(scorer(model, threads=threads, **options), schema)
+    frames = FrameScorer(model, **options)
+    return numbered(df).mapInArrow(_Scorer(frames, threads, df.columns), schema)
 
 
 def scorer(
@@ -166,14 +167,19 @@ def _scored_schema(model: Path, input_schema: StructType, options: dict[str, Any
 class _Scorer:
     """Scores the batches of a task; see ``scorer``."""
 
-    def __init__(self, frames: FrameScorer, threads: int | None) -> None:
+    def __init__(
+        self, frames: FrameScorer, threads: int | None, names: Sequence[str] | None = None
+    ) -> None:
         self._frames, self._threads = frames, threads
+        self._names = names  # of columns that are numbered
 
-    def __call__(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
         frames = copy.copy(self._frames)
         if task := _task():
             limit_threads(self._threads or task.cpus())
             frames.model = _found(frames.model)
+        if self._names is not None:
+            batches = (batch.rename_columns(self._names) for batch in batches)
         yield from map(frames, batches)
 
 
