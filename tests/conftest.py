@@ -16,8 +16,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines are shared: how long an example takes says nothing.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=50, **UNTIMED)
+settings.register_profile("thorough", max_examples=100, **UNTIMED)  # for .ci/run
+settings.load_profile("quick")
 
 
 # Files whose tests share the detectors below: run in one process, each is fitted once.

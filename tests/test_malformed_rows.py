@@ -95,7 +95,7 @@ def read_chunks(path, start=(), **options):
         return [(chunk.raw.to_pydict(), chunk.bad, chunk.end) for chunk in chunks]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(pieces, max_size=60), st.integers(1, 60), st.integers(1, 3))
 def test_any_text_is_read_on_after_any_chunk_as_if_it_had_not_stopped(text, block, chunk_rows):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -108,7 +108,7 @@ def test_any_text_is_read_on_after_any_chunk_as_if_it_had_not_stopped(text, bloc
             assert read_chunks(path, end, chunk_rows=chunk_rows) == whole[index + 1 :]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(pieces, max_size=40))
 def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -119,7 +119,7 @@ def test_the_fast_way_to_read_text_gives_what_the_slow_one_gives(text):
         assert read_chunks(path) == fast
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.sampled_from(["numeric", "boolean", "datetime"]),
     st.lists(
