@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from sklearn.utils._param_validation import InvalidParameterError
 from small_detectors import BOTH, SMALL
 
 from vae_anomaly import AutoencoderDetector, VAEDetector
+from vae_anomaly.detectors.sklearn_compat import InvalidParameterError
 
 
 def dense_layers(model):
