@@ -23,8 +23,8 @@ _AXES_IMAGES = 2000
 # Nats above which a position counts as unusual: this quantile of positions of normal images. The
 # transition is as wide as this share of the way from the median to the 90% quantile.
 _UNUSUAL, _WIDTH = 0.999, 0.5
-# Images that are reconstructed at once.
-_RECONSTRUCTED = 32
+# Images that are reconstructed at once, and positions whose covariances are inverted.
+_RECONSTRUCTED, _POSITIONS_AT_ONCE = 32, 256
 # Pixels along the side of a patch.
 _PATCH = 4
 
@@ -237,7 +237,7 @@ def _whitening(residuals: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (positions, c, c) float64 array
+    (positions, c, c) float32 array
     """
     n, n_positions, size = residuals.shape
     scatter = np.empty((n_positions, size, size))
@@ -246,10 +246,14 @@ def _whitening(residuals: np.ndarray) -> np.ndarray:
         scatter[position] = x.T @ x
     degrees = max(n - 1, 1)
     mean = scatter.mean(axis=0) / degrees
-    covariance = (scatter + _PRIOR_IMAGES * mean) / (degrees + _PRIOR_IMAGES)
-    levels = np.maximum(np.trace(covariance, axis1=1, axis2=2) / size, 1e-6)
-    covariance += _RIDGE * levels[:, None, None] * np.eye(size)
-    return np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
+    whitening = np.empty(scatter.shape, np.float32)
+    for start in range(0, n_positions, _POSITIONS_AT_ONCE):
+        some = slice(start, start + _POSITIONS_AT_ONCE)
+        covariance = (scatter[some] + _PRIOR_IMAGES * mean) / (degrees + _PRIOR_IMAGES)
+        levels = np.maximum(np.trace(covariance, axis1=1, axis2=2) / size, 1e-6)
+        covariance += _RIDGE * levels[:, None, None] * np.eye(size)
+        whitening[some] = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
+    return whitening
 
 
 def _spread(n_positions: int, n_pixels: int) -> tf.Tensor:
