@@ -1,4 +1,4 @@
-"""Speed and memory of scoring a large CSV file, against PyOD's VAE and IsolationForest with pandas.
+"""Speed and memory of scoring a large file, against PyOD's VAE and IsolationForest with pandas.
 
 Every contender reads, scores and writes the same file in a process of its own, which starts with a
 fitted model in memory.
@@ -21,6 +21,13 @@ TRAINING_ROWS = 10_000
 def write_table(path, n_rows):
     from correlated import frames
 
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = map(pa.Table.from_pandas, frames(n_rows, N_COLUMNS))
+        pq.write_table(pa.concat_tables(tables), path)
+        return
     for number, frame in enumerate(frames(n_rows, N_COLUMNS)):
         frame.to_csv(path, mode="a" if number else "w", header=not number, index=False)
 
@@ -38,13 +45,20 @@ def model_path(folder, n_draws):
     return folder / f"model-{n_draws}"
 
 
+def scoring_of(folder, detector, options):
+    import vae_anomaly
+
+    (table,) = folder.glob("t.*")
+    return lambda: vae_anomaly.score_files(
+        table, detector, folder / f"out{table.suffix}", **options
+    )
+
+
 def ours(folder, n_draws, **options):
     import vae_anomaly
 
     detector = vae_anomaly.load_detector(model_path(folder, n_draws))
-    return lambda: vae_anomaly.score_files(
-        folder / "t.csv", detector, folder / "out.csv", **options
-    )
+    return scoring_of(folder, detector, options)
 
 
 def reading_and_writing(folder, **options):
@@ -64,9 +78,7 @@ def reading_and_writing(folder, **options):
         lambda arrays, names: {name: ready[name][: len(arrays["c0"])] for name in names},
     )
     object.__setattr__(scorer, "reconstruct", lambda arrays: x[: len(arrays["c0"])])
-    return lambda: vae_anomaly.score_files(
-        folder / "t.csv", detector, folder / "out.csv", **options
-    )
+    return scoring_of(folder, detector, options)
 
 
 def with_pandas(folder, build):
@@ -111,6 +123,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--contender", choices=CONTENDERS, action="append")
+    parser.add_argument(
+        "--format", choices=["csv", "parquet"], default="csv", help="parquet: ours alone"
+    )
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder and not args.contender:
@@ -127,11 +142,13 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         write_table(pathlib.Path(folder) / "train.csv", TRAINING_ROWS)
-        write_table(pathlib.Path(folder) / "t.csv", args.rows)
-        size = (pathlib.Path(folder) / "t.csv").stat().st_size
+        table = pathlib.Path(folder) / f"t.{args.format}"
+        write_table(table, args.rows)
         subprocess.run([sys.executable, __file__, "--folder", folder], check=True)
-        print(f"{args.rows:,} rows x {N_COLUMNS} columns, {size / 1e6:,.0f} MB")
+        print(f"{args.rows:,} rows x {N_COLUMNS} columns, {table.stat().st_size / 1e6:,.0f} MB")
         for name in args.contender or CONTENDERS:
+            if args.format != "csv" and "pandas" in name:
+                continue
             command = [sys.executable, __file__, "--folder", folder, "--contender", name]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:

@@ -22,7 +22,6 @@ from bare import compare_with_bare, seconds
 
 # Neither NumPy nor TensorFlow is imported up here: their import is part of what is measured.
 
-N_COLUMNS = 30
 STARTUP_ROWS = 256
 # Rates and growth do not depend on the number of rows beyond these.
 TRAINED_ROWS, SCORED_ROWS = 20_000, 100_000
@@ -77,13 +76,13 @@ LINES = [
 ]
 
 
-def correlated_table(n_rows):
-    """Draw (n_rows, 30) of correlated normal columns, in place: no peak beside the table."""
+def correlated_table(n_rows, n_columns):
+    """Draw correlated normal columns, in place: no peak beside the table."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    loadings = rng.normal(size=(8, N_COLUMNS))
-    X = np.empty((n_rows, N_COLUMNS))
+    loadings = rng.normal(size=(8, n_columns))
+    X = np.empty((n_rows, n_columns))
     for start in range(0, n_rows, 10_000):
         block = X[start : start + 10_000]
         block[:] = rng.normal(size=(len(block), 8)) @ loadings / 3 + rng.normal(size=block.shape)
@@ -114,11 +113,11 @@ def scoring_function(detector):
     return getattr(detector, "score_samples", None) or detector.decision_function
 
 
-def measure_time(name, n_rows, n_steps, repeats):
+def measure_time(name, n_rows, n_columns, n_steps, repeats):
     """Measure import, start-up, training and scoring; yield figures as they come."""
     cls, import_s = load(name)
     contender = CONTENDERS[name]
-    X = correlated_table(min(n_rows, SCORED_ROWS))
+    X = correlated_table(min(n_rows, SCORED_ROWS), n_columns)
     yield {"import_s": import_s}
 
     def fit(X, budget):
@@ -168,21 +167,21 @@ def training_of(contender, cls, n_rows):
     return batch_size, unit, defaults[contender.budget] * unit
 
 
-def measure_whole_fit(name, n_rows):
+def measure_whole_fit(name, n_rows, n_columns):
     """Measure seconds and peak memory of one short fit of all rows."""
     cls, _ = load(name)
-    X = correlated_table(n_rows)
+    X = correlated_table(n_rows, n_columns)
     before = peak_mib()
     fit_s = seconds(lambda: build(name, cls, 1).fit(X))
     peak = peak_mib()
     yield {"whole_fit_s": fit_s, "fit_peak_mib": peak, "fit_over_import_mib": peak - before}
 
 
-def measure_score_memory(name, n_rows):
+def measure_score_memory(name, n_rows, n_columns):
     """Measure by how much more memory scoring 10 times the rows takes, arrays apart."""
     cls, _ = load(name)
     n_rows = min(n_rows, TRAINED_ROWS)
-    X = correlated_table(10 * n_rows)
+    X = correlated_table(10 * n_rows, n_columns)
     score = scoring_function(build(name, cls, 1).fit(X[:STARTUP_ROWS]))
     score(X[:n_rows])
     before = peak_mib()
@@ -197,12 +196,14 @@ MEASURES: dict[str, Callable[..., Iterator[dict[str, float]]]] = {
 }
 
 
-def measured(name, n_rows, n_steps, repeats, limit):
+def measured(name, n_rows, args, limit):
     """All figures of a contender, of its processes one after the other, within a time limit."""
     end = time.perf_counter() + limit
     found: dict[str, float] = {}
     for kind in MEASURES:
-        numbers = [n_rows, n_steps, repeats] if kind == "time" else [n_rows]
+        numbers = [n_rows, args.columns]
+        if kind == "time":
+            numbers += [400 if args.quick else 2000, 2]
         found |= run_child([kind, name, *numbers], max(0.0, end - time.perf_counter()))
     if "whole_fit_s" in found:
         # The training of the whole fit is a part of a default one's.
@@ -259,6 +260,7 @@ def main():
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--columns", type=int, default=30)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument(
         "--limit", type=float, default=25.0, help="seconds of a peer for each number of rows"
@@ -266,7 +268,6 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a trial run: figures mean little")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    n_steps, repeats = (400, 2) if args.quick else (2000, 2)
     if args.quick:
         args.rows = [2000]
 
@@ -283,9 +284,9 @@ def main():
                 continue
             is_ours = CONTENDERS[name].module == "vae_anomaly"
             limit = math.inf if is_ours else args.limit
-            results[name] = measured(name, n_rows, n_steps, repeats, limit)
+            results[name] = measured(name, n_rows, args, limit)
         figures["rows"][n_rows] = results
-        print(f"\n{n_rows:,} rows x {N_COLUMNS} columns")
+        print(f"\n{n_rows:,} rows x {args.columns} columns")
         if results:
             print_table(results)
     print("\n* from these rows, or 20,000, to 10 times as many, beyond the table and the scores")

@@ -117,12 +117,12 @@ def detectors(rows, detector):
 
     from vae_anomaly.scoring.tables import SCORE_TYPES
 
-    def train(model, *args, **kwargs):
-        model.set_weights(detector.scorer_.model.get_weights())
+    def train(trainer, *args, **kwargs):
+        trainer.model.set_weights(detector.scorer_.model.get_weights())
         return detector.history_
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.detectors.base.train", train)
+        patch.setattr("vae_anomaly.vae.training.Trainer.train", train)
         others = {
             score_type: clone(detector).set_params(score_type=score_type).fit(rows)
             for score_type in SCORE_TYPES
@@ -224,13 +224,11 @@ def leave_out_training():
     def leave_out(patch):
         calls = []
 
-        def train(model, inputs_of, is_validation, **kwargs):
-            calls.append(
-                {"model": model, "inputs_of": inputs_of, "is_validation": is_validation, **kwargs}
-            )
+        def train(trainer, is_validation, **kwargs):
+            calls.append({**vars(trainer), "is_validation": is_validation, **kwargs})
             return {"step": [0]}
 
-        patch.setattr("vae_anomaly.detectors.base.train", train)
+        patch.setattr("vae_anomaly.vae.training.Trainer.train", train)
         return calls
 
     return leave_out

@@ -66,7 +66,7 @@ def test_another_process_answers_the_sample(image_detector, tmp_path):
 def resizing(stripes, tmp_path_factory):
     """A detector of grey 8 x 8 images, fitted on larger ones in colour, and its export."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.detectors.base.train", lambda *_, **__: {"step": []})
+        patch.setattr("vae_anomaly.vae.training.Trainer.train", lambda *_, **__: {"step": []})
         detector = VAEDetector(image_shape=(8, 8, 1), **SMALL).fit(stripes)
         patch.setattr(export, "largest_difference", lambda *_: 0.0)
         return detector, detector.export(tmp_path_factory.mktemp("resizing") / "m").folder

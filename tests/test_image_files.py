@@ -510,13 +510,13 @@ def test_a_file_that_is_gone_while_training_is_named(tmp_path, monkeypatch):
         write(tmp_path / f"{name}.png", pixels((8, 8, 1)))
     images = ImageFolder(tmp_path)
     detector = VAEDetector(filters=(4,), hidden_units=(8,), max_steps=2)
-    train = base.train
+    train = base.Trainer.train
 
     def unlink_and_train(*args, **kwargs):
         (tmp_path / "b.png").unlink()
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(base, "train", unlink_and_train)
+    monkeypatch.setattr(base.Trainer, "train", unlink_and_train)
     with pytest.raises(ImageFileError, match=r"b\.png: No such file or directory$"):
         detector.fit(images)
 

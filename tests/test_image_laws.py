@@ -51,7 +51,7 @@ def paired(request, digits):
     likelihood, score_type = request.param
     detector = VAEDetector(pixel_likelihood=likelihood, score_type=score_type, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.detectors.base.train", lambda *_, **__: {"step": []})
+        patch.setattr("vae_anomaly.vae.training.Trainer.train", lambda *_, **__: {"step": []})
         return detector.fit(digits[:60])
 
 

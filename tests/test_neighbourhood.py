@@ -128,12 +128,12 @@ def test_the_view_survives_its_config():
 def clean(detector, rows):
     """A detector with the weights of ``detector``, whose training rows are said to be normal."""
 
-    def train(model, *args, **kwargs):
-        model.set_weights(detector.scorer_.model.get_weights())
+    def train(trainer, *args, **kwargs):
+        trainer.model.set_weights(detector.scorer_.model.get_weights())
         return detector.history_
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.detectors.base.train", train)
+        patch.setattr("vae_anomaly.vae.training.Trainer.train", train)
         patch.setattr("vae_anomaly.detectors.base.can_cross_fit", lambda is_validation: False)
         params = {**detector.get_params(), "training": "clean"}
         return VAEDetector(**params).fit(rows)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from vae_anomaly.vae import training
 from vae_anomaly.vae.builders import build_table_model
-from vae_anomaly.vae.training import _batches, best_step, train
+from vae_anomaly.vae.training import Trainer, _batches, best_step
 
 
 def tiny_model(variational=False, seed=0):
@@ -40,7 +40,7 @@ def fitted(model, *, n_rows=64, n_validation=16, x=None, **kwargs):
     def inputs_of(indices):
         return tf.gather(x, indices), tf.ones_like(tf.gather(x, indices))
 
-    return train(model, inputs_of, is_validation, **{**arguments, **kwargs})
+    return Trainer(model, inputs_of).train(is_validation, **{**arguments, **kwargs})
 
 
 def test_every_row_is_used_equally_often():

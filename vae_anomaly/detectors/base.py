@@ -30,7 +30,7 @@ from vae_anomaly.scoring.thresholds import threshold_from_contamination
 from vae_anomaly.serving import export
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.vae.strategies import check_one_replica
-from vae_anomaly.vae.training import best_step, train
+from vae_anomaly.vae.training import Trainer, best_step
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _Detector = TypeVar("_Detector", bound="BaseDetector")
 
-# The parameters that ``train`` takes, and that inputs have defaults for.
+# The parameters that ``Trainer.train`` takes, and that inputs have defaults for.
 _TRAINING = {"max_steps": int, "batch_size": int, "learning_rate": float, "patience": int}
 
 
@@ -161,10 +161,10 @@ class BaseDetector(
             n_calibration=len(is_held_out) if crosses else int(is_held_out.sum()),
             seed=seeds[2],
         )
-        training = self._training(chosen.training_defaults(len(is_held_out)), weights)
+        training = self._training(chosen.training_defaults(len(is_held_out)))
         with chosen.reading(data):
-            inputs_of = chosen.batches(scorer, data)
-            history = train(model, inputs_of, is_validation, seed=seeds[3], **training)
+            trainer = Trainer(model, chosen.batches(scorer, data), weights)
+            history = trainer.train(is_validation, seed=seeds[3], **training)
             scores = scorer.learn(data, is_held_out)
             calibration_scores = scores[is_held_out]
             doubts = chosen.doubts(scorer, data, is_held_out)
@@ -173,12 +173,10 @@ class BaseDetector(
                     scorer,
                     data,
                     chosen.subset,
-                    inputs_of,
+                    trainer,
                     is_held_out,
                     initial_weights=initial_weights,
                     best_step=best_step(history),
-                    batch_size=training["batch_size"],
-                    weights=weights,
                     seed=seeds[3],
                 )
         scorer.calibration_scores.assign(np.sort(calibration_scores))
@@ -215,14 +213,14 @@ class BaseDetector(
         is_validation[order[: min(size, n_rows - 1)]] = True
         return is_validation, is_validation if is_validation.any() else ~is_validation
 
-    def _training(self, defaults, weights):
-        """Return the arguments of ``train``: the detector's parameters where they are not None."""
+    def _training(self, defaults):
+        """Return arguments of ``Trainer.train``: the detector's parameters where not None."""
         own = {
             name: number(getattr(self, name))
             for name, number in _TRAINING.items()
             if getattr(self, name) is not None
         }
-        return {**defaults, **own, "weights": weights, "verbose": self.verbose}
+        return {**defaults, **own, "verbose": self.verbose}
 
     def score_samples(self, X: Rows) -> Floats:
         """Score rows; higher is more normal.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.detectors.packing import named_weights
-from vae_anomaly.vae.training import retrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vae_anomaly.scoring.scorer import AnomalyScorer
+    from vae_anomaly.scoring.tables import TableScorer
+    from vae_anomaly.vae.training import Trainer
 
 N_FOLDS = 5
 # More training rows than this have enough rows held out; fewer than this make no folds.
@@ -32,37 +32,32 @@ def can_cross_fit(is_validation: np.ndarray) -> bool:
 
 
 def cross_fitted_scores(
-    scorer: AnomalyScorer,
+    scorer: TableScorer,
     data: Any,
     subset: Callable[[Any, np.ndarray], Any],
-    inputs_of: Callable[[Any], Any],
+    trainer: Trainer,
     is_held_out: np.ndarray,
     *,
     initial_weights: list[np.ndarray],
     best_step: int,
-    batch_size: int,
-    weights: np.ndarray | None,
     seed: int,
 ) -> np.ndarray:
     """Score each training row with a model trained without it, and leave the scorer as it was.
 
     Parameters
     ----------
-    scorer : AnomalyScorer
-        Its model was trained by ``training.train``.
+    scorer : TableScorer
+        Its model was trained by the trainer.
     data : all training rows
     subset : callable
         (data, bool array (n,)) -> those rows.
-    inputs_of : callable
-        As in ``training.train``.
+    trainer : Trainer
     is_held_out : bool array, (n,)
         Rows that did not train, and by which the scorer learned what is usual.
     initial_weights : list of arrays
         Of the model, before it was trained.
     best_step : int
         Whose weights training kept.
-    batch_size, weights
-        Of ``training.train``.
     seed : int
         Of the folds and of the order of rows.
 
@@ -70,26 +65,20 @@ def cross_fitted_scores(
     -------
     (n,) float64 array
     """
-    batch_size = min(batch_size, int(np.sum(~is_held_out)))
     kept = [(variable, variable.numpy()) for variable in named_weights(scorer).values()]
     folds = _folds(is_held_out, seed)
     scores = np.empty(len(folds))
+    lacks_cells = scorer.lacks_cells(data)
     for fold in range(N_FOLDS):
         is_out = folds == fold
         rows = np.flatnonzero(~is_out & ~is_held_out)
         scorer.model.set_weights(initial_weights)
-        retrain(
-            scorer.model,
-            inputs_of,
-            rows,
-            n_steps=min(best_step, _MOST_STEPS),
-            through_step=best_step,
-            batch_size=batch_size,
-            weights=weights,
-            seed=seed,
+        trainer.retrain(
+            rows, n_steps=min(best_step, _MOST_STEPS), through_step=best_step, seed=seed
         )
         left = is_held_out[~is_out]
-        scorer.learn(subset(data, ~is_out), left if left.any() else ~left)
+        left = left if left.any() else ~left
+        scorer.learn(subset(data, ~is_out), left, lacks_cells=lacks_cells)
         scores[is_out] = scorer.run(subset(data, is_out), ("score",))["score"]
     for variable, value in kept:
         variable.assign(value)

@@ -117,10 +117,10 @@ class Input(Protocol):
         """Put preprocessor and model together."""
 
     def training_defaults(self, n_rows: int) -> dict[str, Any]:
-        """Return what ``training.train`` takes where a parameter of the detector is None."""
+        """Return what ``Trainer.train`` takes where a parameter of the detector is None."""
 
     def batches(self, scorer: Any, data: Any) -> Any:
-        """Return the ``inputs_of`` of ``training.train``."""
+        """Return the ``inputs_of`` of ``training.Trainer``."""
 
     def reading(self, data: Any) -> AbstractContextManager[None]:
         """Name the file, where reading training data fails within this context."""

@@ -1,6 +1,7 @@
 """The view of columns by themselves: how common each value is, without the rest of the row."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -66,6 +67,7 @@ class Marginals(View):
         rest = self.column_widths[self.n_numeric :]
         self._n_numbers = sum(self.column_widths[: self.n_numeric])
         self._column_of_feature = np.repeat(np.arange(len(rest)), rest)
+        self._functions: dict[int, Callable] = {}
         self.table = self._weight("table", (_N_KNOTS, self._n_numbers))
         self.intercept = self._weight("intercept", (sum(rest),))
         self.slope = self._weight("slope", (sum(rest),))
@@ -99,20 +101,35 @@ class Marginals(View):
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
             numbers = likelihood.parts[0] if isinstance(likelihood, Mixed) else likelihood
-            n_blocks = -(-_N_KNOTS * outputs.shape[0] * self._n_numbers // _BLOCK)
-            blocks = np.array_split(_KNOTS.astype("float32"), min(n_blocks, _N_KNOTS))
-            own = outputs[:, : numbers.n_outputs]
-            self.table.assign(np.concatenate([self._densities(numbers, own, b) for b in blocks]))
+            self.table.assign(self._tabulated(numbers)(outputs[:, : numbers.n_outputs]))
         share = np.mean(likelihood.mean(outputs), axis=0)[self._n_numbers :]
         share = np.clip(share, _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
         boolean = np.arange(len(share)) < self.n_boolean
         self.intercept.assign(np.where(boolean, np.log1p(-share), 0.0))
         self.slope.assign(np.log(share) - self.intercept.numpy())
 
-    def _densities(self, numbers, outputs, knots):
-        x = np.repeat(knots[:, None, None], self._n_numbers, axis=2)
-        log_prob = numbers.log_prob_by_feature(x, outputs)
-        return ops.logsumexp(log_prob, axis=1) - np.log(outputs.shape[0])
+    def _tabulated(self, numbers):
+        """Return a function of outputs (M, outputs), that gives the table; traced once."""
+        if id(numbers) not in self._functions:  # which hold the likelihoods
+            spec = tf.TensorSpec([None, numbers.n_outputs])
+            function = tf.function(functools.partial(self._densities, numbers), autograph=False)
+            self._functions[id(numbers)] = function.get_concrete_function(spec)
+        return self._functions[id(numbers)]
+
+    def _densities(self, numbers, outputs):
+        n_rows = tf.shape(outputs)[0]
+        size = tf.clip_by_value(_BLOCK // (n_rows * self._n_numbers), 1, _N_KNOTS)
+        n_blocks = -(-_N_KNOTS // size)
+        knots = tf.pad(tf.constant(_KNOTS, tf.float32), [[0, n_blocks * size - _N_KNOTS]])
+
+        def of_block(block):
+            x = tf.tile(block[None, :, None], [1, 1, self._n_numbers])
+            log_prob = numbers.log_prob_by_feature(x, outputs[:, None, :])
+            return ops.logsumexp(log_prob, axis=0)  # sums over the first axis are the fastest
+
+        blocks = tf.map_fn(of_block, tf.reshape(knots, [n_blocks, size]), parallel_iterations=1)
+        table = tf.reshape(blocks, [-1, self._n_numbers])[:_N_KNOTS]
+        return table - tf.math.log(tf.cast(n_rows, tf.float32))
 
     def terms(self, rows: EncodedRows) -> Terms:
         columns = self(rows.inputs[0])

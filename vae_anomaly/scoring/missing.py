@@ -46,8 +46,9 @@ def with_hidden_cells(
     column_widths: Sequence[int],
     column_order: Sequence[int],
     rng: np.random.Generator,
+    shares: Sequence[float] = tuple(KNOTS),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat rows once for each knot, each time with that share of all cells hidden at random.
+    """Repeat rows once for each share, each time with that share of all cells hidden at random.
 
     Parameters
     ----------
@@ -59,14 +60,15 @@ def with_hidden_cells(
     column_order : sequence of int
         The columns in the order in which cells are drawn.
     rng : numpy.random.Generator
+    shares : sequence of float
 
     Returns
     -------
-    arrays (knots * n, features) and (knots * n, columns)
+    arrays (shares * n, features) and (shares * n, columns)
         First the rows as they are, then those with 10% of the cells hidden, ...
     """
     xs, observations = [], []
-    for share in KNOTS:
+    for share in shares:
         hidden = np.empty(observed.shape, dtype=bool)
         hidden[:, column_order] = (rng.uniform(size=observed.shape[::-1]) < share).T
         xs.append(np.where(np.repeat(hidden, column_widths, axis=1), x.dtype.type(0), x))

@@ -144,7 +144,13 @@ class TableScorer(AnomalyScorer):
             "part_log_prob": ordered,
         }
 
-    def learn(self, arrays: Mapping[str, np.ndarray], is_held_out: np.ndarray) -> np.ndarray:
+    def learn(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        is_held_out: np.ndarray,
+        *,
+        lacks_cells: bool = True,
+    ) -> np.ndarray:
         """Learn the views, usual values, and the cost of missing cells.
 
         Missing cells alone make a row's reconstruction worse, or its prior term smaller. What
@@ -157,6 +163,9 @@ class TableScorer(AnomalyScorer):
             All training rows.
         is_held_out : bool array, (n,)
             Rows that the model was not trained on, one at least.
+        lacks_cells : bool
+            Whether rows to score may lack cells. If not, what that costs is not measured, which
+            takes most of the time.
 
         Returns
         -------
@@ -164,40 +173,46 @@ class TableScorer(AnomalyScorer):
             Scores of all rows.
         """
         x, observed = self.preprocess(arrays)
+        knots = KNOTS if lacks_cells else KNOTS[:1]
         for weight in (self.feature_mean, self.latent_mean, self.missing_shortfall):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
             view.learn(self.model, (x, observed), is_held_out, self.seed)
-        hidden = self._measured_with_hidden_cells(x, observed, is_held_out)
-        self.score.learn_usual(_by_knot(*hidden))
+        hidden, left = self._measured_with_hidden_cells(x, observed, is_held_out, knots)
+        self.score.learn_usual(_by_knot(hidden, left, len(knots)))
 
         terms = self._measured(x, observed)
         features, latent = self._scored(terms, observed, names=("part_log_prob", "latent"))
         features = features[:, np.argsort(self._output_order)]
         self.feature_mean.assign(features.sum(axis=0) / np.maximum(observed.sum(axis=0), 1))
         self.latent_mean.assign(latent.mean())
-        self.missing_shortfall.assign(self._measured_shortfall(*hidden))
+        self.missing_shortfall.assign(self._measured_shortfall(hidden, left, len(knots)))
         if not observed.all():
             (latent,) = self._scored(terms, observed, names=("latent",))
             self.latent_mean.assign_add(latent.mean())
         (scores,) = self._scored(terms, observed)
         return scores
 
-    def _measured_with_hidden_cells(self, x, observed, is_held_out):
+    def lacks_cells(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Whether a cell of the rows is missing."""
+        return not self.preprocess(arrays)[1].all()
+
+    def _measured_with_hidden_cells(self, x, observed, is_held_out, knots):
         """What the views say of rows held out with cells hidden, and which are left: by knot."""
         rng = np.random.default_rng(self.seed)
         rows = rng.permutation(np.flatnonzero(is_held_out))[:_SHORTFALL_ROWS]
         # Few rows are hidden in many ways, many rows in one.
         rows = np.tile(rows, -(-_SHORTFALL_ROWS // len(rows)))
         widths = self.preprocessor.column_widths
-        x, observed = with_hidden_cells(x[rows], observed[rows], widths, self._output_order, rng)
+        order = self._output_order
+        x, observed = with_hidden_cells(x[rows], observed[rows], widths, order, rng, knots)
         return self._measured(x, observed), observed
 
-    def _measured_shortfall(self, terms, observed):
+    def _measured_shortfall(self, terms, observed, n_knots):
         """Mean score of rows held out, less the mean with a share of cells hidden, by knot."""
         (scores,) = self._scored(terms, observed)
-        shares = [1 - part.mean() for part in np.split(observed, len(KNOTS))]
-        means = [part.mean() for part in np.split(scores, len(KNOTS))]
+        shares = [1 - part.mean() for part in np.split(observed, n_knots)]
+        means = [part.mean() for part in np.split(scores, n_knots)]
         return np.interp(KNOTS, shares, np.subtract(means, means[0]))
 
     def judged(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -275,9 +290,9 @@ class TableScorer(AnomalyScorer):
         return self.preprocessor({**columns, **dict(zip(self._texts, texts, strict=True))})
 
 
-def _by_knot(terms, observed):
+def _by_knot(terms, observed, n_knots):
     """Split what ``with_hidden_cells`` has put together: terms and observed cells, by knot."""
-    n_rows = len(observed) // len(KNOTS)
+    n_rows = len(observed) // n_knots
     for start in range(0, len(observed), n_rows):
         knot = slice(start, start + n_rows)
         yield [(columns[knot], rest[knot]) for columns, rest in terms], observed[knot]

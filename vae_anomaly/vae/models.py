@@ -170,7 +170,7 @@ class VAE(RowLossModel):
         """
         z_mean, z_log_var = self.encode(inputs, training)
         z = self.sampling(
-            [ops.repeat(t[:, None, :], self.n_draws, axis=1) for t in (z_mean, z_log_var)]
+            [ops.repeat(ops.expand_dims(t, 1), self.n_draws, axis=1) for t in (z_mean, z_log_var)]
         )
         log_prob = self._per_draw(self.likelihood.log_prob, inputs, z, training)
         log_prob = ops.sum(log_prob, axis=-1)
