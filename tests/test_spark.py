@@ -1,5 +1,6 @@
 """Fitting and scoring on a cluster of Spark: two workers, where Java and pyspark are there."""
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -351,6 +352,30 @@ def test_a_fit_on_spark_is_the_fit_on_files_and_goes_on_with_a_known_schema(trai
     schema = detector.scorer_ and detector._input.schema
     again = VAEDetector(**SMALL, schema=schema).fit(spark.SparkRows(training))
     np.testing.assert_array_equal(again.score_samples(new), expected.score_samples(new))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_a_fit_costs_no_row(training, folder):
+    rows, marks = spark.SparkRows(training), folder / "killed in a fit"
+    marks.mkdir()
+    in_partitions = rows.in_partitions
+
+    def killed_once(read, partition, batches):
+        batches = list(batches)
+        mark = marks / f"{partition} {read.func.__name__}"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(partition, iter(batches))
+
+    def in_partitions_with_deaths(read, columns):
+        return in_partitions(functools.partial(killed_once, read), columns)
+
+    rows.in_partitions = in_partitions_with_deaths
+    found = learned(rows, kinds=KINDS, max_rows=1000)
+    n_partitions = training.rdd.getNumPartitions()
+    assert len(list(marks.iterdir())) == 2 * n_partitions
+    assert_learned_alike(found, learned([training.toArrow()], kinds=KINDS, max_rows=1000))
 
 
 @pytest.mark.slow
