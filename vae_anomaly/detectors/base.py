@@ -302,7 +302,7 @@ class BaseDetector(
             (the mean training score). They add up to ``score_samples(X)``.
             ``value``: the cells of X. ``gain``: how much the row would gain if the cell were
             unknown, in its score or in its ELBO, whichever is more; of numbers the mean of that
-            and of what it would gain under a Gaussian of the reference rows. The largest names
+            and of what it would gain under a Student's t of the reference rows. The largest names
             the reason best. ``expected``, ``low``, ``high``: what the rest of the row suggests
             for the cell, and for numbers the range from the 10% to the 90% quantile (a
             ``VAEDetector`` alone has one).

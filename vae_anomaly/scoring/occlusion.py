@@ -3,8 +3,8 @@
 A cell that is wrong misleads the encoder, so that its neighbours look wrong too. Hidden from the
 model, it misleads nobody: the score rises most where the wrong cell is hidden, and the others tell
 what should be there. A composite score may be low for several reasons, which hide each other; so
-what its first view gains, the ELBO, counts too: it is about -log p(cell | the others). That of a
-Gaussian is another estimate, for numbers; the mean is right more often than either
+what its first view gains, the ELBO, counts too: it is about -log p(cell | the others). For numbers
+a Student's t gives another estimate of that; the mean is right more often than either
 (benchmarks/LOG.md).
 """
 
@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras import ops
 from scipy.stats import norm
 
-from vae_anomaly.scoring.conditionals import ConditionalGaussian
+from vae_anomaly.scoring.conditionals import ConditionalStudent
 from vae_anomaly.scoring.views import noise_bank
 from vae_anomaly.vae.likelihoods import Mixed
 
@@ -47,7 +47,7 @@ class HiddenCells:
     gain : (n, columns) array
         What the row gains where the cell is hidden: in its score, or in how well its values go
         together (``Composite.coherence``), whichever is more; of numbers the mean of that and of
-        what it gains under a Gaussian of the reference rows (``ConditionalGaussian``), where
+        what it gains under a Student's t of the reference rows (``ConditionalStudent``), where
         there are rows enough. 0 where the cell is missing.
     expected : dict of column name to array (n,)
         The median of the likely values; of booleans the probability of 1, of categories the
@@ -77,11 +77,11 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
         Each row's by itself, as scores are.
     """
     n_rows = len(next(iter(arrays.values())))
-    gaussian = _gaussian(scorer)
+    student = _student_of(scorer)
     parts = [
         _hidden_in_block(
             scorer,
-            gaussian,
+            student,
             {name: a[start : start + scorer.chunk_rows] for name, a in arrays.items()},
         )
         for start in range(0, max(n_rows, 1), scorer.chunk_rows)
@@ -99,16 +99,16 @@ def hide_each_cell(scorer: TableScorer, arrays: Arrays) -> HiddenCells:
     )
 
 
-def _gaussian(scorer):
-    """The Gaussian of the numbers of the reference rows, if it can be told."""
+def _student_of(scorer):
+    """The Student's t of the numbers of the reference rows, if it can be told."""
     widths = scorer.preprocessor.column_widths[: scorer.preprocessor.n_numeric]
     if scorer.reference_rows is None or not widths:
         return None
-    gaussian = ConditionalGaussian(scorer.reference_rows[:, : sum(widths)], widths)
-    return gaussian if gaussian.is_sure else None
+    student = ConditionalStudent(scorer.reference_rows[:, : sum(widths)], widths)
+    return student if student.is_sure else None
 
 
-def _hidden_in_block(scorer, gaussian, arrays):
+def _hidden_in_block(scorer, student, arrays):
     x, observed = scorer.preprocess(arrays)
     n_rows, names = len(x), scorer.preprocessor.column_names
     judged = scorer.judged(x, observed)
@@ -130,21 +130,21 @@ def _hidden_in_block(scorer, gaussian, arrays):
         for own, value in zip(of_features[some], values, strict=True):
             likely[:, :, own] = value[:, :, own]
     gains = gained.max(axis=0)
-    if gaussian is not None:
-        of_numbers = _under(gaussian, scorer.preprocessor, x, observed, list(arrays))
+    if student is not None:
+        of_numbers = _under(student, scorer.preprocessor, x, observed, list(arrays))
         gains = np.where(np.isnan(of_numbers), gains, (gains + of_numbers) / 2)
     gains = np.where(had_value, gains, 0.0)
     return HiddenCells(gains, *_ranges(scorer.preprocessor, likely, arrays))
 
 
-def _under(gaussian, preprocessor, x, observed, names):
-    """What rows gain under a Gaussian where a number is hidden, by name; NaN where it is none.
+def _under(student, preprocessor, x, observed, names):
+    """What rows gain under a Student's t where a number is hidden, by name; NaN where it is none.
 
     Dates, of which numbers are a part, tell of the others, but nothing is said of them.
     """
     n_numeric = preprocessor.n_numeric
     n_features = sum(preprocessor.column_widths[:n_numeric])
-    found = gaussian.gains(x[:, :n_features], observed[:, :n_numeric])
+    found = student.gains(x[:, :n_features], observed[:, :n_numeric])
     gains = np.full((len(x), len(names)), np.nan)
     for (name, part), own in zip(preprocessor.columns.numeric, found.T, strict=True):
         if part == "value":
