@@ -27,8 +27,8 @@ SHARE_DETECTORS = {
     f"tests/test_{name}.py"
     for name in (
         *("artifact", "batch", "detector", "detector_options", "detector_tables", "digits"),
-        *("displays", "export", "forks", "frames", "image_export", "image_laws", "keras_settings"),
-        *("neighbourhood", "occlusion", "reporting", "scoring"),
+        *("displays", "export", "forks", "frame_scorer", "frames", "image_export", "image_laws"),
+        *("keras_settings", "neighbourhood", "occlusion", "reporting", "scoring", "spark"),
     )
 }
 

@@ -182,7 +182,7 @@ def gaussian_score(rows, new):
 
 
 @pytest.mark.parametrize("n_rows", [50, 200])
-@pytest.mark.parametrize("n_columns", [3, 10])
+@pytest.mark.parametrize("n_columns", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_scores_of_five_folds_give_an_interval_that_holds(n_rows, n_columns):
     rng = np.random.default_rng(n_rows)
     inside, splits = 0, 200

@@ -41,12 +41,6 @@ def fitted(request, rows, table, detector, table_detector, table_autoencoder):
 
 
 @pytest.fixture(scope="module")
-def small(rows):
-    """A detector fitted on ``rows`` in a few steps."""
-    return VAEDetector(**SMALL).fit(rows)
-
-
-@pytest.fixture(scope="module")
 def untrained(rows, leave_out_training):
     """A detector fitted on ``rows`` as ``trainings`` does it."""
     with pytest.MonkeyPatch.context() as patch:
@@ -353,10 +347,14 @@ def test_refitting_forgets_the_first_fit(trainings, rows, table):
 # Random numbers
 
 
-def test_equal_seeds_give_equal_detectors(small, rows):
-    same = VAEDetector(**SMALL).fit(rows)
-    assert small.history_ == same.history_
-    np.testing.assert_array_equal(small.score_samples(rows), same.score_samples(rows))
+@pytest.mark.parametrize(
+    "detector_class", [pytest.param(VAEDetector, marks=pytest.mark.slow), AutoencoderDetector]
+)
+def test_equal_seeds_give_equal_detectors(detector_class, rows):
+    params = {"hidden_units": (4,), "latent_dim": 2, "max_steps": 2, "random_state": 0}
+    first, same = (detector_class(**params).fit(rows) for _ in range(2))
+    assert first.history_ == same.history_
+    np.testing.assert_array_equal(first.score_samples(rows), same.score_samples(rows))
 
 
 def test_other_seeds_give_other_detectors(untrained, trainings, rows):

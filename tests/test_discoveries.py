@@ -77,8 +77,8 @@ def test_fewer_rows_than_the_fewest_at_the_least_p_value_select_nothing(n, fdr, 
         assert selected == (n_least >= fewest)
 
 
-@pytest.mark.parametrize("m", [50, 200, 5000])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.2])
+@pytest.mark.parametrize("m", [50, pytest.param(200, marks=pytest.mark.slow), 5000])
+@pytest.mark.parametrize("share", [0.0, pytest.param(0.01, marks=pytest.mark.slow), 0.05, 0.2])
 def test_a_planted_share_is_found_within_its_interval(m, share):
     rng = np.random.default_rng(m)
     splits = 200

@@ -250,7 +250,7 @@ def as_arrow(frame):
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-@pytest.mark.parametrize("other", [as_polars, as_arrow])
+@pytest.mark.parametrize("other", [as_polars, pytest.param(as_arrow, marks=pytest.mark.slow)])
 def test_frames_of_other_libraries_have_the_same_pictures(table_detector, odd, other):
     for display in (ReconstructionDisplay, ExplanationDisplay):
         expected, found = (display.from_estimator(table_detector, X) for X in (odd, other(odd)))

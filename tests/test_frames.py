@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import vae_anomaly
-from vae_anomaly import VAEDetector
+from vae_anomaly import AutoencoderDetector, VAEDetector
 
 pl = pytest.importorskip("polars")
 
@@ -64,7 +64,7 @@ def test_rows_that_are_not_in_memory_are_refused(table_detector, table):
 def test_labels_of_several_levels_come_back(trainings):
     labels = pd.MultiIndex.from_tuples([("a", "x"), ("a", "y"), ("b", "x")])
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=labels)
-    detector = VAEDetector(**SMALL).fit(frame)
+    detector = AutoencoderDetector(hidden_units=()).fit(frame)
     explanation = detector.explain(frame[labels[::-1]])
     np.testing.assert_array_equal(explanation["value"][labels], frame)
     contribution = explanation["contribution"]

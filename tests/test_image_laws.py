@@ -43,7 +43,7 @@ def fitted(request, digits, stripes):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(PAIRS[0], marks=pytest.mark.slow), *PAIRS[1:]],
+    params=[*(pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS[:3]), *PAIRS[3:]],
     ids=map("-".join, PAIRS),
 )
 def paired(request, digits):
@@ -218,13 +218,16 @@ def test_parameters_of_images_survive_saving(stripes, trainings, tmp_path):
 def test_images_of_two_values_get_the_likelihood_of_coins(digits, trainings):
     detector = VAEDetector(score_type="elbo", **SMALL).fit(digits > 100)
     assert isinstance(detector.scorer_.model.likelihood, Bernoulli)
-    detector_of_numbers = VAEDetector(score_type="elbo", **SMALL)
-    by_number = detector_of_numbers.fit((digits > 100).astype(np.uint8) * 255)
-    assert isinstance(by_number.scorer_.model.likelihood, Bernoulli)
     binary = digits > 100
     np.testing.assert_array_equal(
         detector.score_samples(binary), detector.score_samples(binary.astype(float))
     )
+
+
+@pytest.mark.slow
+def test_images_of_two_numbers_get_the_likelihood_of_coins(digits, trainings):
+    detector = VAEDetector(score_type="elbo", **SMALL).fit((digits > 100).astype(np.uint8) * 255)
+    assert isinstance(detector.scorer_.model.likelihood, Bernoulli)
 
 
 def test_small_images_train_for_more_steps(digits, trainings):

@@ -62,7 +62,7 @@ def test_they_take_each_numeric_column_once(own_table, trainings, rows):
     assert VAEDetector(**SMALL, hidden_units=()).fit(skewed).scorer_.preprocessor.skewed != []
 
 
-@pytest.fixture(params=["own_images", "own_table"])
+@pytest.fixture(params=["own_images", pytest.param("own_table", marks=pytest.mark.slow)])
 def own(request):
     data = {"own_images": "digits", "own_table": "rows"}[request.param]
     return request.getfixturevalue(request.param), request.getfixturevalue(data)

@@ -94,7 +94,7 @@ def test_the_size_of_chunks_does_not_change_scores(scorer_and_arrays, size):
 @pytest.mark.parametrize(
     ("n_columns", "hidden_units", "latent_dim"),
     [
-        (4, (128, 128), 2),
+        pytest.param(4, (128, 128), 2, marks=pytest.mark.slow),
         pytest.param(30, (16,), 16, marks=pytest.mark.slow),
         (101, (128, 128), 7),
         (300, (250, 33), 3),

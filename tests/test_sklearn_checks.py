@@ -26,7 +26,6 @@ TELLING = (
     "check_dict_unchanged",
     "check_estimators_fit_returns_self",
     "check_estimators_nan_inf",
-    "check_estimators_pickle",
     "check_fit1d",
     "check_fit2d_1sample",
     "check_methods_sample_order_invariance",
@@ -34,7 +33,6 @@ TELLING = (
     "check_no_attributes_set_in_init",
     "check_outliers_train",
     "check_parameters_default_constructible",
-    "check_sample_weight_equivalence_on_dense_data",
     "check_transformer_general",
 )
 

@@ -90,14 +90,23 @@ def drifted(preprocessor, batch):
     return {(d["column"], d["part"]) for d in tally.report()["drifted_columns"]}
 
 
-@pytest.mark.parametrize("n", [1, 5, 30, 200, 2000])
+@pytest.mark.parametrize(
+    "n",
+    [
+        1,
+        pytest.param(5, marks=pytest.mark.slow),
+        30,
+        pytest.param(200, marks=pytest.mark.slow),
+        2000,
+    ],
+)
 def test_batches_like_the_training_rows_have_no_drifted_columns(n):
     # 1 in 1000 such batches has one: more than one of 24 would be a wonder.
     found = [drifted(adapted(seed % 4), shop(n, 1000 + seed)) for seed in range(24)]
     assert sum(map(bool, found)) <= 1
 
 
-@pytest.mark.parametrize("n_training", [60, 1000])
+@pytest.mark.parametrize("n_training", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_share_of_false_alarms_of_a_column_is_what_was_asked_for(n_training):
     rng = np.random.default_rng(0)
     alarms = 0

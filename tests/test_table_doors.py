@@ -204,7 +204,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_any_cells_are_the_same_categories_by_every_door(name, data):
     cells = data.draw(st.lists(st.none() | CELLS[name], min_size=1, max_size=5))

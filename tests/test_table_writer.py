@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from table_files import (
     column,
@@ -213,7 +213,6 @@ tables = st.integers(1, 3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(tables, st.integers(1, 5))
 def test_any_text_survives_csv_and_parquet(table, chunk_rows):
     names, rows = table
@@ -230,7 +229,6 @@ def test_any_text_survives_csv_and_parquet(table, chunk_rows):
         pd.testing.assert_frame_equal(again, read_frame(first, kinds))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(), max_size=8))
 def test_any_numbers_survive_csv_and_parquet(values):
     with tempfile.TemporaryDirectory() as folder:
@@ -243,7 +241,6 @@ def test_any_numbers_survive_csv_and_parquet(values):
             np.testing.assert_array_equal(column(path, "numeric"), values)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(number_cells, cells), max_size=12), st.integers(1, 13))
 def test_the_arrays_do_not_depend_on_the_chunk_size(rows, chunk_rows):
     kinds = {"b": "categorical", "a": "numeric"}
@@ -258,7 +255,6 @@ def test_the_arrays_do_not_depend_on_the_chunk_size(rows, chunk_rows):
             np.testing.assert_array_equal(np.concatenate([part[name] for part in chunks]), whole)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.datetimes(), st.sampled_from([None, "UTC", "Asia/Kolkata"]))
 def test_any_date_time_survives_csv_and_parquet(moment, zone):
     with tempfile.TemporaryDirectory() as folder:
