@@ -116,7 +116,7 @@ def compare_devices(cases: list[str], backbone: str | None) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         case, folder, *backbone = sys.argv[2:]
-        print(json.dumps(measure_case(case, folder, *(backbone or [None]))))
+        print(json.dumps(measure_case(case, folder, backbone[0] if backbone else None)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
