@@ -1,5 +1,6 @@
 """Images in overlapping windows: where these are, laws of scores, doors, and what is refused."""
 
+import json
 import pickle
 import warnings
 
@@ -13,6 +14,7 @@ from test_cli import run
 from test_features import network
 
 from vae_anomaly import AutoencoderDetector, ImageFolder, VAEDetector, load_detector
+from vae_anomaly.detectors.description import check_description
 from vae_anomaly.image_windows import cut, stitched, tile_grid, window_grid
 from vae_anomaly.images.features import FeaturePreprocessor
 from vae_anomaly.vae import conv_decoder, conv_encoder
@@ -79,6 +81,11 @@ def test_maps_of_windows_become_maps_of_the_image():
         ((8, 65), "no larger"),
         ((16,), "of (height, width)"),
         ((16, 16, 1), "of (height, width)"),
+        ((16.7, 16), "whole numbers"),
+        (("16", "16"), "whole numbers"),
+        ((None, 16), "whole numbers"),
+        ((16, float("nan")), "whole numbers"),
+        ([[16, 16]], "of (height, width)"),
     ],
 )
 def test_windows_that_cannot_be_are_refused(tiles, reason):
@@ -123,12 +130,40 @@ def test_maps_of_a_network_that_sees_pixels_alone_are_those_of_whole_images():
     [
         ((64, 64), (32, 32), (64, 64)),
         ((80, 64), (32, 32), (40, 32)),
-        ((300, 64), (32, 32), (56, 32)),
+        ((300, 64), (32, 32), (57, 32)),
     ],
 )
 def test_maps_of_large_images_have_64_positions_on_a_side_at_most(size, tiles, shape):
     layer = FeaturePreprocessor((*size, 3), (0, 255), "uint8", backbone=network(), tiles=tiles)
     assert layer.x_shape[:2] == shape
+
+
+@pytest.mark.parametrize(("side", "tile"), [(100, 16), (33, 16), (70, 24)])
+def test_a_network_of_coarse_maps_sees_all_pixels(side, tile):
+    inputs = keras.Input((None, None, 1))
+    coarse = keras.Model(inputs, keras.layers.AveragePooling2D(8)(inputs))
+    shape, tiles = (side, 16, 1), (tile, 16)
+    layer = FeaturePreprocessor(shape, (0, 255), "uint8", backbone=coarse, tiles=tiles)
+    layer.projection.assign([[1.0]])
+    # One bright row of pixels in each image.
+    images = 255 * np.eye(side, dtype=np.uint8)[:, :, None, None].repeat(16, axis=2)
+    changed = np.abs(layer(images) - layer(np.zeros_like(images))).max(axis=(1, 2, 3))
+    assert (changed > 0).all()
+    assert layer._windows == tile_grid(tiles, shape)
+
+
+def test_maps_of_one_position_cannot_be_put_together():
+    inputs = keras.Input((None, None, 1))
+    coarse = keras.Model(inputs, keras.layers.AveragePooling2D(8)(inputs))
+    with pytest.raises(ValueError, match="2 positions or more on a side"):
+        FeaturePreprocessor((64, 64, 1), (0, 255), "uint8", backbone=coarse, tiles=(8, 8))
+
+
+@pytest.mark.parametrize("shape", [(40, 9000, 1), (4096, 2048, 3)])
+def test_images_that_no_model_may_hold_are_refused_before_training(shape):
+    images = np.broadcast_to(np.uint8(0), (3, *shape))
+    with pytest.raises(ValueError, match="Take smaller ones"):
+        VAEDetector(tiles=(32, 32)).fit(images)
 
 
 # The laws of the score, slow since each network is traced anew
@@ -230,7 +265,7 @@ def test_networks_that_are_given_are_those_of_a_window(images):
 
 
 @pytest.mark.slow
-def test_a_tiny_defect_is_found_where_shrinking_loses_it():
+def test_a_tiny_defect_is_found_in_windows_where_shrinking_loses_it():
     train, fresh, broken = (waves(60, seed, size=96) for seed in (0, 1, 2))
     rows, columns = np.random.default_rng(3).integers(8, 86, (2, 60))
     for image, row, column in zip(broken, rows, columns, strict=True):
@@ -275,6 +310,11 @@ def test_windows_on_the_command_line(tmp_path):
     assert "80 x 80 pixels, 1 channel(s), in 6 windows" in result.output
     shown = run("info", model).output
     assert "80 x 80 pixels, in 6 windows of 48 x 40" in shown
+    description = json.loads((model / "detector.json").read_text())
+    for tiles in ([16], "x", 7, [4, 4], [[48, 40]]):
+        description["params"]["tiles"] = tiles
+        with pytest.raises(ValueError, match="tiles"):
+            check_description(description)
     output, maps = tmp_path / "scored.csv", tmp_path / "maps"
     result = run("score", good, "--model", model, "--output", output, "--maps", maps)
     assert result.exit_code == 0, result.output

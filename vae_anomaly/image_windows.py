@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +15,8 @@ SMALLEST_SIDE = 8  #: pixels, of an image or a window that is modelled
 #: trained with.
 BACKBONE_SIDE = 224
 MAX_WINDOWS = 1_024  #: of an image
+#: Of an image: of a side in pixels, and of values, which are pixels times channels.
+MAX_IMAGE_SIDE, MAX_IMAGE_VALUES = 8_192, 2**24
 
 
 class Line(NamedTuple):
@@ -79,9 +82,8 @@ class WindowGrid(NamedTuple):
         """Return as many windows of another size at about the same places of another image."""
         lines = []
         for line, new_size, new_window in zip(self, size, window, strict=True):
-            scale = (new_size - new_window) / max(line.size - line.window, 1)
-            starts = tuple(round(start * scale) for start in line.starts)
-            lines.append(Line(new_size, new_window, starts))
+            starts = np.round(np.linspace(0, new_size - new_window, len(line.starts)))
+            lines.append(Line(new_size, new_window, tuple(map(int, starts))))
         return WindowGrid(*lines)
 
 
@@ -123,18 +125,20 @@ def tile_grid(tiles: Sequence[int] | None, image_shape: Sequence[int]) -> Window
     Raises
     ------
     ValueError
-        It is not two numbers; too small, or larger than the images; or there would be over
+        It is not two whole numbers; too small, or larger than the images; or there would be over
         ``MAX_WINDOWS``.
     """
     if tiles is None:
         return None
-    window, size = tuple(int(side) for side in tiles), tuple(image_shape[:2])
+    window, size = tuple(tiles), tuple(image_shape[:2])
     if len(window) != 2 or any(
-        not SMALLEST_SIDE <= part <= side for part, side in zip(window, size, strict=True)
+        not isinstance(part, numbers.Integral) or not SMALLEST_SIDE <= part <= side
+        for part, side in zip(window, size, strict=True)
     ):
         raise ValueError(
-            f"Expected `tiles` of (height, width), {SMALLEST_SIDE} pixels or more each, and no "
-            f"larger than the images of {size[0]} x {size[1]} pixels. Received: tiles={window!r}. "
+            f"Expected `tiles` of (height, width), whole numbers, {SMALLEST_SIDE} pixels or more "
+            f"each, and no larger than the images of {size[0]} x {size[1]} pixels. "
+            f"Received: tiles={window!r}. "
             "Take smaller ones, or larger images (`image_shape`)."
         )
     grid = window_grid(size, window)
@@ -145,6 +149,17 @@ def tile_grid(tiles: Sequence[int] | None, image_shape: Sequence[int]) -> Window
             "Take larger ones, or smaller images (`image_shape`)."
         )
     return grid
+
+
+def check_image_size(image_shape: Sequence[int]) -> None:
+    """Raise ValueError for images (height, width, channels) larger than those that are modelled."""
+    height, width, channels = image_shape
+    if max(image_shape) > MAX_IMAGE_SIDE or height * width * channels > MAX_IMAGE_VALUES:
+        raise ValueError(
+            f"Expected images of at most {MAX_IMAGE_VALUES} values and {MAX_IMAGE_SIDE} pixels on "
+            f"a side. Received: {height} x {width} x {channels}. Take smaller ones "
+            "(`image_shape`)."
+        )
 
 
 def seen_shape(image_shape: Sequence[int], grid: WindowGrid | None) -> tuple[int, int, int]:

@@ -95,7 +95,8 @@ def _print_images(console: Console, description: Mapping[str, Any]) -> None:
 
 def _windows(description: Mapping[str, Any]) -> str:
     """Return what ``tiles`` are, as the end of a sentence; "" if there are none."""
-    schema, tiles = description["schema"], description["params"].get("tiles")
+    schema = description["schema"]
+    tiles = description["scorer"]["preprocessor"].get("tiles", description["model"].get("tiles"))
     grid = tile_grid(tiles, (schema["height"], schema["width"]))
     if grid is None:
         return ""

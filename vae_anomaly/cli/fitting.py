@@ -109,7 +109,7 @@ _SCORE_TYPES = [
     "--image-size",
     metavar="HxW",
     help="Height and width in pixels to which images are resized.  [default: the most frequent "
-    "size, shrunk to 64 pixels on the longer side; 224x224 with --backbone; as it is with --tiles]",
+    "size, shrunk to 64 pixels on the longer side, not so with --tiles; 224x224 with --backbone]",
 )
 @click.option(
     "--tiles",

@@ -16,7 +16,7 @@ from vae_anomaly.detectors.packing import named_weights
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vae_anomaly.scoring.tables import TableScorer
+    from vae_anomaly.scoring.scorer import AnomalyScorer
     from vae_anomaly.vae.training import Trainer
 
 N_FOLDS = 5
@@ -32,7 +32,7 @@ def can_cross_fit(is_validation: np.ndarray) -> bool:
 
 
 def cross_fitted_scores(
-    scorer: TableScorer,
+    scorer: AnomalyScorer,
     data: Any,
     subset: Callable[[Any, np.ndarray], Any],
     trainer: Trainer,
@@ -46,7 +46,7 @@ def cross_fitted_scores(
 
     Parameters
     ----------
-    scorer : TableScorer
+    scorer : AnomalyScorer
         Its model was trained by the trainer.
     data : all training rows
     subset : callable
@@ -68,7 +68,6 @@ def cross_fitted_scores(
     kept = [(variable, variable.numpy()) for variable in named_weights(scorer).values()]
     folds = _folds(is_held_out, seed)
     scores = np.empty(len(folds))
-    lacks_cells = scorer.lacks_cells(data)
     for fold in range(N_FOLDS):
         is_out = folds == fold
         rows = np.flatnonzero(~is_out & ~is_held_out)
@@ -78,8 +77,7 @@ def cross_fitted_scores(
         )
         left = is_held_out[~is_out]
         left = left if left.any() else ~left
-        scorer.learn(subset(data, ~is_out), left, lacks_cells=lacks_cells)
-        scores[is_out] = scorer.run(subset(data, is_out), ("score",))["score"]
+        scores[is_out] = scorer.learn_to_score(subset(data, ~is_out), left, subset(data, is_out))
     for variable, value in kept:
         variable.assign(value)
     return scores

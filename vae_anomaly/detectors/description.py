@@ -13,7 +13,12 @@ from typing import Any
 
 import jsonschema
 
-from vae_anomaly.image_windows import SMALLEST_SIDE, tile_grid
+from vae_anomaly.image_windows import (
+    MAX_IMAGE_SIDE,
+    SMALLEST_SIDE,
+    check_image_size,
+    tile_grid,
+)
 from vae_anomaly.images.form import RESIZES
 
 MAX_COLUMNS = 10_000
@@ -25,8 +30,6 @@ MAX_LATENT_DIM = 4_096
 MAX_DRAWS = 4_096  #: of z per row
 MAX_REFERENCES = 1_000_000  #: training rows that a model keeps
 MAX_CALIBRATION_SCORES = 100_000_000
-MAX_IMAGE_SIDE = 8_192
-MAX_IMAGE_VALUES = 2**24
 MAX_NETWORK_TEXT = 4 * 2**20  #: characters of the configuration of a network that was given
 MAX_SCHEMA_TEXT = 64 * 2**20  #: characters of what the columns of the training table were
 MAX_HISTORY = 100_000  #: evaluations
@@ -221,6 +224,7 @@ _CONTENT = _object(
             "properties": {
                 "kinds": {"type": ["object", "null"], "additionalProperties": _TEXT},
                 "schema": {"type": ["string", "null"]},
+                "tiles": {"anyOf": [_NULL, _TILES]},
             },
         },
         "n_features_in": _int(1, 2**53),
@@ -293,11 +297,7 @@ def check_description(content: Any) -> None:
         raise ValueError(f"expected at most {MAX_LEVELS} levels. Received: {n_levels}")
     for part in (content["model"], preprocessor):
         height, width, channels = part.get("image_shape", (1, 1, 1))
-        if height * width * channels > MAX_IMAGE_VALUES:
-            raise ValueError(
-                f"expected images of at most {MAX_IMAGE_VALUES} values. Received: {height} x "
-                f"{width} x {channels}"
-            )
+        check_image_size((height, width, channels))
         tile_grid(part.get("tiles"), (height, width))
 
 

@@ -14,7 +14,13 @@ import tensorflow as tf
 
 from vae_anomaly.detectors.image_report import image_sections
 from vae_anomaly.detectors.row_weights import rows_and_weights
-from vae_anomaly.image_windows import SMALLEST_SIDE, WindowGrid, seen_shape, tile_grid
+from vae_anomaly.image_windows import (
+    SMALLEST_SIDE,
+    WindowGrid,
+    check_image_size,
+    seen_shape,
+    tile_grid,
+)
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.calibration import percent
@@ -103,6 +109,7 @@ class ImageInput:
         image_shape = images.shape[1:]
         if detector.image_shape is not None:
             image_shape = _image_shape(detector.image_shape, image_shape)
+        check_image_size(image_shape)
         resize = images.form.resize if is_streamed(images) else "stretch"
         self.preprocessor = ImagePreprocessor(image_shape, value_range, image_dtype, resize)
         _check_values(images, self.preprocessor)

@@ -104,9 +104,9 @@ class FeaturePreprocessor(ImagePreprocessor):
         seen = seen_shape(self.image_shape, grid)
         sizes, n_channels = _map_shapes(backbone, seen)
         # The windows, in pixels and in positions; of an image that is not cut there is one.
+        self._windows = grid or window_grid(seen[:2], seen[:2])
         most = _MOST_POSITIONS if grid is None else _MOST_TILED_POSITIONS
-        self._places = _positions(self.image_shape[:2], seen[:2], sizes, most)
-        self._windows = self._places.scaled(self.image_shape[:2], seen[:2])
+        self._places = _positions(self._windows, sizes, most)
         self.images_at_once = max(1, _AT_ONCE // len(self._windows.across.starts))
         n_components = min(n_channels, _MOST_COMPONENTS)
         self._x_shape = (*self._places.size, n_components)
@@ -225,25 +225,35 @@ class FeaturePreprocessor(ImagePreprocessor):
         return cls(**{**config, "backbone": backbone})
 
 
-def _positions(
-    image: Sequence[int],
-    window: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
-    most: int,
-) -> WindowGrid:
-    """Return the windows of maps, given the sizes of maps of a window: the finest that are small.
+def _positions(grid: WindowGrid, sizes: Sequence[tuple[int, int]], most: int) -> WindowGrid:
+    """Return the windows of maps: of the finest maps of a window, ``sizes``, that are small.
 
-    ``most`` is how many positions a whole image has on a side.
+    ``most`` is how many positions a whole image has on a side. Each window keeps positions of its
+    own, and neighbours leave none between them.
+
+    Raises
+    ------
+    ValueError
+        All maps of windows are too coarse for that.
     """
 
     def whole(size):
-        sides = zip(image, window, size, strict=True)
-        return tuple(round(side * count / part) for side, part, count in sides)
+        sides = zip(grid.size, grid.window, size, strict=True)
+        return tuple(-(-side * count // part) for side, part, count in sides)
 
-    sides = zip(image, window, min(sizes), strict=True)
-    smaller = tuple(max(1, min(count, most * part // side)) for side, part, count in sides)
+    sides = zip(grid, min(sizes), strict=True)
+    smaller = tuple(
+        max(1, min(count, 2), min(count, most * line.window // line.size)) for line, count in sides
+    )
     chosen = max((size for size in sizes if max(whole(size)) <= most), default=smaller)
-    return window_grid(whole(chosen), chosen)
+    if any(len(line.starts) > 1 and count < 2 for line, count in zip(grid, chosen, strict=True)):
+        height, width = grid.window
+        raise ValueError(
+            "Expected `tiles` of which the backbone makes maps of 2 positions or more on a side. "
+            f"Received: {chosen[0]} x {chosen[1]} positions of tiles of {height} x {width} pixels. "
+            "Take larger ones, or a backbone with finer maps."
+        )
+    return grid.scaled(whole(chosen), chosen)
 
 
 def _map_shapes(

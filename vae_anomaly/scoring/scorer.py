@@ -153,6 +153,11 @@ class AnomalyScorer(keras.Model):
         """Learn what is usual of training rows; return their scores."""
         raise NotImplementedError
 
+    def learn_to_score(self, data: Any, is_held_out: np.ndarray, scored: Any) -> np.ndarray:
+        """Learn what is usual, as ``learn`` does, to score other rows; return their scores."""
+        self.learn(data, is_held_out)
+        return self.run(scored, ("score",))["score"]
+
     def calibrate(self, data: Any, is_calibration: np.ndarray) -> np.ndarray:
         """Learn what is usual of training rows, and keep the scores of those held out.
 

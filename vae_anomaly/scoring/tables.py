@@ -144,13 +144,7 @@ class TableScorer(AnomalyScorer):
             "part_log_prob": ordered,
         }
 
-    def learn(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        is_held_out: np.ndarray,
-        *,
-        lacks_cells: bool = True,
-    ) -> np.ndarray:
+    def learn(self, arrays: Mapping[str, np.ndarray], is_held_out: np.ndarray) -> np.ndarray:
         """Learn the views, usual values, and the cost of missing cells.
 
         Missing cells alone make a row's reconstruction worse, or its prior term smaller. What
@@ -163,17 +157,27 @@ class TableScorer(AnomalyScorer):
             All training rows.
         is_held_out : bool array, (n,)
             Rows that the model was not trained on, one at least.
-        lacks_cells : bool
-            Whether rows to score may lack cells. If not, what that costs is not measured, which
-            takes most of the time.
 
         Returns
         -------
         (n,) float64 array
             Scores of all rows.
         """
+        return self._learn(arrays, is_held_out, KNOTS)
+
+    def learn_to_score(
+        self,
+        data: Mapping[str, np.ndarray],
+        is_held_out: np.ndarray,
+        scored: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        # Measuring what missing cells cost takes most of the time, and whole rows don't ask for it.
+        _, observed = self.preprocess(scored)
+        self._learn(data, is_held_out, KNOTS[:1] if observed.all() else KNOTS)
+        return self.run(scored, ("score",))["score"]
+
+    def _learn(self, arrays, is_held_out, knots):
         x, observed = self.preprocess(arrays)
-        knots = KNOTS if lacks_cells else KNOTS[:1]
         for weight in (self.feature_mean, self.latent_mean, self.missing_shortfall):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
@@ -192,10 +196,6 @@ class TableScorer(AnomalyScorer):
             self.latent_mean.assign_add(latent.mean())
         (scores,) = self._scored(terms, observed)
         return scores
-
-    def lacks_cells(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Whether a cell of the rows is missing."""
-        return not self.preprocess(arrays)[1].all()
 
     def _measured_with_hidden_cells(self, x, observed, is_held_out, knots):
         """What the views say of rows held out with cells hidden, and which are left: by knot."""
