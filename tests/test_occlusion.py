@@ -131,6 +131,21 @@ def test_without_reference_rows_the_score_and_its_first_view_tell(
     assert (without.gain[:, is_number] != found.gain[:, is_number]).any(axis=0).all()
 
 
+def test_a_column_that_is_mostly_missing_is_not_blamed_by_what_was_made_up_for_it(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
+    frame["b"] += frame["a"]
+    fresh = frame[:50] + rng.normal(size=(50, 3))
+    frame.loc[rng.random(400) < 0.9, "c"] = np.nan
+    detector = VAEDetector(hidden_units=(8,), latent_dim=2, max_steps=40, random_state=0).fit(frame)
+    arrays = detector._input.check(detector, fresh)
+    gains = hide_each_cell(detector.scorer_, arrays).gain
+    monkeypatch.setattr("vae_anomaly.scoring.occlusion._student_of", lambda scorer: None)
+    without = hide_each_cell(detector.scorer_, arrays).gain
+    np.testing.assert_array_equal(gains[:, 2], without[:, 2])
+    assert (gains[:, :2] != without[:, :2]).all()
+
+
 def test_what_is_told_of_a_row_does_not_depend_on_the_others(table_detector, hidden):
     arrays, found = hidden
     chosen = [7, 3, 7]

@@ -34,6 +34,8 @@ TAIL = 0.1
 _LEVELS = norm.ppf((np.arange(5) + 0.5) / 5).astype(np.float32)
 # Draws of z from the prior, from which the usual values of a column are estimated.
 _PRIOR_DRAWS = 64
+# Of a column that lacks a larger share of its cells, a Student's t knows too little.
+_MOST_MISSING = 0.2
 # A level is usual if its share is at least _USUAL_SHARE; _MOST_LEVELS of them are named.
 _USUAL_SHARE, _MOST_LEVELS = 0.1, 3
 
@@ -144,7 +146,10 @@ def _under(student, preprocessor, x, observed, names):
     """
     n_numeric = preprocessor.n_numeric
     n_features = sum(preprocessor.column_widths[:n_numeric])
-    found = student.gains(x[:, :n_features], observed[:, :n_numeric])
+    # Missing cells of reference rows hold what the model makes up, which varies far less.
+    missing = dict(zip(preprocessor.kinds, np.asarray(preprocessor.missing_share), strict=True))
+    is_known = [missing[name] <= _MOST_MISSING for name, _ in preprocessor.columns.numeric]
+    found = student.gains(x[:, :n_features], observed[:, :n_numeric] * is_known)
     gains = np.full((len(x), len(names)), np.nan)
     for (name, part), own in zip(preprocessor.columns.numeric, found.T, strict=True):
         if part == "value":

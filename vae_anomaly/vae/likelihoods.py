@@ -190,7 +190,8 @@ class Gaussian(Likelihood):
         """Return the log-variance, broadcastable to (..., n_features), given decoder outputs."""
         if self.variance not in _VARIANCES:
             return ops.log(ops.cast(self.variance, "float32"))
-        return self._log_var(ops.cast(outputs[..., self.n_features :], "float32"))
+        has_own = self.variance == "row"
+        return self._log_var(ops.cast(outputs[..., self.n_features :], "float32") if has_own else 0)
 
     def _log_var(self, raw):
         # The floor bends the weight, not the rows: rows then stay within row_bound of it.
