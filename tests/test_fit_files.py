@@ -467,6 +467,13 @@ def test_bad_rows_are_told_of_or_put_aside_and_do_not_train(
     assert files.n_rows - files.bad.n_rows == len(frame)
 
 
+@pytest.mark.parametrize("most", [-1, 1.5, "2"])
+def test_a_number_of_bad_rows_that_cannot_be_is_refused(tmp_path, most):
+    (tmp_path / "a.csv").write_text("a\n1\n2\n")
+    with pytest.raises(ValueError, match="Expected `max_bad_rows` to be a whole number"):
+        TableFiles(tmp_path / "a.csv", max_bad_rows=most)
+
+
 def test_no_training_file_is_overwritten_by_bad_rows(with_bad_rows):
     path = with_bad_rows / "part-1.csv"
     assert "a file of its own" in message_of(lambda: TableFiles(path, quarantine=path))

@@ -220,6 +220,9 @@ def test_too_many_bad_cells_are_an_error():
     mostly = CutTable(with_bad_cells(bad=range(51)), (50,))
     message = message_of(lambda: VAEDetector(**SMALLEST, schema=schema).fit(mostly))
     assert message.endswith("expected at most 49 bad rows, received 51")
+    hopeless = CutTable(with_bad_cells(bad=range(100)), (50,), max_bad_rows=100)
+    message = message_of(lambda: VAEDetector(**SMALLEST, schema=schema).fit(hopeless))
+    assert message.startswith("Expected a row to fit on. All are bad; the first: the DataFrame")
 
 
 def test_an_infinity_is_an_error_that_names_its_column():

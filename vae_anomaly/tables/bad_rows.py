@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO
@@ -31,9 +32,18 @@ class BadRows:
     n_rows : int
     first : str
         Where the first of them is, and what is wrong with it.
+
+    Raises
+    ------
+    ValueError
+        ``most`` is no whole number from 0 on.
     """
 
     def __init__(self, quarantine: Path | None = None, most: int | None = None) -> None:
+        if most is not None and not (isinstance(most, numbers.Integral) and most >= 0):
+            raise ValueError(
+                f"Expected `max_bad_rows` to be a whole number >= 0, or None. Received: {most!r}."
+            )
         self.n_rows, self.first = 0, ""
         self.quarantine, self._most = quarantine, most
         self._file: IO[bytes] | None = None

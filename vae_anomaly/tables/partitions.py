@@ -104,6 +104,8 @@ class PartitionedRows(RowSource):
             sample.merge(of_partition)
         if (n_rows := sample.n_rows + self.bad.n_rows) != self.n_rows:
             raise ValueError(_CHANGED.format(_WHERE, n_rows, self.n_rows))
+        if not sample.n_rows:
+            raise ValueError(f"Expected a row to fit on. All are bad; the first: {self.bad.first}")
         return sample
 
     def _check_rows(self) -> None:
