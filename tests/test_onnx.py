@@ -267,6 +267,9 @@ def test_images_by_feature_maps_are_answered_with_maps(stripes, tmp_path, unchec
     detector = VAEDetector(backbone=network, **SMALL).fit(images)
     folder = detector.export(tmp_path / "m", format="onnx").folder
     assert_answers(ask(load(folder), images[:8]), detector, images[:8])
+    strange = np.random.default_rng(0).integers(0, 2, images[:4].shape, dtype=np.uint8) * 255
+    assert detector.score_samples(strange).max() < -1000  # beyond what exp can take
+    assert_answers(ask(load(folder), strange), detector, strange)
 
 
 def test_the_command_writes_a_model_that_another_process_has_checked(detector, tmp_path):

@@ -39,6 +39,17 @@ def _select(graph, node, name, _):
     _replace(graph, node, "Where", node.input)
 
 
+def _softplus(graph, node, name, _):
+    # ONNX Runtime's own overflows where exp does.
+    x, *_ = node.input
+    zero, one = _constant(graph, node, 0), _constant(graph, node, 1)
+    size = graph.make_node("Abs", [x]).output
+    small = graph.make_node("Exp", graph.make_node("Neg", size).output).output
+    rest = graph.make_node("Log", graph.make_node("Add", [*small, one]).output).output
+    positive = graph.make_node("Max", [x, zero]).output
+    _replace(graph, node, "Add", [*positive, *rest])
+
+
 def _upper_bound(graph, node, name, _):
     """``UpperBound``: how many of the sorted values, (b, m), are at or below each of (b, n).
 
@@ -110,6 +121,7 @@ HANDLERS: dict[str, tuple[Any, list]] = {
     "Log1p": (_log1p, []),
     "ScaleAndTranslate": (_resize, []),
     "SelectV2": (_select, []),
+    "Softplus": (_softplus, []),
     "UpperBound": (_upper_bound, []),
 }
 
