@@ -79,6 +79,7 @@ class Found(NamedTuple):
 class Scorer:
     """Scores by the size of a number, slowly."""
 
+    n_calibration = 200
     calibration_scores = SimpleNamespace(numpy=lambda: np.linspace(-50, 0, 200))
     preprocessor = SimpleNamespace(
         kinds={"a": "numeric"},

@@ -154,7 +154,7 @@ class Trainer:
             def step(index, batch):
                 # Files of the next batch are read while this one trains.
                 following = self._batch_of(batches[tf.minimum(index + 1, n_steps - 1)])
-                self.model.train_step(batch)
+                self.model.distribute_strategy.run(self.model.train_step, (batch,))
                 return index + 1, following
 
             first = 0, self._batch_of(batches[0])
@@ -178,7 +178,7 @@ class Trainer:
         )
 
         def evaluate(chunk):
-            self.model.test_step(chunk)
+            self.model.distribute_strategy.run(self.model.test_step, (chunk,))
 
         evaluate = tf.function(evaluate, autograph=False).get_concrete_function(specs)
 
