@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from bare import seconds
+from correlated import correlated
 
 # Shape of the data, and steps of the short fit; the long one has six times as many.
 CASES: dict[str, tuple[tuple[int, ...], int]] = {
@@ -34,8 +35,7 @@ def made_data(case: str) -> np.ndarray:
     shape, _ = CASES_WITH_BACKBONE[case]
     rng = np.random.default_rng(0)
     if len(shape) == 2:
-        loadings = rng.normal(size=(8, shape[1])) / 3
-        return rng.normal(size=(shape[0], 8)) @ loadings + rng.normal(size=shape)
+        return correlated(*shape, rng)
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.normal(size=shape), sigma=(0, 3, 3), mode="wrap")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -405,6 +406,22 @@ def test_a_row_is_neither_flagged_nor_excused_for_its_missing_cells(
     assert abs(detector.score_samples(partial).mean() - detector.scorer_.baseline) < 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_rows_to_score_have_the_scores_that_all_that_can_be_learned_gives_them(
+    table, table_detector, missing
+):
+    scorer = pickle.loads(pickle.dumps(table_detector)).scorer_
+    scorer.seed = 0  # a copy has none
+    schema = Schema.of_kinds(scorer.preprocessor.kinds)
+    is_hidden = np.random.default_rng(0).random(table.shape) < missing
+    scored = frame_arrays(table.dropna().mask(is_hidden[: len(table.dropna())]), schema)
+    arrays, is_held_out = frame_arrays(table, schema), np.arange(len(table)) % 5 == 0
+    found = scorer.learn_to_score(arrays, is_held_out, scored)
+    scorer.learn(arrays, is_held_out)
+    np.testing.assert_allclose(found, scorer.run(scored, ("score",))["score"], rtol=1e-12)
+
+
 def test_a_hidden_cell_is_preprocessed_as_a_missing_one(table, table_detector):
     scorer = table_detector.scorer_
     arrays = frame_arrays(table, Schema.of_kinds(scorer.preprocessor.kinds))
@@ -412,7 +429,7 @@ def test_a_hidden_cell_is_preprocessed_as_a_missing_one(table, table_detector):
     order = [columns.index(name) for name in arrays]
     prepared = scorer.preprocess(arrays)
     widths = scorer.preprocessor.column_widths
-    x, observed = with_hidden_cells(*prepared, widths, order, np.random.default_rng(0))
+    x, observed = with_hidden_cells(*prepared, widths, order, np.random.default_rng(0), KNOTS)
     rng = np.random.default_rng(0)
     for index, share in enumerate(KNOTS):
         part = slice(index * len(table), (index + 1) * len(table))

@@ -46,7 +46,7 @@ def with_hidden_cells(
     column_widths: Sequence[int],
     column_order: Sequence[int],
     rng: np.random.Generator,
-    shares: Sequence[float] = tuple(KNOTS),
+    shares: Sequence[float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Repeat rows once for each share, each time with that share of all cells hidden at random.
 

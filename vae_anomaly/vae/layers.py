@@ -208,6 +208,19 @@ class EncoderInput(keras.layers.Layer):
         }
 
 
+def checked_widths(column_widths: Sequence[int] | None, n_features: int) -> list[int] | None:
+    """Return the widths as ints, or raise ValueError if they do not add up to ``n_features``."""
+    if column_widths is None:
+        return None
+    widths = [int(width) for width in column_widths]
+    if sum(widths) != n_features or min(widths) < 1:
+        raise ValueError(
+            f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
+            f"Received: column_widths={column_widths!r}"
+        )
+    return widths
+
+
 def sum_of_columns(values: Tensor, column_widths: Sequence[int] | None) -> Tensor:
     """Add up the features of each column.
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from vae_anomaly.vae.layers import Tensor, normal_log_prob, sum_of_columns
+from vae_anomaly.vae.layers import Tensor, checked_widths, normal_log_prob, sum_of_columns
 
 _VARIANCES = ("row", "column", "shared")
 
@@ -177,7 +177,7 @@ class Gaussian(Likelihood):
             np.asarray(min_log_var, dtype="float32"), (n_features,)
         ).tolist()
         self.row_bound = float(row_bound)
-        self.column_widths = _checked_widths(column_widths, n_features)
+        self.column_widths = checked_widths(column_widths, n_features)
         self.n_outputs = 2 * n_features if variance == "row" else n_features
         if not is_number:
             self.raw_log_var = self.add_weight(
@@ -190,10 +190,11 @@ class Gaussian(Likelihood):
         """Return the log-variance, broadcastable to (..., n_features), given decoder outputs."""
         if self.variance not in _VARIANCES:
             return ops.log(ops.cast(self.variance, "float32"))
-        has_own = self.variance == "row"
-        return self._log_var(ops.cast(outputs[..., self.n_features :], "float32") if has_own else 0)
+        if self.variance != "row":
+            return self._log_var()
+        return self._log_var(ops.cast(outputs[..., self.n_features :], "float32"))
 
-    def _log_var(self, raw):
+    def _log_var(self, raw=None):
         # The floor bends the weight, not the rows: rows then stay within row_bound of it.
         floor = np.array(self.min_log_var, dtype="float32")
         if self.variance == "row":
@@ -390,16 +391,3 @@ class Mixed(Likelihood):
     def from_config(cls, config: dict[str, Any]) -> Any:
         parts = [keras.saving.deserialize_keras_object(part) for part in config["parts"]]
         return cls(**{**config, "parts": parts})
-
-
-def _checked_widths(column_widths: Sequence[int] | None, n_features: int) -> list[int] | None:
-    """Return the widths as ints, or raise ValueError if they do not add up to ``n_features``."""
-    if column_widths is None:
-        return None
-    widths = [int(width) for width in column_widths]
-    if sum(widths) != n_features or min(widths) < 1:
-        raise ValueError(
-            f"Expected `column_widths` >= 1 that add up to n_features={n_features}. "
-            f"Received: column_widths={column_widths!r}"
-        )
-    return widths
