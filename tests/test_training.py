@@ -1,11 +1,13 @@
 """Training: a budget of steps, early stopping, the best weights, and what is reported."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from vae_anomaly.vae import training
 from vae_anomaly.vae.builders import build_table_model
+from vae_anomaly.vae.flat_adam import FlatAdam
 from vae_anomaly.vae.training import Trainer, _batches, best_step
 
 
@@ -137,6 +139,39 @@ def test_the_learning_rate_is_that_of_the_first_step_and_decays_to_zero():
     assert float(schedule(0)) == pytest.approx(0.02)
     assert float(schedule(10)) == pytest.approx(0.01)
     assert float(schedule(20)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_flat_adam_takes_the_steps_of_keras_adam_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    theirs, ours = (
+        [keras.Variable(np.full(shape, 0.5, "float32")) for shape in ((3, 4), (4,), (), (2,))]
+        for _ in "ab"
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 5)
+    adam, flat = keras.optimizers.Adam(schedule), FlatAdam(schedule)
+    for _ in range(3):
+        gradients = [rng.normal(size=variable.shape).astype("float32") for variable in ours[:3]]
+        adam.apply(gradients, theirs[:3])
+        flat.apply([*gradients, None], ours)  # what has no gradient stays
+    for one, other in zip(theirs, ours, strict=True):
+        np.testing.assert_array_equal(other.numpy(), one.numpy())
+
+
+def test_flat_adam_is_not_for_variables_that_keras_treats_in_another_way():
+    layers = [keras.layers.Dense(1), keras.layers.Dense(1, kernel_constraint="non_neg")]
+    layers.append(keras.layers.Dense(1, dtype="float64"))
+    for layer in layers:
+        layer.build((None, 2))
+    assert [FlatAdam.suits(layer.trainable_variables) for layer in layers] == [True, False, False]
+
+
+@pytest.mark.slow
+def test_constraints_of_given_networks_hold():
+    model = tiny_model()
+    layer = next(layer for layer in model.encoder.layers if hasattr(layer, "kernel"))
+    layer.kernel.constraint = keras.constraints.NonNeg()
+    fitted(model)
+    assert (layer.kernel.numpy() >= 0).all()
 
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_cure():

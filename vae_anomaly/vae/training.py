@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.vae.flat_adam import FlatAdam
 from vae_anomaly.vae.models import VAE, Autoencoder
 from vae_anomaly.vae.schedules import PacedCosineDecay
 
@@ -141,8 +142,10 @@ class Trainer:
         return self.inputs_of(indices), weight, weight  # the target in between is ignored
 
     def _compile(self, schedule: PacedCosineDecay) -> None:
-        self.model.compile(keras.optimizers.Adam(schedule))
-        self.model.optimizer.build(self.model.trainable_variables)
+        variables = self.model.trainable_variables
+        optimizer = FlatAdam if FlatAdam.suits(variables) else keras.optimizers.Adam
+        self.model.compile(optimizer(schedule))
+        self.model.optimizer.build(variables)
 
     def _trace(self, batch_size: int, at_once: int) -> None:
         """Make ``_steps``, which takes the row numbers of some steps, (steps, batch)."""
