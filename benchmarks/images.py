@@ -294,10 +294,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--detectors", nargs="+", choices=(*OWN, *COMPARED), default=names)
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("images.csv"))
-    parser.add_argument("--param", type=parameter, action="append", default=[], metavar="N=VALUE")
+    parser.add_argument(
+        "--param",
+        type=parameter,
+        action="append",
+        default=[],
+        metavar="N=VALUE",
+        help='of our detectors, such as "tiles=(64, 64)"; can be repeated',
+    )
     args = parser.parse_args()
-    if "tiles" in args.data and (args.data != ["tiles"] or args.param):
-        parser.error("--data tiles goes alone, without --param")
+    if "tiles" in args.data and args.data != ["tiles"]:
+        parser.error("--data tiles goes alone")
     return args
 
 
@@ -311,7 +318,7 @@ def main() -> None:
         for path in (tiles.FOLDER, tiles.BACKBONE):
             if not path.exists():
                 sys.exit(f"skipped: no {path}")
-        tiles.run(args.splits, args.seeds, args.tile_detectors, args.n_train)
+        tiles.run(args.splits, args.seeds, args.tile_detectors, args.n_train, dict(args.param))
         return
 
     detectors = [name for name in args.detectors if not name.startswith("PyOD") or has_pyod(name)]

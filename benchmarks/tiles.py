@@ -9,8 +9,8 @@ tiles that train are left out.
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -175,14 +175,16 @@ def ours(seed: int, **params) -> Callable[[np.ndarray, np.ndarray], Scored]:
     return scored
 
 
-def detector_of(name: str, seed: int) -> Callable[[np.ndarray, np.ndarray], Scored]:
+def detector_of(
+    name: str, seed: int, params: Mapping[str, Any]
+) -> Callable[[np.ndarray, np.ndarray], Scored]:
     import keras
 
     logging.getLogger("tensorflow").setLevel("ERROR")
     if name == "VAE pixels":
-        return ours(seed, image_shape=(64, 64, 1))
+        return ours(seed, **{"image_shape": (64, 64, 1), **params})
     if name == "VAE backbone":
-        return ours(seed, backbone=keras.models.load_model(BACKBONE, compile=False))
+        return ours(seed, backbone=keras.models.load_model(BACKBONE, compile=False), **params)
     return {"PCA": pca, "KNN pixels": knn_pixels, "KNN features": knn_features, "PaDiM": padim}[
         name
     ]
@@ -221,8 +223,14 @@ def measures(scored: Scored, tiles: Tiles, test: np.ndarray) -> Iterator[tuple[s
         yield "PRO", pro(scored.maps, masks)
 
 
-def run(splits: tuple[str, ...], seeds: list[int], names: list[str], n_train: int | None) -> None:
-    """Print what each detector reaches, as it comes."""
+def run(
+    splits: tuple[str, ...],
+    seeds: list[int],
+    names: list[str],
+    n_train: int | None,
+    params: Mapping[str, Any],
+) -> None:
+    """Print what each detector reaches, as it comes; ``params`` are of our detectors."""
     tiles = load()
     columns = ("all", *KINDS, "pixel AUROC", "PRO")
     print(
@@ -234,7 +242,7 @@ def run(splits: tuple[str, ...], seeds: list[int], names: list[str], n_train: in
             train = train[:n_train]
             for name in names:
                 start = time.perf_counter()
-                found = detector_of(name, seed)(tiles.images[train], tiles.images[test])
+                found = detector_of(name, seed, params)(tiles.images[train], tiles.images[test])
                 seconds = time.perf_counter() - start
                 reached = dict(measures(found, tiles, test))
                 cells = "".join(f"{reached.get(c, np.nan):12.3f}" for c in columns)

@@ -1,10 +1,9 @@
-"""Fit a detector to files: to a table, or to a folder of images."""
+"""Fit a detector to files: what their kind is, its options, and fits to a table."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ from rich.console import Console
 
 import vae_anomaly
 from vae_anomaly.batch.progress import ReadingProgress
+from vae_anomaly.cli.fit_images import fit_images
 from vae_anomaly.detectors import artifact
-from vae_anomaly.image_windows import BACKBONE_SIDE, SMALLEST_SIDE, tile_grid
-from vae_anomaly.images.decoding import printable
-from vae_anomaly.images.files import files_in, skipped_text
+from vae_anomaly.images.files import files_in
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.files import is_table
 from vae_anomaly.tables.names import listed
@@ -53,7 +51,7 @@ FIT_OPTIONS = {
         *(*SCHEMA_OPTIONS, "on_bad_row", "max_bad_rows", "quarantine"),
         *("training", "n_reference", "max_rows", "earlier"),
     ),
-    "images": ("image_size", "tiles", "color", "resize", "backbone"),
+    "images": ("image_size", "tiles", "augmentation", "color", "resize", "backbone"),
 }
 #: Options beside which --from can be given; the model has decided on the others.
 GO_ON_OPTIONS = (
@@ -288,80 +286,11 @@ _SAMPLED = (
 )
 
 
-def fit_images(
-    inputs: Sequence[str],
-    params: Mapping[str, Any],
-    *,
-    image_size: str | None,
-    tiles: str | None,
-    color: str,
-    resize: str,
-    backbone: str | None,
-) -> tuple[BaseDetector, str]:
-    """Return a detector fitted to a folder of images, and what these were.
-
-    Parameters
-    ----------
-    inputs : sequence of path
-        A folder.
-    params : dict
-        Of ``VAEDetector``.
-    image_size : str or None
-        HEIGHTxWIDTH to which images are resized. None: see ``ImageFolder``.
-    tiles : str or None
-        HEIGHTxWIDTH of windows; ``tiles`` of ``VAEDetector``.
-    color : {"auto", "grey", "rgb"}
-    resize : {"stretch", "pad", "crop"}
-        See ``ImageFolder``.
-    backbone : str or None
-        Of ``VAEDetector``.
-
-    Raises
-    ------
-    ValueError
-        There is no image that can be read; the size is too small or is none.
-    """
-    size = None if image_size is None else _size(image_size, "--image-size")
-    window = None if tiles is None else _size(tiles, "--tiles")
-    import_tensorflow()
-    with warnings.catch_warnings():  # said in its own way below
-        warnings.simplefilter("ignore")
-        images = vae_anomaly.ImageFolder(inputs[0], resize=resize)
-    for path, reason in images.unreadable.items():
-        click.echo(f"left out: {printable(path)}: {reason}", err=True)
-    height, width, channels = images.shape[1:] if window is None else images.stored_shape
-    if backbone is not None and window is None:
-        height = width = BACKBONE_SIDE
-    height, width = size or (height, width)
-    image_shape = height, width, {"auto": channels, "grey": 1, "rgb": 3}[color]
-    images = images.with_shape(image_shape)
-    for line in (skipped_text(images.skipped) if images.skipped else "", images.stretching()):
-        if line:
-            click.echo(line, err=True)
-    params = {**params, "image_shape": image_shape, "tiles": window, "backbone": backbone}
-    detector = vae_anomaly.VAEDetector(**params).fit(images)
-    how = {"stretch": "", "pad": ", padded", "crop": ", cropped"}[resize]
-    what = f"{len(images)} images of {height} x {width} pixels{how}, {image_shape[2]} channel(s)"
-    if grid := tile_grid(window, image_shape):
-        what += f", in {grid.n_windows} windows"
-    return detector, what
-
-
 def _number(text, option, kind):
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{option}: expected a number. Received: {text!r}.") from None
-
-
-def _size(text, option):
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if not match or min(map(int, match.groups())) < SMALLEST_SIDE:
-        raise ValueError(
-            f"{option}: expected HEIGHTxWIDTH, such as 64x48, each {SMALLEST_SIDE} or more. "
-            f"Received: {text!r}."
-        )
-    return tuple(map(int, match.groups()))
 
 
 def _chosen_kinds(numeric, categorical, ids, drop, datetimes):

@@ -19,6 +19,7 @@ from vae_anomaly.cli.fit_files import (
 )
 from vae_anomaly.cli.table_options import table_options
 from vae_anomaly.detectors import artifact
+from vae_anomaly.images.augmentation import AUGMENTATIONS
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.table_files import TableFiles
 from vae_anomaly.tensorflow_import import import_tensorflow
@@ -116,6 +117,13 @@ _SCORE_TYPES = [
     metavar="HxW",
     help="Height and width in pixels of overlapping windows into which images are cut for the "
     "networks; scores and maps are of whole images.  [default: whole images]",
+)
+@click.option(
+    "--augmentation",
+    type=click.Choice(AUGMENTATIONS),
+    multiple=True,
+    help="Train also on copies of the images that are changed so; for few images. Can be "
+    "repeated.  [default: no copies]",
 )
 @click.option(
     "--backbone",

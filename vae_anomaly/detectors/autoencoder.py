@@ -15,7 +15,7 @@ class AutoencoderDetector(BaseDetector):
     contamination, hidden_units, latent_dim, activation, filters, encoder, decoder, max_steps, \
 batch_size, learning_rate, validation_fraction, patience, max_levels, normal_scores, max_rows, \
 warm_start, \
-kinds, schema, image_shape, tiles, value_range, random_state, verbose
+kinds, schema, image_shape, tiles, augmentation, value_range, random_state, verbose
         As in ``VAEDetector``, but ``latent_dim=None`` is at most half the number of features:
         as many as those would let the identity pass.
 
@@ -57,6 +57,7 @@ kinds, schema, image_shape, tiles, value_range, random_state, verbose
         schema=None,
         image_shape=None,
         tiles=None,
+        augmentation=None,
         value_range=None,
         random_state=None,
         verbose=0,
@@ -81,6 +82,7 @@ kinds, schema, image_shape, tiles, value_range, random_state, verbose
         self.schema = schema
         self.image_shape = image_shape
         self.tiles = tiles
+        self.augmentation = augmentation
         self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose

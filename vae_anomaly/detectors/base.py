@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.data_warning import DataWarning
 from vae_anomaly.detectors import artifact, packing
-from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores
+from vae_anomaly.detectors.cross_fitting import can_cross_fit, cross_fitted_scores, held_out
 from vae_anomaly.detectors.decisions import CROSS_FITTED, HELD_OUT, TRAINING, DecisionMixin
 from vae_anomaly.detectors.given_networks import network_args, start_from_given
 from vae_anomaly.detectors.inputs import chosen_input
@@ -90,6 +90,7 @@ class BaseDetector(
         "schema": [Schema, str, PathLike, None],
         "image_shape": ["array-like", None],
         "tiles": ["array-like", None],
+        "augmentation": ["array-like", None],
         "value_range": ["array-like", None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -151,21 +152,24 @@ class BaseDetector(
         chosen = chosen_input(self, X)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
         data, weights = chosen.learn(self, X, seeds[2], sample_weight)
-        is_validation, is_held_out = self._held_out(chosen.n_rows(data), seeds[0])
+        n_rows = chosen.n_rows(data)
+        is_validation, is_held_out = held_out(n_rows, self.validation_fraction, seeds[0])
+        data, sources = chosen.augmented(self, data, np.flatnonzero(~is_validation), seeds[2])
+        weights = None if weights is None else weights[sources]
         model_args, model = self._new_model(chosen, seeds[1])
         initial_weights = model.get_weights()
         crosses = chosen.subset is not None and can_cross_fit(is_validation)
         scorer = chosen.build_scorer(
             model,
-            **self._scorer_args(chosen, int(np.sum(~is_held_out)) or len(is_held_out)),
-            n_calibration=len(is_held_out) if crosses else int(is_held_out.sum()),
+            **self._scorer_args(chosen, int(np.sum(~is_held_out)) or n_rows),
+            n_calibration=n_rows if crosses else int(is_held_out.sum()),
             seed=seeds[2],
         )
-        training = self._training(chosen.training_defaults(len(is_held_out)))
+        training = self._training(chosen.training_defaults(n_rows))
         with chosen.reading(data):
             trainer = Trainer(model, chosen.batches(scorer, data), weights)
-            history = trainer.train(is_validation, seed=seeds[3], **training)
-            scores = scorer.learn(data, is_held_out)
+            history = trainer.train(is_validation[sources], seed=seeds[3], **training)
+            scores = scorer.learn(data, is_held_out[sources])[:n_rows]
             calibration_scores = scores[is_held_out]
             doubts = chosen.doubts(scorer, data, is_held_out)
             if crosses:
@@ -175,6 +179,7 @@ class BaseDetector(
                     chosen.subset,
                     trainer,
                     is_held_out,
+                    sources,
                     initial_weights=initial_weights,
                     best_step=best_step(history),
                     seed=seeds[3],
@@ -182,8 +187,8 @@ class BaseDetector(
         scorer.calibration_scores.assign(np.sort(calibration_scores))
         self._input, self._model_args = chosen, model_args
         self.scorer_, self.history_ = scorer, history
-        held_out = HELD_OUT if is_validation.any() else TRAINING
-        self._calibrated_on = CROSS_FITTED if crosses else held_out
+        seen_by = HELD_OUT if is_validation.any() else TRAINING
+        self._calibrated_on = CROSS_FITTED if crosses else seen_by
         self._set(threshold_from_contamination(self.contamination, scores, calibration_scores))
         self._warn_of_calibration(stacklevel=4)
         for message in doubts:
@@ -204,14 +209,6 @@ class BaseDetector(
         model = chosen.build_model(model_args, seed=seed)
         start_from_earlier(self, model, chosen.preprocessor)
         return model_args, model
-
-    def _held_out(self, n_rows, seed):
-        """Choose rows to stop early by, and rows held out: all where none stop early."""
-        size = int(np.ceil(self.validation_fraction * n_rows))
-        is_validation = np.zeros(n_rows, dtype=bool)
-        order = np.random.default_rng(seed).permutation(n_rows)
-        is_validation[order[: min(size, n_rows - 1)]] = True
-        return is_validation, is_validation if is_validation.any() else ~is_validation
 
     def _training(self, defaults):
         """Return arguments of ``Trainer.train``: the detector's parameters where not None."""

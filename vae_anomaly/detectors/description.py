@@ -19,6 +19,7 @@ from vae_anomaly.image_windows import (
     check_image_size,
     tile_grid,
 )
+from vae_anomaly.images.augmentation import AUGMENTATIONS
 from vae_anomaly.images.form import RESIZES
 
 MAX_COLUMNS = 10_000
@@ -98,6 +99,7 @@ _SHAPE = {
 }
 _TILES = _list(_int(SMALLEST_SIDE, MAX_IMAGE_SIDE), 2, 2)
 _RANGE = _list(_FINITE, 2, 2)
+_AUGMENTATION = {"type": "array", "items": {"enum": list(AUGMENTATIONS)}, "minItems": 1}
 
 _SCORE_OPTIONS = _object(
     {}, {"n_reference": _int(0, MAX_REFERENCES), "training": {"enum": ["as_is", "clean"]}}
@@ -225,6 +227,7 @@ _CONTENT = _object(
                 "kinds": {"type": ["object", "null"], "additionalProperties": _TEXT},
                 "schema": {"type": ["string", "null"]},
                 "tiles": {"anyOf": [_NULL, _TILES]},
+                "augmentation": {"anyOf": [_NULL, _AUGMENTATION]},
             },
         },
         "n_features_in": _int(1, 2**53),

@@ -15,6 +15,7 @@ from vae_anomaly.detectors.backbones import backbone_of, check_backbone
 from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.image_input import ImageInput
 from vae_anomaly.image_windows import BACKBONE_SIDE, seen_shape, tile_grid
+from vae_anomaly.images.augmentation import N_COPIES, AugmentedImages, check_augmentation
 from vae_anomaly.images.features import FeaturePreprocessor
 from vae_anomaly.report.content import Column
 from vae_anomaly.scoring.features import FeatureMaps, FeatureScorer
@@ -36,7 +37,9 @@ class FeatureInput(ImageInput):
 
     name = "features"
     title = "images with a backbone"
-    parameters = frozenset({"backbone", "filters", "image_shape", "tiles", "value_range"})
+    parameters = frozenset(
+        {"backbone", "filters", "image_shape", "tiles", "augmentation", "value_range"}
+    )
     subset: Any = staticmethod(lambda data, rows: FeatureMaps(data.x[rows]))
 
     @staticmethod
@@ -84,7 +87,8 @@ class FeatureInput(ImageInput):
         n_some = min(_COMPONENT_IMAGES, _COMPONENT_POSITIONS // (height * width))
         some = preprocessed(form, images, np.sort(order[:n_some]))
         self.preprocessor.adapt(some)
-        most = max(2, _MOST_VALUES // self.n_features)
+        n_seen = 1 if detector.augmentation is None else 1 + N_COPIES
+        most = max(2, _MOST_VALUES // (n_seen * self.n_features))
         if len(images) > most:
             warnings.warn(
                 f"{len(images)} images are more than can be held as feature maps: {most} of them, "
@@ -94,10 +98,30 @@ class FeatureInput(ImageInput):
             )
             weights = None if weights is None else weights / weights[order[:most]].mean()
         rows = np.sort(order[:most])
+        data = FeatureMaps(self._maps(form, images, rows))
+        if detector.augmentation is not None:
+            names = check_augmentation(detector.augmentation)
+            copied = AugmentedImages(images, rows, names, form.value_range, seed=seed)
+            copies = self._maps(form, copied, np.arange(len(images), len(copied)))
+            data = FeatureMaps(data.x, copies.reshape(len(rows), N_COPIES, *data.x.shape[1:]))
+        return data, None if weights is None else weights[rows]
+
+    def _maps(self, form, images, rows):
+        """Return the feature maps of some images, a bounded number at a time."""
         at_once = self.preprocessor.images_at_once
         parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
         maps = [self.preprocessor.extract(preprocessed(form, images, part)) for part in parts]
-        return FeatureMaps(np.concatenate(maps)), None if weights is None else weights[rows]
+        return np.concatenate(maps)
+
+    def augmented(
+        self, detector: Any, data: FeatureMaps, rows: np.ndarray, seed: int
+    ) -> tuple[FeatureMaps, np.ndarray]:
+        every = np.arange(len(data))
+        if data.copies is None:
+            return data, every
+        copies = data.copies[rows].reshape(-1, *data.x.shape[1:])
+        sources = np.concatenate([every, np.repeat(rows, N_COPIES)])
+        return FeatureMaps(np.concatenate([data.x, copies])), sources
 
     def _sized(self, detector: Any, images: ImageFolder) -> ImageFolder:
         if detector.image_shape is None and detector.tiles is None and images.has_default_shape:

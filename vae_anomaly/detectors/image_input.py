@@ -21,6 +21,7 @@ from vae_anomaly.image_windows import (
     seen_shape,
     tile_grid,
 )
+from vae_anomaly.images.augmentation import AugmentedImages, check_augmentation
 from vae_anomaly.images.decoding import printable
 from vae_anomaly.images.preprocessing import ImagePreprocessor
 from vae_anomaly.scoring.calibration import percent
@@ -62,7 +63,9 @@ class ImageInput:
 
     name = "images"
     title = "images"
-    parameters = frozenset({"pixel_likelihood", "filters", "image_shape", "tiles", "value_range"})
+    parameters = frozenset(
+        {"pixel_likelihood", "filters", "image_shape", "tiles", "augmentation", "value_range"}
+    )
     largest_latent_dim = 32
     subset: Any = None  # networks of images take too long to be trained again for each fold
 
@@ -127,6 +130,15 @@ class ImageInput:
         if detector.tiles is not None and images.has_default_shape:
             return images.with_shape(images.stored_shape)
         return images
+
+    def augmented(
+        self, detector: Any, data: Any, rows: np.ndarray, seed: int
+    ) -> tuple[Any, np.ndarray]:
+        if detector.augmentation is None:
+            return data, np.arange(self.n_rows(data))
+        names = check_augmentation(detector.augmentation)
+        data = AugmentedImages(data, rows, names, self.preprocessor.value_range, seed=seed)
+        return data, data.sources
 
     def check(self, detector: Any, X: Any) -> Any:
         if not self.takes(detector, X):

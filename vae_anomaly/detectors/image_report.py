@@ -22,6 +22,8 @@ def image_sections(detector: BaseDetector, batch: Batch | None) -> dict[str, Any
     )
     if detector.tiles is not None:
         about += ", in windows of {} x {} pixels".format(*detector.tiles)
+    if detector.augmentation is not None:
+        about += f", learned with copies changed by {', '.join(detector.augmentation)}"
     sections: dict[str, Any] = {
         "columns": [Column("images", schema["dtype"], about)],
         "items": "images",

@@ -83,6 +83,17 @@ class Input(Protocol):
             Rows that train, and how much each of them counts; see ``row_weights``.
         """
 
+    def augmented(
+        self, detector: Any, data: Any, rows: np.ndarray, seed: int
+    ) -> tuple[Any, np.ndarray]:
+        """Add changed copies of rows, given by number, to training data.
+
+        Returns
+        -------
+        data, sources
+            The data and after them the copies; the row that each of all is or is a copy of.
+        """
+
     def check(self, detector: Any, X: Any) -> Any:
         """Validate data to be scored."""
 

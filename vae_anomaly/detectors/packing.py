@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Variables = dict[str, keras.Variable]
 
 _MODEL_PARTS = ("encoder/", "decoder/", "likelihood/")
-_TUPLES = ("hidden_units", "filters", "image_shape", "tiles", "value_range")
+_TUPLES = ("hidden_units", "filters", "image_shape", "tiles", "augmentation", "value_range")
 
 
 def pack(detector: BaseDetector) -> tuple[dict[str, Any], Arrays]:

@@ -139,6 +139,11 @@ class TableInput:
             takes_levels=takes_levels,
         )
 
+    def augmented(
+        self, detector: Any, data: Arrays, rows: np.ndarray, seed: int
+    ) -> tuple[Arrays, np.ndarray]:
+        return data, np.arange(self.n_rows(data))
+
     def check(self, detector: Any, X: Any) -> Arrays:
         X = in_pandas(X)
         if len(shape := getattr(X, "shape", ())) > 2:

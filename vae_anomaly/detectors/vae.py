@@ -131,6 +131,11 @@ class VAEDetector(BaseDetector):
         whole images, which they would have to shrink or learn more slowly; ``latent_dim`` is of
         each. Neighbours share a quarter of their side or more; there an image gets a weighted mean
         of what they say. Scores, maps and thresholds are of whole images. None: no windows.
+    augmentation : sequence of str or None, default None
+        For images only: what copies of the training images differ in, some
+        of "flip_horizontal" (left and right), "flip_vertical", "shift" (up to 1/32 of a side) and
+        "brightness" (5%). Seven copies of each train beside it; images that are held out have none.
+        For few images, of what looks alike so. None: no copies.
     value_range : (float, float) or None, default None
         For images only: lowest and highest value of a pixel. None: (0, 255) for uint8, (0, 1) for
         floats; for uint16 those of the training images, and what is beyond counts as the nearest
@@ -217,6 +222,7 @@ class VAEDetector(BaseDetector):
         schema=None,
         image_shape=None,
         tiles=None,
+        augmentation=None,
         value_range=None,
         random_state=None,
         verbose=0,
@@ -251,6 +257,7 @@ class VAEDetector(BaseDetector):
         self.schema = schema
         self.image_shape = image_shape
         self.tiles = tiles
+        self.augmentation = augmentation
         self.value_range = value_range
         self.random_state = random_state
         self.verbose = verbose

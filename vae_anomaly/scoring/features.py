@@ -21,6 +21,7 @@ class FeatureMaps:
     """Images whose feature maps are known already: what a fit computes once and uses often."""
 
     x: np.ndarray  #: float32 (n, height, width, components), as of ``FeaturePreprocessor.extract``
+    copies: np.ndarray | None = None  #: of changed copies of each, (n, copies, height, ...)
 
     def __len__(self) -> int:
         return len(self.x)
