@@ -499,5 +499,12 @@ def test_a_process_says_no_more_than_it_should(workspace, tmp_path):
 
 def test_every_option_of_fit_for_images_is_documented():
     options = [param.opts[0] for param in cli.fit.params if param.name in FIT_OPTIONS["images"]]
-    assert options == ["--image-size", "--tiles", "--augmentation", "--backbone", "--color", "--resize"]
+    assert options == [
+        "--image-size",
+        "--tiles",
+        "--augmentation",
+        "--backbone",
+        "--color",
+        "--resize",
+    ]
     assert [option for option in options if option not in PAGES] == []
