@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 # Missing in columns of numbers, booleans or dates alone, however it is capitalised.
 MISSING_VALUES = (
     "?", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "na", "n/a", "n.a.", "nan",
-    "nat", "null", "nil", "none", "nd", "n/d", "missing", "unknown", "(null)", "#value!", "#div/0!",
-    "#ref!", "\\n",
+    "nat", "null", "nil", "none", "nd", "n.d.", "n/d", "missing", "unknown", "no data",
+    "not available", "(null)", "(blank)", "#value!", "#div/0!", "#ref!", "#name?", "#null!",
+    "#num!", "\\n", "$-", "$ -", "€-", "€ -", "-€", "- €", "£-", "£ -",
 )  # fmt: skip
 
 

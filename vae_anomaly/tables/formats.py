@@ -34,14 +34,15 @@ _PREFIXES = "|".join(sorted(map(re.escape, CURRENCIES), key=len, reverse=True))
 _UNIT_WITH_DIGIT = r"[^\d]{0,12}(?:m|ft|in|yd|mi|s|[CNS]O|[CN]H|[HNO])"
 # What may be a number: digits and marks in one piece, with few other characters around it.
 _NUMBER_LIKE = (
-    rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?"
+    rf"^[-+(]{{0,2}}(?:{_PREFIXES})? ?[-+(]? ?[.,]?\d[\d.,' ]*(?:[eE][+-]?\d+)?"
     rf"(?:{_UNIT_WITH_DIGIT}[234])?[^\d]{{0,16}}$"
 )
 _SHAPE = re.compile(
     rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[90.,' ]*9[.,]?|0)"
-    r"(?:[eE][+-]?9+)? ?(?P<suffix>[^90()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
+    r"(?P<exponent>[eE][+-]?9+)? ?(?P<suffix>[^90()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
 )
-_UNIT = re.compile(r"(?:[^\W\d_]|[°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³⁴·.*^ ]){1,16}")
+# No parts of numbers: ½.
+_UNIT = re.compile(r"(?:(?![¼-¾⅐-⅞])[^\W\d_]|[°%‰$€£¥₹₽₩₺₪฿₫₴\"'/²³⁴·.*^ ]){1,16}")
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,25 @@ def is_plain(text: pa.Array) -> pa.Array:
     return pc.match_substring_regex(text, _PLAIN)
 
 
-def with_raised_digits(text: pa.Array) -> pa.Array:
-    """Return text whose units are without digits: 12 m3 is 12 m³, for a number has one piece.
+def in_one_piece(text: pa.Array) -> pa.Array:
+    """Return text in which a number has one piece, with its sign around all of it.
+
+    Units are without digits, a currency is inside brackets, and no dash stands for no cents.
 
     Examples
     --------
     >>> import pyarrow as pa
-    >>> with_raised_digits(pa.array(["12 m3", "400 ppm CO2", "9.81 m/s2", "12 A3"])).to_pylist()
+    >>> in_one_piece(pa.array(["12 m3", "400 ppm CO2", "9.81 m/s2", "12 A3"])).to_pylist()
     ['12 m³', '400 ppm CO²', '9.81 m/s²', '12 A3']
+    >>> in_one_piece(pa.array(["$(1,234.50)", "93,-", "5.-- €", "93-"])).to_pylist()
+    ['($1,234.50)', '93,', '5. €', '93-']
     """
     import pyarrow.compute as pc
 
+    text = pc.replace_substring_regex(text, rf"^({_PREFIXES}) ?\((.*\))$", r"(\1\2")
+    text = pc.replace_substring_regex(
+        text, r"^(.*\d[.,])[-\x{2013}\x{2014}]{1,2}( ?[^\d]*)$", r"\1\2"
+    )
     for digit, raised in zip("234", "²³⁴", strict=True):
         text = pc.replace_substring_regex(
             text, rf"^(.*\d ?{_UNIT_WITH_DIGIT}){digit}([^\d]*)$", rf"\1{raised}\2"
@@ -156,7 +165,7 @@ def number_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Cou
     """
     import pyarrow.compute as pc
 
-    text = with_raised_digits(text.filter(may_be_numbers(text)))
+    text = in_one_piece(text.filter(may_be_numbers(text)))
     starts_0 = pc.match_substring_regex(text, r"^\D*0[.,]")
     counts: Counter[str] = Counter()
     for some, zero in ((text.filter(pc.invert(starts_0)), "9"), (text.filter(starts_0), "0")):
@@ -217,7 +226,7 @@ def find_number_format(shapes: Mapping[str, int], decimal: str | None = None) ->
     allowed = {"", *SCALES} if scaled else {"", suffix}
     prefix = _most_frequent({s: match["prefix"] or "" for s, match in parsed.items()}, shapes)
     cores = {
-        shape: match["core"].strip()
+        shape: match["core"].strip() + ("e" if match["exponent"] else "")
         for shape, match in parsed.items()
         if (match["prefix"] or "") in ("", prefix) and suffixes[shape] in allowed
     }
@@ -276,8 +285,12 @@ def _may_be_grouped(cores: Mapping[str, str], shapes: Mapping[str, int]) -> bool
 
 @lru_cache(maxsize=2**12)
 def _fits(core: str, decimal: str, thousands: str) -> bool:
-    """Whether the digits and marks of a shape are a number with these marks."""
-    return bool(re.fullmatch(digits_pattern(decimal, thousands), core))
+    """Whether the digits and marks of a shape are a number with these marks.
+
+    One with an exponent, of which the last letter tells, has none between thousands.
+    """
+    pattern = digits_pattern(decimal, "" if core.endswith("e") else thousands)
+    return bool(re.fullmatch(pattern, core.rstrip("e")))
 
 
 def digits_pattern(decimal: str, thousands: str) -> str:

@@ -123,7 +123,7 @@ def decide(
     schemas, notes = {}, _dialect_notes(dialect)
     for name, unit in zip_longest(tallies, units[: len(tallies)], fillvalue=""):
         tally = tallies[name]
-        guess = find_number_format(tally.shapes, decimal)
+        guess = find_number_format(tally.shapes, decimal or _points_between_thousands(tally))
         column = _Column(name, tally, guess, find_date_format(tally.dates, day_first=day_first))
         kind = kinds.get(name) or _kind(column)
         schemas[name] = _column_schema(column, kind, (date_formats or {}).get(name), unit.strip())
@@ -145,6 +145,17 @@ def _decimal_mark(
             if says and set(tallies[name].shapes) - {"9.999", "9"}:
                 marks[guess.format.decimal] += 1
     return next(iter(marks)) if len(marks) == 1 else None
+
+
+def _points_between_thousands(tally: ColumnTally) -> str | None:
+    """Return "," where points stand between thousands: 5, 89, 1.250, 17.300, and nothing else.
+
+    As decimal marks, they would be before three digits in each cell, and yet missing in some.
+    """
+    numbers, shapes = tally.numbers, tally.shapes
+    n_whole = shapes["9"] - numbers.n_low * (numbers.low == 0)
+    are_small = set(shapes) == {"9", "9.999"} and -1000 < numbers.low <= numbers.high < 1000
+    return "," if are_small and n_whole > 0 else None
 
 
 def _day_first(tallies: Mapping[str, ColumnTally], decimal: str | None) -> bool | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.tables.cells import clean, without_missing
-from vae_anomaly.tables.formats import SCALES, NumberFormat, digits_pattern, with_raised_digits
+from vae_anomaly.tables.formats import SCALES, NumberFormat, digits_pattern, in_one_piece
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ def spelled_numbers(
     """Do what ``convert_numbers`` does, for cells that ``plain_numbers`` does not take."""
     import pyarrow.compute as pc
 
-    text = with_raised_digits(without_missing(clean(text), missing, values=True))
+    text = in_one_piece(without_missing(clean(text), missing, values=True))
     fits = pc.or_(pc.match_substring_regex(text, _pattern(found)), is_infinite(text))
     bad = _mask(pc.invert(fits))
     text = pc.if_else(fits, text, None)
