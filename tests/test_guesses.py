@@ -16,6 +16,7 @@ from vae_anomaly.tables.inspecting import file_schema, frame_schema
 from vae_anomaly.tables.inspection import decide
 from vae_anomaly.tables.paths import find_inputs
 from vae_anomaly.tables.reader import read_arrays
+from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.tallies import ColumnTally
 
 EUROPEAN, SWISS = str.maketrans(",.", ".,"), str.maketrans(",", "'")
@@ -43,7 +44,8 @@ NUMBERS = {
 DATES = [
     "%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d-%b-%Y", "%B %d, %Y", "%d%b%Y", "%Y%m%d",
     "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%a %b %d %H:%M:%S %Y", "%y-%m-%d", "%m-%d-%y",
-    "%Y-%m-%dT%H:%M:%SZ", "%d/%b/%Y:%H:%M:%S +0000",
+    "%Y-%m-%dT%H:%M:%SZ", "%d/%b/%Y:%H:%M:%S +0000", "%d.%m.%Y, %H:%M:%S", "%d %b. %Y",
+    "%m/%d/%Y, %I:%M:%S %p", "%a %b  %d %H:%M:%S %Y", "%Y%m%d.0", "%Y%m%d%H%M%S.0",
 ]  # fmt: skip
 EPOCH = datetime.datetime(1970, 1, 1)
 
@@ -136,6 +138,81 @@ def test_every_spelling_is_read_alike_through_every_door(spelling, tmp_path):
         np.testing.assert_array_equal(other["x"], arrays[0]["x"])
     if spelling in NUMBERS:
         np.testing.assert_allclose(arrays[0]["x"], values, rtol=1e-12)
+
+
+def clock(seconds):
+    hours, rest = divmod(abs(seconds), 3600)
+    shown = f"{hours:.0f}:{rest // 60:02.0f}:{rest % 60:05.2f}"
+    return f"-{shown}" if seconds < 0 else shown
+
+
+DURATIONS = {
+    "clock": clock,
+    "minutes": lambda x: f"{x // 60:.0f}:{x % 60:04.1f}" if x >= 0 else clock(x),
+    "Python": lambda x: str(datetime.timedelta(seconds=x)),
+    "pandas": lambda x: str(pd.Timedelta(seconds=x)),
+}
+
+
+@pytest.mark.parametrize("spelling", DURATIONS)
+def test_durations_are_seconds_through_every_door(spelling, tmp_path):
+    seconds = np.random.default_rng(0).integers(-(10**6), 10**6, 60) / 2
+    frame = pd.DataFrame({"x": [DURATIONS[spelling](float(x)) for x in seconds], "y": 0.5})
+    for door in ("frame", "csv", "parquet"):
+        schema, arrays = through(door, frame, tmp_path)
+        assert (schema.columns["x"].kind, schema.columns["x"].n_bad) == ("numeric", 0)
+        np.testing.assert_allclose(arrays["x"], seconds, rtol=1e-12)
+        assert Schema.from_json(schema.to_json()) == schema
+
+
+@pytest.mark.parametrize(
+    ("day", "times"), [("", ["26:10", "61:00:00", "24:00:01"]), ("2024-01-31 ", ["24:01", "7:60"])]
+)
+def test_times_of_no_day_are_bad_cells_that_are_counted(day, times):
+    cells = [f"{day}{time}" for time in times]
+    frame = pd.DataFrame({"x": [f"{day}07:30"] * 80 + cells + [f"{day}24:00"]})
+    schema, bad = frame_schema(frame), []
+    frame_arrays(frame, schema, bad=bad)
+    assert schema.kinds == {"x": "datetime"}
+    assert [cell.value for cell in bad] == cells
+    (note,) = (note for note in schema.notes if note.code == "bad_cells")
+    assert f"{len(cells)} cells are not datetime, such as {cells[0]!r}" in note.message
+
+
+@pytest.mark.parametrize("none", [0, 99991231])
+def test_digits_that_are_no_date_do_not_make_dates_numbers(none, tmp_path):
+    days = [20240101 + i % 28 + i % 12 * 100 for i in range(80)]
+    frame = pd.DataFrame({"x": [none if i % 5 == 0 else day for i, day in enumerate(days)]})
+    for door in ("frame", "csv", "parquet"):
+        schema, arrays = through(door, frame, tmp_path)
+        assert schema.columns["x"].dates.pattern == "%Y%m%d"
+        assert np.isnan(arrays["x"]).mean() == schema.columns["x"].missing_share
+        assert (schema.columns["x"].missing_share == 0.2) == (none == 0)
+        assert ("99991231, in 20.0%" in str(schema)) == (none > 0)
+
+
+def test_short_years_in_digits_are_dates_where_the_name_says_so():
+    cells = [f"{year:02d}{month:02d}{day:02d}" for year, month, day in [(99, 12, 31), (5, 1, 2)]]
+    frame = pd.DataFrame({"birth_date": cells * 20, "code": cells * 20})
+    schema = frame_schema(frame)
+    assert schema.kinds == {"birth_date": "datetime", "code": "categorical"}
+    expected = [datetime.datetime(1999, 12, 31), datetime.datetime(2005, 1, 2)]
+    for door in (frame, frame.astype({"birth_date": int})):
+        seconds = frame_arrays(door, frame_schema(door))["birth_date"][:2]
+        assert seconds.tolist() == [(day - EPOCH).total_seconds() for day in expected]
+
+
+@pytest.mark.parametrize("cell", ["9999-12-31", "31.12.9999", "1900-01-01 00:00:00", "0001-01-01"])
+def test_dates_that_often_stand_for_none_are_told_of(cell):
+    pattern = "%d.%m.%Y" if cell.startswith("31.") else "%Y-%m-%d"
+    days = [f"{datetime.date(2024, 1, 1 + i % 28):{pattern}}" for i in range(60)]
+    frame = pd.DataFrame({"end": [cell if i % 4 == 0 else day for i, day in enumerate(days)]})
+    schema = frame_schema(frame)
+    assert schema.kinds == {"end": "datetime"}
+    (note,) = (note for note in schema.notes if note.code == "marker")
+    assert f"{cell}, in 25.0% of the cells" in note.message
+    schema = frame_schema(frame, missing=[cell])
+    assert schema.columns["end"].missing_share == 0.25
 
 
 def test_rows_that_cannot_be_read_are_told_of(tmp_path):

@@ -16,7 +16,8 @@ from table_files import read_text
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.formats import NumberFormat
-from vae_anomaly.tables.inspection import MIN_CELLS, decide, names_rows
+from vae_anomaly.tables.inspection import MIN_CELLS, decide
+from vae_anomaly.tables.names import names_rows
 from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.tallies import N_HASHES, ColumnTally, DistinctCount, NumberTally

@@ -14,6 +14,7 @@ import numpy as np
 from vae_anomaly.tables.cells import clean, without_missing
 from vae_anomaly.tables.dates import (
     DAYS,
+    DIGITS_ALONE,
     EPOCHS,
     FULL_MONTHS,
     MONTHS,
@@ -86,7 +87,13 @@ def convert_dates(
         with suppress(pa.ArrowInvalid):  # much faster
             micros = text.cast("timestamp[us]").cast("int64").to_numpy(zero_copy_only=False)
             return micros / 1e6, np.zeros(len(text), bool)
-    text = with_colons(without_missing(clean(text), missing, values=True))
+    text = without_missing(clean(text), missing, values=True)
+    if found.pattern in DIGITS_ALONE:
+        text = _digits(text)
+    if found.pattern == "%y%m%d":  # 50131 is 050131
+        short = pc.match_substring_regex(text, r"^\d{3,5}$")
+        text = pc.if_else(short, pc.utf8_lpad(text, 6, "0"), text)
+    text = with_colons(text)
     dates, times = split_times(text)
     days = _of_distinct(dates, partial(_day, pattern=found.pattern))
     micros = _of_distinct(times, _micros)
@@ -96,6 +103,17 @@ def convert_dates(
     whole_days, micros = (np.where(none, 0, part).astype("int64") for part in (days, micros))
     seconds = (whole_days * 86_400_000_000 + micros) / 1e6
     return np.where(none, np.nan, seconds), none & present
+
+
+def _digits(text: pa.Array) -> pa.Array:
+    """Return numbers that spell dates as digits alone: not 20240131.0; no date is 0."""
+    import pyarrow.compute as pc
+
+    is_float = pc.match_substring_regex(text, r"^\d+\.0*$|^\d\.\d+[eE]\+?\d+$")
+    if pc.any(is_float).as_py():
+        whole = pc.if_else(is_float, text, None).cast("float64").cast("int64", safe=False)
+        text = pc.coalesce(whole.cast("string"), text)
+    return pc.if_else(pc.match_substring_regex(text, "^0+$"), None, text)
 
 
 def _of_distinct(text: pa.Array, value: Callable[[str], float]) -> np.ndarray:
@@ -138,7 +156,8 @@ def _micros(time: str) -> float:
     if not match:
         return np.nan
     hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
-    if hour > (12 if match["half"] else 23) or minute > 59 or second > 60:
+    is_end = hour == 24 and not (minute or second or match["half"])  # of the day
+    if hour > (12 if match["half"] else 23) + is_end or minute > 59 or second > 60:
         return np.nan
     if match["half"]:
         hour = hour % 12 + 12 * (match["half"] in "pP")

@@ -50,13 +50,26 @@ _DATE_LIKE = (
     rf"(?i)^(?:{DAYS},? )?(?:\d{{1,4}}[-/. ]\d{{1,2}}(?:[-/. ]\d{{1,4}})?"
     r"|\d{8}[T ]\d\d(?:\d\d){0,2}Z?"
     rf"|\d{{1,4}}[-/. ]{{0,2}}{_MONTH}(?:[-/., ]{{0,2}}\d{{1,4}})?"
-    rf"|{_MONTH}[-/., ]{{1,2}}\d{{1,4}}(?:,? \d{{4}})?|\d{{1,2}}:\d\d)(?:[T :].{{1,40}}|:.*)?$"
+    rf"|{_MONTH}[-/., ]{{1,2}}\d{{1,4}}(?:,? \d{{4}})?|\d{{1,2}}:\d\d)(?:,?[T :].{{1,40}}|:.*)?$"
 )
+_SECONDS = r"(?::(?:[0-5]\d|60)(?:[.,]\d+)?)?"
 _ISO = (
-    r"^[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?$"
+    r"^[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    rf"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d{_SECONDS})?$"
+)
+# Times of day there are, and the end of the day; none where a date is alone.
+_IN_DAY = (
+    rf"(?i)^(?:(?:[01]?\d|2[0-3]):[0-5]\d{_SECONDS}|(?:0?\d|1[0-2]):[0-5]\d{_SECONDS} ?[ap]\.?m\.?"
+    r"|24:00(?::00(?:[.,]0+)?)?|)(?:$|[^\d:.,].*$)"
 )
 _COMPACT = r"^([12]\d{{7}})[T ]?([01]\d|2[0-3])([0-5]\d){}((?:Z|[+-]\d\d:?\d\d)?)$"
-_TOKEN = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
+# Dates that often stand for none.
+_NO_DATE = (
+    r"^(?:(?:9999-12-31|1900-01-01|1970-01-01|0001-01-01)|(?:31[./]12|12/31)[./]9999|0?1[./]0?1[./]19[07]0)"
+    r"(?:[T ](?:00:00|23:59)[:\d.]*)?$"
+)
+DIGITS_ALONE = ("%Y%m%d", "%Y%m", "%y%m%d")
+_TOKEN = re.compile(r"\d+|[A-Za-z]+(?:\.(?= ))?|[^A-Za-z\d]+")
 # What a token of a shape (see `date_shapes`) can be read as.
 _READS = {"%Y": "Y", "%y": "[mdy]", "%m": "m", "%d": "[md]", "%b": "b", "%a": "a"}
 
@@ -141,11 +154,19 @@ class DateGuess:
     format: DateFormat
     fits: int  #: how many cells
     others: tuple[str, ...] = ()  #: patterns that fit as many, and read other dates
+    unlike: tuple[str, ...] = ()  #: shapes of the other cells
 
     @property
     def ambiguous(self) -> bool:
         """Whether days, months and years may be exchanged."""
         return bool(self.others)
+
+
+def are_no_dates(text: pa.Array) -> pa.Array:
+    """Tell which cells are dates that often stand for none, such as 9999-12-31."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, _NO_DATE)
 
 
 def may_be_dates(text: pa.Array) -> pa.Array:
@@ -182,7 +203,9 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
     n_iso = pc.sum(iso).as_py() or 0
     counts: Counter[str] = Counter({_ISO_SHAPE: n_iso} if n_iso else {})
     text = text.filter(pc.invert(iso))
-    for pair in pc.value_counts(split_times(text)[0]).to_pylist():
+    dates, times = split_times(text)
+    dates = pc.if_else(pc.match_substring_regex(times, _IN_DAY), dates, text)
+    for pair in pc.value_counts(dates).to_pylist():
         shape = _shape(pair["values"])
         counts[shape] += pair["counts"]
         if first_of is not None:
@@ -191,7 +214,7 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
 
 
 def with_colons(text: pa.Array) -> pa.Array:
-    """Return text with colons in a time of day that digits alone spell.
+    """Return text with single spaces, and colons in a time of day that digits alone spell.
 
     Examples
     --------
@@ -201,6 +224,7 @@ def with_colons(text: pa.Array) -> pa.Array:
     """
     import pyarrow.compute as pc
 
+    text = pc.replace_substring_regex(text, "  +", " ")  # before a day of one digit
     text = pc.replace_substring_regex(text, _COMPACT.format(r"(\d\d)"), r"\1 \2:\3:\4\5")
     return pc.replace_substring_regex(text, _COMPACT.format("()"), r"\1 \2:\3\5")
 
@@ -213,7 +237,7 @@ def split_times(text: pa.Array) -> tuple[pa.Array, pa.Array]:
         return text, pc.if_else(True, "", text)
     parts = pc.extract_regex(text, _WITH_TIME)
     before, time, after = (pc.struct_field(parts, name) for name in ("before", "time", "after"))
-    before = pc.utf8_rtrim(before, " T:")
+    before = pc.utf8_rtrim(before, " T:,")
     between = pc.if_else(pc.or_(pc.equal(before, ""), pc.equal(after, "")), "", " ")
     dates = pc.binary_join_element_wise(before, after, between)
     dates = pc.if_else(pc.equal(dates, ""), TIME_ONLY, dates)
@@ -232,7 +256,8 @@ def _token_shape(token: str) -> str:
             return "m" if 1 <= number <= 12 else "d" if 1 <= number <= 31 else "y"
         if len(token) == 8:
             return "".join(_token_shape(part) for part in (token[:4], token[4:6], token[6:]))
-        return "Y" if len(token) == 4 and 1000 <= number < 3000 else "9"
+        return "Y" if len(token) == 4 and (1000 <= number < 3000 or number in (1, 9999)) else "9"
+    token = token.rstrip(".") or token  # a short name of a month may end with one
     if token.lower() in (*MONTHS, *FULL_MONTHS, "sept"):
         return "b"
     return "a" if re.fullmatch(DAYS, token, re.IGNORECASE) else token
@@ -255,8 +280,8 @@ def find_date_format(
     --------
     >>> find_date_format({"m/m/Y": 8, "d/m/Y": 1}).format
     DateFormat(pattern='%d/%m/%Y')
-    >>> find_date_format({"m/m/Y": 9})
-    DateGuess(format=DateFormat(pattern='%m/%d/%Y'), fits=9, others=('%d/%m/%Y',))
+    >>> find_date_format({"m/m/Y": 9}).others
+    ('%d/%m/%Y',)
     """
     fits = {
         pattern: sum(n for shape, n in shapes.items() if reads.fullmatch(shape))
@@ -272,7 +297,9 @@ def find_date_format(
         wanted = day_first if day_first is not None else "/" not in ordered[0].pattern
         chosen = next(found for found in ordered if found.day_first == wanted)
     others = [f.pattern for f in best if f.directives != chosen.directives]
-    return DateGuess(chosen, most, tuple(others))
+    reads = _shape_patterns()[chosen.pattern]
+    unlike = tuple(shape for shape in shapes if not reads.fullmatch(shape))
+    return DateGuess(chosen, most, tuple(others), unlike)
 
 
 @lru_cache(maxsize=1)

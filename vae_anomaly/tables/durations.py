@@ -1,13 +1,17 @@
-"""Durations as text: what pandas writes of them, as seconds."""
+"""Durations as text: what pandas writes of them, and what clocks show, as seconds."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from vae_anomaly.tables.rules import DURATION_TEXT
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+# Days only as Python writes them: 1 day, 2:03:04.
+_CLOCK = r"^(-?)(?:(\d+) days?, )?(?:(\d+):([0-5]\d)|(\d+)):([0-5]\d(?:[.,]\d+)?)$"
 
 
 def with_seconds(text: pa.Array) -> pa.Array:
@@ -30,3 +34,36 @@ def with_seconds(text: pa.Array) -> pa.Array:
     seconds = pd.to_timedelta(durations, errors="coerce").dt.total_seconds()
     numbers = pa.array([None if value != value else f"{value!r}" for value in seconds], "string")
     return pc.coalesce(numbers, text)
+
+
+def are_clocks(text: pa.Array) -> pa.Array:
+    """Tell which cells are what a clock shows that counts on: 26:10:05, 86:41.5."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring_regex(text, _CLOCK)
+
+
+def clocks_as_seconds(text: pa.Array) -> pa.Array:
+    """Return text in which what clocks show is seconds; two numbers are minutes and seconds.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> clocks_as_seconds(pa.array(["26:10:05", "86:41.5", "-1 day, 0:00:01", "x"])).to_pylist()
+    ['94205.0', '5201.5', '-86399.0', 'x']
+    """
+    import pyarrow as pa
+
+    return pa.array([cell and _seconds(cell) for cell in text.to_pylist()], "string")
+
+
+def _seconds(cell: str) -> str:
+    match = re.fullmatch(_CLOCK, cell)
+    if not match:
+        return cell
+    sign, days, hours, minutes, only_minutes, seconds = match.groups("0")
+    whole = int(hours) * 3600 + (int(minutes) + int(only_minutes)) * 60
+    time = whole + float(seconds.replace(",", "."))
+    if match[2]:  # of a negative one, the days alone are below zero
+        return f"{int(days) * (-86400 if sign == '-' else 86400) + time!r}"
+    return f"{-time if sign == '-' else time!r}"

@@ -60,6 +60,8 @@ class NumberFormat:
         Whether ``k``, ``M`` and ``B`` after a number stand for thousands, millions and billions.
     plus : bool
         Whether a number may be followed by ``+``, which is left out: ``10,000+`` is 10000.
+    clock : bool
+        Whether numbers are durations, in seconds: ``26:10:05``, ``2:41.5`` (minutes and seconds).
 
     Negative numbers may be ``-5``, ``(5)`` and ``5-`` in every format.
 
@@ -75,6 +77,7 @@ class NumberFormat:
     suffix: str = ""
     scaled: bool = False
     plus: bool = False
+    clock: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -83,6 +86,8 @@ class NumberFormat:
 
     def example(self) -> str:
         """Return a number in this format, for people."""
+        if self.clock:
+            return "26:10:05"
         number = f"1{self.thousands}234{self.decimal}5"
         number = f"{self.prefix}{' ' if self.prefix.isalpha() else ''}{number}"
         number += "k" if self.scaled else ""

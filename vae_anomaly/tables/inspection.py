@@ -9,9 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from vae_anomaly.tables.dates import DateFormat, DateGuess, find_date_format
+from vae_anomaly.tables.counted_times import counted_times
+from vae_anomaly.tables.dates import DIGITS_ALONE, DateFormat, DateGuess, find_date_format
 from vae_anomaly.tables.dialect import Dialect
-from vae_anomaly.tables.formats import MIN_SHARE, PLAIN, NumberGuess, find_number_format
+from vae_anomaly.tables.formats import (
+    MIN_SHARE,
+    PLAIN,
+    NumberFormat,
+    NumberGuess,
+    find_number_format,
+)
+from vae_anomaly.tables.names import names_rows
 from vae_anomaly.tables.rules import DATE_KINDS
 from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
 from vae_anomaly.tables.tallies import ColumnTally
@@ -19,19 +27,10 @@ from vae_anomaly.tables.tallies import ColumnTally
 MIN_CELLS = 20  #: fewer cells say nothing about what is distinct by nature
 NEAR_UNIQUE = 0.95  #: share of distinct values from which a column may name its rows
 MOSTLY_DISTINCT = 0.5  #: share of distinct values from which text has no levels
-# Words of a name that say that whole numbers name rows; the second only as the last word.
-ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "identifier", "key", "pk", "rowid", "unnamed"}
-LAST_ID_WORDS = {"no", "nr", "num", "number", "nummer", "index", "idx", "serial", "row", "record"}
-# Bounds of numbers that count from 1970: 2000 to 2033, of milliseconds to 2100; of Excel to 2050.
-_COUNTED = {
-    "epoch_s": (946_684_800, 2_000_000_000),
-    "epoch_ms": (946_684_800_000, 4_102_444_800_000),
-    "epoch_us": (946_684_800 * 10**6, 2 * 10**15),
-    "epoch_ns": (946_684_800 * 10**9, 2 * 10**18),
-}
-_EXCEL = (36_526, 54_789)
-_DATE_WORDS = {"date", "datetime", "day", "datum"}
-_TIME_WORDS = {"time", "timestamp", "ts", "epoch", "at", "unixtime", "utc", *_DATE_WORDS}
+# Dates that often stand for none: as seconds since 1970, or as digits.
+_NO_DATES = {253_402_214_400.0: "9999-12-31", -2_208_988_800.0: "1900-01-01"}
+_NO_DATES |= {-62_135_596_800.0: "0001-01-01"}
+_NO_DATES |= {99_991_231.0: "99991231", 19_000_101.0: "19000101"}
 # Share of cells from which one value that is unlike the others may mean missing.
 _MARKER_SHARE = 0.01
 
@@ -124,6 +123,8 @@ def decide(
     for name, unit in zip_longest(tallies, units[: len(tallies)], fillvalue=""):
         tally = tallies[name]
         guess = find_number_format(tally.shapes, decimal or _points_between_thousands(tally))
+        if tally.n_clocks > guess.fits:
+            guess = NumberGuess(NumberFormat(clock=True), tally.n_clocks, False, ())
         column = _Column(name, tally, guess, find_date_format(tally.dates, day_first=day_first))
         kind = kinds.get(name) or _kind(column)
         schemas[name] = _column_schema(column, kind, (date_formats or {}).get(name), unit.strip())
@@ -178,6 +179,8 @@ def _kind(column: _Column) -> str:
         return "boolean"
     n_numbers = column.numbers.fits
     n_dates = column.dates.fits if column.dates else 0
+    if column.numbers.format.clock and column.share(n_dates) >= MIN_SHARE:
+        return "datetime"  # times of day
     if column.share(n_numbers) >= MIN_SHARE and n_numbers >= n_dates:
         return _kind_of_numbers(column)
     if column.share(n_dates) >= MIN_SHARE:
@@ -192,6 +195,13 @@ def _within(tally: ColumnTally, low: float, high: float) -> bool:
 
 def _kind_of_numbers(column: _Column) -> str:
     tally, numbers = column.tally, column.tally.numbers
+    are_plain = numbers.count >= MIN_SHARE * column.n_values
+    found = counted_times(column.name, numbers, column.n_values)
+    if are_plain and found and numbers.low < numbers.high:
+        way_out = f"if they are numbers, --numeric {column.option} (kinds in Python)"
+        what = f"numbers such as {column.example} are times ({found.pattern})"
+        column.note("epoch", f"{what}; {way_out}")
+        return "datetime"
     leading = column.share(tally.n_leading_zeros)
     one_length = column.share(tally.n_digits) >= MIN_SHARE and len(tally.digit_lengths) == 1
     if tally.n_leading_zeros and (one_length or leading > 1 - MIN_SHARE):
@@ -200,13 +210,8 @@ def _kind_of_numbers(column: _Column) -> str:
             way_out = f"if they are numbers, --numeric {column.option} (kinds in Python)"
             column.note("leading_zeros", f"codes with leading zeros, categorical; {way_out}")
         return kind
-    if numbers.count < MIN_SHARE * column.n_values:
+    if not are_plain:
         return "numeric"
-    if numbers.low < numbers.high and (found := _epoch(column)):
-        way_out = f"if they are numbers, --numeric {column.option} (kinds in Python)"
-        what = f"numbers such as {column.example} are times ({found.pattern})"
-        column.note("epoch", f"{what}; {way_out}")
-        return "datetime"
     if numbers.n_whole < numbers.count or column.n_values < MIN_CELLS:
         return "numeric"
     way_out = f"to model it, --numeric {column.option} (kinds in Python)"
@@ -225,27 +230,6 @@ def _kind_of_numbers(column: _Column) -> str:
             f"they name the rows, --id {column.option} (kinds in Python)",
         )
     return "numeric"
-
-
-def _epoch(column: _Column) -> DateFormat | None:
-    """Return the format of numbers that are times; None if they are not."""
-    numbers = column.tally.numbers
-    said = set(words(column.name))
-    says_time = bool(said & _TIME_WORDS)
-    if numbers.n_days >= MIN_SHARE * column.n_values:
-        return DateFormat("%Y%m%d")
-    if numbers.n_months >= MIN_SHARE * column.n_values and (
-        says_time or column.n_values >= MIN_CELLS
-    ):
-        return DateFormat("%Y%m")
-    if said & _DATE_WORDS and _EXCEL[0] <= numbers.low <= numbers.high <= _EXCEL[1]:
-        return DateFormat("excel_days")
-    if (numbers.n_whole < numbers.count and not says_time) or names_rows(column.name):
-        return None
-    for pattern, (low, high) in _COUNTED.items():
-        if low <= numbers.low <= numbers.high <= (2 * high if says_time else high):
-            return DateFormat(pattern)
-    return None
 
 
 def _kind_of_text(column: _Column) -> str:
@@ -269,30 +253,6 @@ def _kind_of_text(column: _Column) -> str:
     return "id"
 
 
-def names_rows(name: str) -> bool:
-    """Whether a name says that whole numbers name rows.
-
-    Examples
-    --------
-    >>> [names_rows(name) for name in ("PassengerId", "order_no", "number_of_rooms", "humid")]
-    [True, True, False, False]
-    """
-    found = words(name)
-    return bool(ID_WORDS & set(found)) or bool(LAST_ID_WORDS & set(found[-1:]))
-
-
-def words(name: str) -> list[str]:
-    """Return the words of a name, in small letters.
-
-    Examples
-    --------
-    >>> words("orderID, lastSeen_at")
-    ['order', 'id', 'last', 'seen', 'at']
-    """
-    split = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
-    return re.findall(r"[^\W_]+", split.lower())
-
-
 def _column_schema(
     column: _Column, kind: str, date_format: DateFormat | None, unit: str
 ) -> ColumnSchema:
@@ -310,6 +270,7 @@ def _column_schema(
         _note_marker(column)
     elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
+        _note_no_dates(column)
         if not column.dates:
             n_good = tally.numbers.count or n_good
         elif date_format == column.dates.format:
@@ -320,10 +281,14 @@ def _column_schema(
     n_bad = column.n_values - n_good if is_value else 0
     if n_bad > 0:
         unlike = column.numbers.unlike if kind == "numeric" else ()
+        if kind in DATE_KINDS and column.dates:
+            unlike = column.dates.unlike
         odd = _odd_cells(column, unlike)
         column.note("bad_cells", f"{n_bad} cells are not {kind}, such as {odd}; left out")
     markers = tally.markers if is_value else Counter()
     n_missing = tally.n_missing + sum(markers.values())
+    if date_format and date_format.pattern in DIGITS_ALONE:
+        n_missing += tally.numbers.n_low * (tally.numbers.low == 0)  # 0 is no date
     return ColumnSchema(
         kind,
         number_format if kind == "numeric" else PLAIN,
@@ -353,8 +318,23 @@ def _note_marker(column: _Column) -> None:
             )
 
 
+def _note_no_dates(column: _Column) -> None:
+    """Note a date that may mean missing, in text, or by type: 9999-12-31, often."""
+    numbers, counts = column.tally.numbers, Counter(column.tally.no_dates)
+    for value, n in ((numbers.high, numbers.n_high), (numbers.low, numbers.n_low)):
+        if value in _NO_DATES:
+            counts[_NO_DATES[value]] += n
+    for date, n in counts.items():
+        if n > max(1, _MARKER_SHARE * column.n_values):
+            column.note(
+                "marker",
+                f"{date}, in {column.share(n):.1%} of the cells, is often no date; if it means "
+                f"missing, --na-values={shlex.quote(date)} (in Python replace it by NaT)",
+            )
+
+
 def _date_format(column: _Column) -> DateFormat | None:
-    numbers = column.tally.numbers
+    tally, numbers = column.tally, column.tally.numbers
     if column.dates and column.dates.fits >= numbers.count:
         if column.dates.ambiguous:
             column.note(
@@ -363,7 +343,7 @@ def _date_format(column: _Column) -> DateFormat | None:
                 f"as {column.dates.format.pattern}; if wrong, --datetime {column.option}=FORMAT",
             )
         return column.dates.format
-    if numbers.count and (found := _epoch(column)):
+    if numbers.count and (found := counted_times(column.name, tally.numbers, column.n_values)):
         return found
     if column.n_values:
         raise ValueError(

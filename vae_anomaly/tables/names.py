@@ -1,11 +1,15 @@
-"""Names of columns in messages: lists of them, the nearest one, what differs from a model's."""
+"""Names of columns: in messages, and what their words say of rows."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 _MOST_LISTED = 10
+# Words of a name that say that whole numbers name rows; the second only as the last word.
+ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "identifier", "key", "pk", "rowid", "unnamed"}
+LAST_ID_WORDS = {"no", "nr", "num", "number", "nummer", "index", "idx", "serial", "row", "record"}
 
 
 def listed(names: Iterable[object], most: int = _MOST_LISTED) -> str:
@@ -64,3 +68,27 @@ def differences(
     unexpected = [f"{name!r}" for name in names if name not in allowed]
     found = {"missing": missing, "unexpected": unexpected}
     return {what: listed(names) for what, names in found.items() if names}
+
+
+def names_rows(name: str) -> bool:
+    """Whether a name says that whole numbers name rows.
+
+    Examples
+    --------
+    >>> [names_rows(name) for name in ("PassengerId", "order_no", "number_of_rooms", "humid")]
+    [True, True, False, False]
+    """
+    found = words(name)
+    return bool(ID_WORDS & set(found)) or bool(LAST_ID_WORDS & set(found[-1:]))
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a name, in small letters.
+
+    Examples
+    --------
+    >>> words("orderID, lastSeen_at")
+    ['order', 'id', 'last', 'seen', 'at']
+    """
+    split = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W_]+", split.lower())

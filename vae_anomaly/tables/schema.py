@@ -16,7 +16,7 @@ from vae_anomaly.tables.cells import clean, without_missing
 from vae_anomaly.tables.date_cells import convert_dates, epoch_seconds
 from vae_anomaly.tables.dates import EPOCHS, DateFormat
 from vae_anomaly.tables.dialect import Dialect
-from vae_anomaly.tables.durations import with_seconds
+from vae_anomaly.tables.durations import clocks_as_seconds, with_seconds
 from vae_anomaly.tables.formats import PLAIN, NumberFormat
 from vae_anomaly.tables.number_cells import convert_numbers, plain_numbers, spelled_numbers
 from vae_anomaly.tables.rules import DATE_KINDS, KINDS, UNMODELLED_KINDS
@@ -315,7 +315,10 @@ def _read_numbers(
     values = plain_numbers(text, spelling, missing)
     if values is not None:
         return values, np.zeros(len(text), bool)
-    values, bad = spelled_numbers(with_seconds(text), spelling, missing)
+    seconds = with_seconds(text)
+    if spelling.clock:
+        seconds = clocks_as_seconds(clean(seconds))
+    values, bad = spelled_numbers(seconds, spelling, missing)
     if bad.any():  # true and false are 1 and 0 wherever numbers are
         words, are_none = _read_booleans(text, missing)
         values, bad = np.where(bad & ~are_none, words, values), bad & are_none

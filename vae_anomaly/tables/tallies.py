@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.tables.cells import clean, without_missing
-from vae_anomaly.tables.dates import date_shapes, may_be_dates
-from vae_anomaly.tables.durations import with_seconds
+from vae_anomaly.tables.dates import are_no_dates, date_shapes, may_be_dates
+from vae_anomaly.tables.durations import are_clocks, with_seconds
 from vae_anomaly.tables.formats import is_plain, may_be_numbers, number_shapes
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class NumberTally:
     n_whole: int = 0  #: by value: 3.0 is whole
     n_days: int = 0  #: of the forms 20240131, 202401312359 and 20240131235959
     n_months: int = 0  #: of the form 202401
+    n_short_days: int = 0  #: of the form 240131, perhaps without zeros that begin
     n_negative: int = 0
     low: float = np.inf  #: of finite ones, as are the others
     high: float = -np.inf
@@ -104,6 +105,7 @@ class NumberTally:
         self.n_whole += len(whole)
         self.n_days += int(_are_days(whole).sum())
         self.n_months += int(_are_months(whole).sum())
+        self.n_short_days += int(_are_dates(whole + 20_000_000)[whole < 1e6].sum())
         whole = whole[np.abs(whole) < 2**53]
         residues = whole.astype(np.int64).astype(np.uint64)
         sums = [int((residues**power).sum()) for power in (1, 2, 3)]
@@ -112,7 +114,15 @@ class NumberTally:
     def merge(self, other: NumberTally) -> None:
         """Count what the other has counted too."""
         self._add_ends(other.low, other.n_low, other.high, other.n_high)
-        for name in ("count", "n_infinite", "n_whole", "n_days", "n_months", "n_negative"):
+        for name in (
+            "count",
+            "n_infinite",
+            "n_whole",
+            "n_days",
+            "n_months",
+            "n_short_days",
+            "n_negative",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self._add_sums(other.power_sums)
 
@@ -147,7 +157,7 @@ class NumberTally:
 
 
 def _are_days(whole: np.ndarray) -> np.ndarray:
-    found = _are_dates(whole)
+    found = _are_dates(whole) | (whole == 99991231)  # no end
     for time in (10**4, 10**6):  # of 4 or 6 digits behind the date
         minutes = whole % time // (time // 10**4)
         is_time = (minutes // 100 < 24) & (minutes % 100 < 60) & (whole % (time // 10**4) < 60)
@@ -188,6 +198,8 @@ class ColumnTally:
     n_booleans: int = 0  #: true or false
     shapes: Counter[str] = field(default_factory=Counter)  #: of what may be numbers, plain ones too
     dates: Counter[str] = field(default_factory=Counter)  #: of what may be dates
+    n_clocks: int = 0  #: durations such as 26:10:05, or times of day
+    no_dates: Counter[str] = field(default_factory=Counter)  #: such as 9999-12-31
     n_digits: int = 0  #: digits alone
     n_leading_zeros: int = 0  #: of these, several digits, the first a 0
     digit_lengths: set[int] = field(default_factory=set)
@@ -241,12 +253,13 @@ class ColumnTally:
             "n_cells",
             "n_missing",
             "n_booleans",
+            "n_clocks",
             "n_digits",
             "n_leading_zeros",
             "n_spaced",
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("markers", "shapes", "dates"):
+        for name in ("markers", "shapes", "dates", "no_dates"):
             getattr(self, name).update(getattr(other, name))
         self.numbers.merge(other.numbers)
         self.digit_lengths |= other.digit_lengths
@@ -294,8 +307,11 @@ class ColumnTally:
         boolean = pc.match_substring_regex(text, "^(?i)(?:true|false)$")
         self.n_booleans += pc.sum(boolean).as_py() or 0
         text = text.filter(pc.invert(boolean))
+        self.n_clocks += pc.sum(are_clocks(text)).as_py() or 0
         self.shapes.update(number_shapes(text, self.first_of))
         self.dates.update(date_shapes(text, self.first_of))
+        for pair in pc.value_counts(text.filter(are_no_dates(text))).to_pylist():
+            self.no_dates[pair["values"]] += pair["counts"]
         text = text.filter(pc.invert(pc.or_(may_be_numbers(text), may_be_dates(text))))
         self.n_spaced += pc.sum(pc.match_substring(text, " ")).as_py() or 0
         if len(text):
