@@ -1,10 +1,12 @@
 """Speed and memory of scoring a large file, against PyOD's VAE and IsolationForest with pandas.
 
 Every contender reads, scores and writes the same file in a process of its own, which starts with a
-fitted model in memory.
+fitted model in memory. At last ours in one process of several threads, and in several of one.
 """
 
 import argparse
+import contextlib
+import os
 import pathlib
 import resource
 import subprocess
@@ -50,7 +52,7 @@ def scoring_of(folder, detector, options):
 
     (table,) = folder.glob("t.*")
     return lambda: vae_anomaly.score_files(
-        table, detector, folder / f"out{table.suffix}", **options
+        table, detector, folder / f"out-{os.getpid()}{table.suffix}", **options
     )
 
 
@@ -119,6 +121,64 @@ CONTENDERS = {
 }
 
 
+OURS = "score_files, 8 draws"
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+
+
+def measure(folder, name, cores):
+    """Run a contender once, on so many cores; to be called in a process of its own."""
+    if cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    run = CONTENDERS[name](folder)
+    print("ready", flush=True)
+    sys.stdin.readline()  # all begin at once
+    started, cpu_started = time.perf_counter(), time.process_time()
+    run()
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    print(f"{seconds} {cpu} {peak}")
+
+
+def measured(folder, name, n_processes=1, n_threads=None, cores=0):
+    """Run a contender in so many processes at once; return the figures of each."""
+    command = [sys.executable, __file__, "--folder", folder, "--contender", name]
+    command += ["--cores", str(cores)]
+    environment = {**os.environ, **(dict.fromkeys(THREADS, str(n_threads)) if n_threads else {})}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [
+        subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(n_processes)
+    ]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        with contextlib.suppress(BrokenPipeError):  # it has failed
+            process.stdin.write("\n")
+            process.stdin.flush()
+    figures = []
+    for process in processes:
+        output, errors = process.communicate()
+        if process.returncode:
+            raise RuntimeError(errors.strip().splitlines()[-1])
+        figures.append([float(figure) for figure in output.split()[-3:]])
+    return figures
+
+
+def compare_processes(folder, n_rows):
+    """Print the rates of one process of many threads and of many of one, on as many cores."""
+    available, cores = len(os.sched_getaffinity(0)), 1
+    while cores <= available:
+        for n_processes in sorted({1, cores}):
+            n_threads = cores // n_processes
+            figures = measured(folder, OURS, n_processes, n_threads, cores)
+            seconds = max(figure[0] for figure in figures)
+            print(
+                f"{cores} cores, {n_processes} processes of {n_threads} threads: "
+                f"{n_processes * n_rows / seconds:10,.0f} rows/s",
+                flush=True,
+            )
+        cores *= 2
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -127,18 +187,14 @@ def main():
         "--format", choices=["csv", "parquet"], default="csv", help="parquet: ours alone"
     )
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder and not args.contender:
         for n_draws in (1, 8):
             fit(args.folder, n_draws)
         return
-    if args.folder:  # in a process of its own
-        run = CONTENDERS[args.contender[0]](args.folder)
-        started, cpu_started = time.perf_counter(), time.process_time()
-        run()
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-        print(f"{seconds} {cpu} {peak}")
+    if args.folder:
+        measure(args.folder, args.contender[0], args.cores)
         return
     with tempfile.TemporaryDirectory() as folder:
         write_table(pathlib.Path(folder) / "train.csv", TRAINING_ROWS)
@@ -149,17 +205,18 @@ def main():
         for name in args.contender or CONTENDERS:
             if args.format != "csv" and "pandas" in name:
                 continue
-            command = [sys.executable, __file__, "--folder", folder, "--contender", name]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode:
-                print(f"{name:30} failed: {result.stderr.strip().splitlines()[-1]}")
+            try:
+                ((seconds, cpu, peak),) = measured(folder, name)
+            except RuntimeError as error:
+                print(f"{name:30} failed: {error}")
                 continue
-            seconds, cpu, peak = map(float, result.stdout.split()[-3:])
             print(
                 f"{name:30} {args.rows / seconds:10,.0f} rows/s {seconds:8.1f} s "
                 f"{cpu:8.1f} s of CPU {peak:8,.0f} MiB at most",
                 flush=True,
             )
+        if not args.contender:
+            compare_processes(folder, args.rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Speed and memory of the detectors, against PyOD, scikit-learn and bare matrix products.
 
 Every contender runs in processes of its own, so that import time and peak memory are its own, and
-peers get so many seconds: what they have not measured by then is left out. See README.md for what
+each peer gets so many seconds: what it has not measured by then is left out. See README.md for what
 each line of the output is.
 """
 
@@ -24,7 +24,7 @@ from bare import compare_with_bare, seconds
 
 STARTUP_ROWS = 256
 # Rates and growth do not depend on the number of rows beyond these.
-TRAINED_ROWS, SCORED_ROWS = 20_000, 100_000
+TRAINED_ROWS, SCORED_ROWS = 20_000, 50_000
 
 
 class Contender(NamedTuple):
@@ -127,7 +127,7 @@ def measure_time(name, n_rows, n_columns, n_steps, repeats):
     result: dict[str, float] = {}
     some = X[:TRAINED_ROWS]
     if contender.budget:
-        batch_size, unit, default_steps = training_of(contender, cls, n_rows)
+        batch_size, _, _ = training_of(contender, cls, n_rows)
         # PyOD counts in epochs; ours in multiples of 40 steps, what training.py rounds to.
         if contender.budget == "epoch_num":
             some = X[: batch_size * max(1, n_steps // 4)]
@@ -141,8 +141,6 @@ def measure_time(name, n_rows, n_columns, n_steps, repeats):
             "batch_size": batch_size,
             "s_per_1000_steps": 1000 * step_s,
             "train_rows_per_s": batch_size / step_s,
-            "default_steps": default_steps,
-            "steps_of_whole_fit": unit,
         }
         yield result
     detector = fit(some, 1)
@@ -175,6 +173,10 @@ def measure_whole_fit(name, n_rows, n_columns):
     fit_s = seconds(lambda: build(name, cls, 1).fit(X))
     peak = peak_mib()
     yield {"whole_fit_s": fit_s, "fit_peak_mib": peak, "fit_over_import_mib": peak - before}
+    contender = CONTENDERS[name]
+    if contender.budget:
+        _, unit, default_steps = training_of(contender, cls, n_rows)
+        yield {"default_steps": default_steps, "steps_of_whole_fit": unit}
 
 
 def measure_score_memory(name, n_rows, n_columns):
@@ -191,20 +193,29 @@ def measure_score_memory(name, n_rows, n_columns):
 
 MEASURES: dict[str, Callable[..., Iterator[dict[str, float]]]] = {
     "time": measure_time,
-    "whole-fit": measure_whole_fit,
     "score-memory": measure_score_memory,
+    "whole-fit": measure_whole_fit,
 }
 
 
-def measured(name, n_rows, args, limit):
-    """All figures of a contender, of its processes one after the other, within a time limit."""
+def measured(name, args, limit):
+    """All figures of a contender by number of rows, within a time limit.
+
+    Rates and growth are measured once, with the most rows.
+    """
     end = time.perf_counter() + limit
-    found: dict[str, float] = {}
-    for kind in MEASURES:
-        numbers = [n_rows, args.columns]
-        if kind == "time":
-            numbers += [400 if args.quick else 2000, 2]
-        found |= run_child([kind, name, *numbers], max(0.0, end - time.perf_counter()))
+
+    def child(kind, n_rows, *numbers):
+        arguments = [kind, name, n_rows, args.columns, *numbers]
+        return run_child(arguments, max(0.0, end - time.perf_counter()))
+
+    most = max(args.rows)
+    rates = child("time", most, 400 if args.quick else 1000, 2) | child("score-memory", most)
+    return {n_rows: completed(rates | child("whole-fit", n_rows), n_rows) for n_rows in args.rows}
+
+
+def completed(found, n_rows):
+    """Add what follows from a whole fit and the rates."""
     if "whole_fit_s" in found:
         # The training of the whole fit is a part of a default one's.
         rest = found.get("default_steps", 0) - found.pop("steps_of_whole_fit", 0)
@@ -262,9 +273,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--columns", type=int, default=30)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    parser.add_argument(
-        "--limit", type=float, default=25.0, help="seconds of a peer for each number of rows"
-    )
+    parser.add_argument("--limit", type=float, default=40.0, help="seconds of each peer")
     parser.add_argument("--quick", action="store_true", help="a trial run: figures mean little")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
@@ -276,19 +285,20 @@ def main():
     help_s = seconds(lambda: subprocess.run(command, capture_output=True, check=True), 3)
     print(f"{os.cpu_count()} CPUs. vae-anomaly --help: {help_s:.2f} s")
     figures: dict[str, Any] = {"help_s": help_s, "cpus": os.cpu_count(), "rows": {}}
+    results: dict[str, dict[int, Any]] = {}
+    for name in args.contenders:
+        if importlib.util.find_spec(CONTENDERS[name].module.split(".")[0]) is None:
+            print(f"{name}: skipped: not installed", file=sys.stderr)
+            continue
+        is_ours = CONTENDERS[name].module == "vae_anomaly"
+        start = time.perf_counter()
+        results[name] = measured(name, args, math.inf if is_ours else args.limit)
+        print(f"{name}: measured in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     for n_rows in args.rows:
-        results = {}
-        for name in args.contenders:
-            if importlib.util.find_spec(CONTENDERS[name].module.split(".")[0]) is None:
-                print(f"{name}: skipped: not installed", file=sys.stderr)
-                continue
-            is_ours = CONTENDERS[name].module == "vae_anomaly"
-            limit = math.inf if is_ours else args.limit
-            results[name] = measured(name, n_rows, args, limit)
-        figures["rows"][n_rows] = results
+        figures["rows"][n_rows] = {name: found[n_rows] for name, found in results.items()}
         print(f"\n{n_rows:,} rows x {args.columns} columns")
         if results:
-            print_table(results)
+            print_table(figures["rows"][n_rows])
     print("\n* from these rows, or 20,000, to 10 times as many, beyond the table and the scores")
     if args.json:
         with open(args.json, "w") as file:

@@ -41,15 +41,15 @@ SMALL = {"hidden_units": (8,), "max_steps": 10, "random_state": 0}
 # no state but variables and hash tables. DisableCopyOnRead, MergeV2Checkpoints, SaveV2 and
 # ShardedFilename are only in the function that saves, which no server calls.
 CONSERVATIVE_OPS = (
-    "Abs AddN AddV2 ArgMax ArgMin Asinh AssignVariableOp BiasAdd Cast ConcatV2 Const "
+    "Abs AddN AddV2 Any ArgMax ArgMin Asinh AssignVariableOp BiasAdd Cast ConcatV2 Const "
     "DisableCopyOnRead DivNoNan Exp Expm1 Fill Floor FloorDiv FloorMod GatherV2 Greater "
     "GreaterEqual HashTableV2 Identity IsFinite IsNan Less LessEqual Log Log1p LogSoftmax "
-    "LogicalAnd LogicalNot LogicalOr LookupTableFindV2 LookupTableImportV2 MatMul Max Maximum Mean "
-    "MergeV2Checkpoints Min Minimum Mul Neg NoOp NotEqual OneHot Pack PadV2 Placeholder Range "
-    "ReadVariableOp RealDiv Relu Reshape RestoreV2 Round SaveV2 SegmentSum Select SelectV2 "
+    "LogicalAnd LogicalNot LogicalOr LookupTableFindV2 LookupTableImportV2 MatMul Max Maximum "
+    "Mean MergeV2Checkpoints Min Minimum Mul Neg NoOp NotEqual OneHot Pack PadV2 Placeholder "
+    "Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Round SaveV2 SegmentSum Select SelectV2 "
     "Shape ShardedFilename Sigmoid Sign Softmax Softplus Split Square StatefulPartitionedCall "
-    "StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Sum "
-    "Tanh TopKV2 Transpose Unpack UpperBound VarHandleOp ZerosLike"
+    "StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub "
+    "Sum Tanh TopKV2 Transpose Unpack UpperBound VarHandleOp ZerosLike"
 )
 
 

@@ -305,9 +305,11 @@ class AnomalyScorer(keras.Model):
 
     def _filled(self, array, value=0):
         """The rows as a tensor of ``chunk_rows``."""
-        missing = (0, self.chunk_rows - len(array))
-        widths = [missing, *[(0, 0)] * (array.ndim - 1)]
-        return tf.constant(np.pad(array, widths, constant_values=value))
+        missing = self.chunk_rows - len(array)
+        if missing:
+            widths = [(0, missing), *[(0, 0)] * (array.ndim - 1)]
+            array = np.pad(array, widths, constant_values=value)
+        return tf.constant(array)
 
     def _chunked(self, function, chunk, n_rows):
         """Call a function of tensors chunk by chunk; return its outputs, concatenated."""
