@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 # What each contender needs is imported in its process: it counts for its memory.
 
@@ -144,7 +145,7 @@ def measured(folder, name, n_processes=1, n_threads=None, cores=0):
     command = [sys.executable, __file__, "--folder", folder, "--contender", name]
     command += ["--cores", str(cores)]
     environment = {**os.environ, **(dict.fromkeys(THREADS, str(n_threads)) if n_threads else {})}
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     processes = [
         subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(n_processes)
     ]
