@@ -146,7 +146,7 @@ def measured(folder, name, n_processes=1, n_threads=None, cores=0):
     command += ["--cores", str(cores)]
     environment = {**os.environ, **(dict.fromkeys(THREADS, str(n_threads)) if n_threads else {})}
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    processes = [
+    processes: list[Any] = [
         subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(n_processes)
     ]
     for process in processes:
