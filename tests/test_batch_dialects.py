@@ -66,3 +66,13 @@ def test_other_units_are_no_row(csv, units):
 def test_a_row_without_some_values_is_no_units_row(csv, first):
     schema = file_schema(csv(NAMES + UNITS + ROWS))
     assert counted(csv(NAMES + first + ROWS, "april.csv"), schema)[:2] == (41, 0)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_files_with_and_without_names_of_rows_are_read_alike(csv, named):
+    rows = "".join(f"row {i},{row}\n" for i, row in enumerate(ROWS.splitlines()))
+    schema = file_schema(csv(NAMES + rows))
+    assert schema.unmodelled == ["Unnamed: 0"]
+    names = "name," * (not named) + NAMES
+    assert counted(csv(names + rows, "april.csv"), schema)[:2] == (40, 0)
+    assert counted(csv(NAMES + ROWS, "may.csv"), schema)[:2] == (40, 0)

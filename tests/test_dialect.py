@@ -3,15 +3,19 @@
 import csv
 import io
 import json
+import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from table_files import read_text
 
-from vae_anomaly.tables.dialect import Dialect, find_dialect, is_value
+from vae_anomaly.tables.dialect import Dialect, is_value
 from vae_anomaly.tables.files import TableError
+from vae_anomaly.tables.finding_dialect import find_dialect
+from vae_anomaly.tables.inspecting import file_schema
 
 CORPUS = sorted((Path(__file__).parent / "tables").glob("*.json"))
 
@@ -119,6 +123,69 @@ def test_a_first_row_of_numbers_is_no_header(first):
 
 def test_columns_of_two_words_are_one_column():
     assert head("city\nNew York\nLos Angeles\nSan Jose\n")[0] == ["city"]
+
+
+ROWS = [["a", "5.5", "x, y"], ["b", "6.5", "z"], ["c", "7.25", "x, y"]]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", " "])
+def test_rows_that_begin_with_names_of_their_own_have_a_column_for_them(delimiter):
+    lines = [["speed", "note"], *ROWS]
+    text = "".join(delimiter.join(f'"{cell}"' for cell in line) + "\n" for line in lines)
+    assert head(text) == (["Unnamed: 0", "speed", "note"], [], ROWS)
+
+
+def test_cells_that_repeat_are_no_names_of_rows():
+    assert not found("speed,note\n" + "5,1.5,x\n" * 30).row_names
+    assert found("speed,note\n" + "".join(f"{i},1.5,x\n" for i in range(30))).row_names
+
+
+@pytest.mark.parametrize("spaces", [" ", "   "])
+def test_spaces_between_a_delimiter_and_quotes_are_no_text(spaces):
+    lines = [f'"name",{spaces}"speed",{spaces}"note"']
+    lines += [f'{name},{spaces}{speed},{spaces}"{note}"' for name, speed, note in ROWS]
+    assert head("\n".join(lines)) == (["name", "speed", "note"], [], ROWS)
+    plain = "\n".join([*lines, *(f"d,{spaces}{index}.5,{spaces}z" for index in range(90))])
+    assert head(plain)[2][-1] == ["d", "89.5", "z"]
+
+
+@pytest.mark.parametrize("above", ["Client:,ACME\nDate:,2024-01-31\n\n", "Client:,ACME\n"])
+def test_what_is_said_of_a_table_above_it_is_no_header(above):
+    rows = "".join(f"{index},{index / 2},x\n" for index in range(30))
+    assert head(f"{above}a,b,c\n{rows}")[0] == ["a", "b", "c"]
+
+
+def test_empty_names_above_no_cells_are_none():
+    assert head("a,b,,\n5.5,1\n6.5,2\n") == (["a", "b"], [], [["5.5", "1"], ["6.5", "2"]])
+
+
+def test_arff_is_read_as_rows_without_names():
+    above = "@RELATION r\n@ATTRIBUTE x NUMERIC\n@ATTRIBUTE kind {a, b}\n@DATA\n"
+    assert head(f"{above}5.5,a\n6.5,b\n7.5,b\n")[0] == ["column_1", "column_2"]
+    assert head("@timestamp,@version\n5.5,a\n6.5,b\n")[0] == ["@timestamp", "@version"]
+
+
+@pytest.mark.parametrize("name", ["Parquet", "gzip", "JSON", "archive", "web page"])
+def test_another_format_than_text_is_named(name, tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2.5]})
+    path = tmp_path / "t.csv"
+    if name == "Parquet":
+        frame.to_parquet(path)
+    elif name in ("gzip", "archive"):
+        frame.to_csv(path, compression={"archive": "zip"}.get(name, name))
+    else:
+        path.write_text(frame.to_json(orient="records") if name == "JSON" else " <HTML>\n")
+    with pytest.raises(TableError, match=rf"t\.csv: expected a table of text, received .*{name}"):
+        file_schema(path)
+
+
+@pytest.mark.parametrize("mark", list(":^~"))
+def test_an_unusual_delimiter_is_guessed_at(mark, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n5,x\n6,y\n".replace(",", mark))
+    (note,) = (note for note in file_schema(path).notes if note.code == "one_column")
+    assert f"--delimiter {shlex.quote(mark)}" in note.message
+    assert list(file_schema(path, dialect={"delimiter": mark}).columns) == ["a", "b"]
 
 
 @pytest.mark.parametrize("title", ["Report 2024\n\n", "Report\nof March\n"])

@@ -17,9 +17,11 @@ from vae_anomaly.tables.dialect import (
     Dialect,
     column_names,
     comment_names,
-    find_dialect,
+    split_at_spaces,
 )
+from vae_anomaly.tables.encodings import check_is_text
 from vae_anomaly.tables.files import STANDARD, TableError, decompressed, open_raw, table_error
+from vae_anomaly.tables.finding_dialect import find_dialect
 from vae_anomaly.tables.lines import Feed, TextLines
 from vae_anomaly.tables.pieces import BadRow, Piece, text_schema
 from vae_anomaly.tables.plain_csv import PlainCsv
@@ -95,6 +97,7 @@ class CsvRows:
         try:
             stream = decompressed(self._file, path)
             head = stream.read(_FIRST_BYTES)
+            check_is_text(head, path)
             if not isinstance(dialect, Dialect):
                 check_format(path, dialect)
                 whole = len(head) < _FIRST_BYTES
@@ -118,11 +121,7 @@ class CsvRows:
     def _set_dialect(self, dialect: Dialect) -> None:
         check_format(self._path, dialect.to_json())
         self.dialect = dialect
-        self._csv: dict[str, Any] = {
-            "delimiter": dialect.delimiter,
-            "quotechar": dialect.quotechar,
-            "strict": True,
-        }
+        self._csv: dict[str, Any] = {**dialect.csv_options, "strict": True}
         self._encoding = dialect.encoding.upper()
         # UTF-8 is kept as it is; of other encodings, UTF-8 of the decoded text.
         self._is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
@@ -130,7 +129,7 @@ class CsvRows:
 
     def _reader(self, feed: Feed) -> Iterator[list[str]]:
         if self.dialect.delimiter == SPACES:
-            return (line.split() for line in feed)
+            return (split_at_spaces(line, self.dialect.quotechar) for line in feed)
         return csv.reader(feed, **self._csv)
 
     def close(self) -> None:
@@ -186,6 +185,11 @@ class CsvRows:
                 self._drop_blank(lines, first)
         if dialect.header == "row":
             names = rows[0] if rows else []
+            # Above no cells, spreadsheets leave empty names.
+            while len(rows) > n_rows and len(rows[n_rows]) < len(names) and not names[-1].strip():
+                names = names[:-1]
+            if dialect.row_names and not (len(rows) > n_rows and len(rows[n_rows]) == len(names)):
+                names = ["", *names]
         elif dialect.header == "comment":
             names = comment_names(list(map(lines.decoded, range(first, len(lines)))), dialect)
         else:

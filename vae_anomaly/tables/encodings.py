@@ -18,6 +18,40 @@ _BOMS = {
 _ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "euc_kr")
 
 
+# What files of other formats begin with.
+_FORMATS = {
+    b"PK\x03\x04": ("an Excel workbook or another archive", "export its table as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "export its table as CSV"),
+    b"PAR1\x15": ("Parquet", "name it .parquet"),
+    b"\x1f\x8b": ("text that gzip has compressed", "name it .csv.gz"),
+    b"\x28\xb5\x2f\xfd": ("text that zstd has compressed", "name it .csv.zst"),
+    b"BZh91AY&SY": ("text that bzip2 has compressed", "decompress it"),
+    b"\xfd7zXZ": ("text that xz has compressed", "decompress it"),
+    b"ARROW1\0": ("Arrow or Feather", "convert it to Parquet"),
+    b"SQLite format 3": ("a database of SQLite", "export its table as CSV"),
+    b"%PDF-": ("a PDF", "export its table as CSV"),
+    b"<!doctype html": ("a web page", "export its table as CSV"),
+    b"<html": ("a web page", "export its table as CSV"),
+    b"<?xml": ("XML", "convert it to CSV"),
+    b'{"': ("JSON", "convert it to CSV"),
+    b"[{": ("JSON", "convert it to CSV"),
+}
+
+
+def check_is_text(head: bytes, path: object) -> None:
+    """Check that a file that should be a table of text is none of the other usual formats.
+
+    Raises
+    ------
+    TableError
+        It is one, which is named.
+    """
+    start = head[:99].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for mark, (found, fix) in _FORMATS.items():
+        if start.startswith(mark.lower()):
+            raise table_error(path, "a table of text", found, fix)
+
+
 def find_encoding(head: bytes, path: object) -> str:
     """Return the encoding of text: UTF-8, or what a byte order mark says.
 

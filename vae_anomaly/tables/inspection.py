@@ -119,7 +119,7 @@ def decide(
     numbers = {name: find_number_format(tally.shapes) for name, tally in tallies.items()}
     decimal = decimal or _decimal_mark(tallies, numbers)
     day_first = _day_first(tallies, decimal)
-    schemas, notes = {}, _dialect_notes(dialect)
+    schemas, notes = {}, _dialect_notes(dialect, tallies)
     for name, unit in zip_longest(tallies, units[: len(tallies)], fillvalue=""):
         tally = tallies[name]
         guess = find_number_format(tally.shapes, decimal or _points_between_thousands(tally))
@@ -360,11 +360,23 @@ def _odd_cells(column: _Column, shapes: Sequence[str]) -> str:
     return repr(cells[0]) if cells else "others"
 
 
-def _dialect_notes(dialect: Dialect | None) -> list[Note]:
-    if dialect is None or dialect.header != "none":
-        return []
-    message = (
-        "the first row holds numbers, so it is no header: the columns are column_1, column_2, ...; "
-        "--no-header says so"
-    )
-    return [Note("header", None, message)]
+def _dialect_notes(dialect: Dialect | None, tallies: Mapping[str, ColumnTally]) -> list[Note]:
+    notes = []
+    if dialect and dialect.header == "none":
+        message = (
+            "the first row holds numbers, so it is no header: the columns are column_1, column_2, "
+            "...; --no-header says so"
+        )
+        notes.append(Note("header", None, message))
+    if dialect and dialect.row_names:
+        message = "rows have one cell more than there are names: the first is the name of the row"
+        notes.append(Note("header", None, message))
+    if dialect and len(tallies) == 1:
+        ((name, tally),) = tallies.items()
+        cells = [name, *tally.examples] if dialect.header != "none" else tally.examples
+        marks = [mark for mark in ",;|\t:^~ " if cells and all(mark in cell for cell in cells)]
+        if marks:
+            message = f"one column, for the delimiter is {dialect.delimiter!r}; if {marks[0]!r} is "
+            message += f"between cells, --delimiter {shlex.quote(marks[0])}"
+            notes.append(Note("one_column", name, message))
+    return notes

@@ -41,6 +41,7 @@ class PlainCsv:
             r"(?<![^{mark}\n]){quote}[^{quote}\r\n]*(?:{quote}{quote}[^{quote}\r\n]*)*{quote}"
             r"(?![^{mark}\r\n])"
         )
+        self._spaces = re.compile((parts["mark"] + " +|^ +").encode(), re.MULTILINE)
         self._quoted = re.compile(pattern.format(**parts).encode())
         comment = dialect.comment and rf"^[ \t]*{re.escape(dialect.comment)}"
         self._comment = re.compile(comment.encode(), re.MULTILINE) if comment else None
@@ -54,9 +55,12 @@ class PlainCsv:
         if self._comment and self._comment.search(text):
             return None
         has_quotes = self._quote in text
+        if has_quotes and (self._dialect.spaced or self._dialect.delimiter == SPACES):
+            return None
+        if self._dialect.spaced:
+            text = self._spaces.sub(lambda found: found[0].rstrip(b" "), text)
         if self._dialect.delimiter == SPACES:
             text = _SPACES_AROUND.sub(b"", _SPACES.sub(b" ", text))
-            has_quotes = False
         if (has_quotes and self._quote in self._quoted.sub(b"", text)) or text.startswith(_BOM):
             return None
         if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):

@@ -44,6 +44,8 @@ def dialect_text(dialect: Dialect) -> str:
         "comments": dialect.comment,
         "units": "row below the names" if dialect.units_row else "",
         "rows end with": "the delimiter" if dialect.trailing_delimiter else "",
+        "spaces after delimiters": "left out" if dialect.spaced else "",
+        "rows begin with": "names of their own" if dialect.row_names else "",
     }
     return "; ".join(f"{name}: {text}" for name, text in parts.items() if text)
 
