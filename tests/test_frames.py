@@ -1,12 +1,19 @@
 """DataFrames of other libraries are taken as pandas' are; labels of columns come back as given."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import vae_anomaly
 from vae_anomaly import AutoencoderDetector, VAEDetector
+from vae_anomaly.tables.columns import frame_arrays
+from vae_anomaly.tables.frames import in_pandas
+from vae_anomaly.tables.inspecting import file_schema, frame_schema
+from vae_anomaly.tables.reader import read_arrays
 
 pl = pytest.importorskip("polars")
 
@@ -54,6 +61,58 @@ def test_they_can_be_fitted_on(trainings, table, door):
     assert detector.feature_names_in_.tolist() == list(table.columns)
     np.testing.assert_array_equal(detector.score_samples(table), of_pandas.score_samples(table))
     assert detector.sample(3, random_state=0)["count"].dtype == "int64[pyarrow]"
+
+
+ODD_TYPES = {
+    "views": pa.array(["a", "b"] * 30).cast(pa.string_view()),
+    "views of bytes": pa.array([b"a", b"b"] * 30).cast(pa.binary_view()),
+    "numbers as views": pa.array(["1.5", "2.5"] * 30).cast(pa.string_view()),
+    "UUIDs": pa.array([bytes([i % 7] * 16) for i in range(60)], pa.uuid()),
+    "JSON": pa.array(['{"a": 1}', "[]"] * 30, pa.json_()),
+    "runs": pa.RunEndEncodedArray.from_arrays([20, 60], ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TYPES)
+def test_types_that_pandas_lacks_are_read_as_their_csv_is(name, tmp_path):
+    table = pa.table({"a": ODD_TYPES[name], "x": [1.5, 2.5, 3.5] * 20})
+    cells = [cell for cell in table["a"].to_pylist()]
+    pd.DataFrame({"a": cells, "x": table["x"]}).to_csv(tmp_path / "t.csv", index=False)
+    schema = file_schema(tmp_path / "t.csv")
+    doors = {"CSV": read_arrays(tmp_path / "t.csv", schema)}
+    assert vae_anomaly.inspect(table).kinds == schema.kinds
+    doors["frame"] = frame_arrays(in_pandas(table), schema)
+    if name != "runs":  # which Parquet does not have
+        pq.write_table(table, tmp_path / "t.parquet")
+        assert file_schema(tmp_path / "t.parquet").kinds == schema.kinds
+        doors["Parquet"] = read_arrays(tmp_path / "t.parquet", schema)
+    for arrays in doors.values():
+        np.testing.assert_array_equal(arrays["a"], doors["CSV"]["a"])
+
+
+@pytest.mark.parametrize("X", ["t.csv", Path("t.csv"), {"a": [1.5]}, np.zeros(3, [("a", float)])])
+def test_what_is_no_table_is_refused_with_what_to_pass_instead(table_detector, X):
+    doors = [table_detector.score_samples, VAEDetector().fit]
+    doors += [vae_anomaly.inspect] if not isinstance(X, (str, Path)) else []
+    for door in doors:
+        with pytest.raises(TypeError, match=r"TableFiles|Pass pandas\.DataFrame\(X\)"):
+            door(X)
+
+
+@pytest.mark.parametrize("X", [[[1.5]], np.zeros((3, 2)), pd.Series([1.5])])
+def test_what_has_no_names_is_not_inspected(X):
+    with pytest.raises(TypeError, match=r"DataFrame.* Received: (list|ndarray|Series)"):
+        vae_anomaly.inspect(X)
+
+
+def test_infinite_cells_are_told_of_and_may_be_missing():
+    frame = pd.DataFrame({"a": ["inf", "1.5", "2.5"], "b": [10**400, 1, 2], "c": [np.inf, 1, 2]})
+    schema = vae_anomaly.inspect(frame)
+    assert schema.kinds == dict.fromkeys("abc", "numeric")
+    assert [note.code for note in schema.notes] == ["infinite"] * 3
+    assert [
+        column.missing_share for column in frame_schema(frame, missing=["inf"]).columns.values()
+    ] == [1 / 3] * 3
 
 
 def test_rows_that_are_not_in_memory_are_refused(table_detector, table):

@@ -138,7 +138,7 @@ def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
         values = column.to_numpy()  # not Python's floats: they would give a float32 more digits
     elif re.match(r"duration|extension<pandas|time\d|.*binary", str(column.type)):
         values = column.to_pandas()
-    elif kind_of_type(str(column.type)):
+    elif kind_of_type(str(column.type)) and not str(column.type).startswith("extension"):
         return column.cast("string")
     else:
         values = column.to_pylist()

@@ -313,7 +313,10 @@ def _number_array(series: pd.Series) -> np.ndarray:
     elif series.dtype == object or pd.api.types.is_extension_array_dtype(series.dtype):
         series = series.astype(object)
         series = series.where(series.notna() & (series != ""), np.nan)
-    return series.to_numpy().astype(np.float64)
+    try:
+        return series.to_numpy().astype(np.float64)
+    except OverflowError:  # integers of Python beyond all float64, which are infinite as text too
+        return np.array([float(str(cell)) for cell in series])
 
 
 def _text_array(series: pd.Series, none: Iterable[str]) -> np.ndarray:

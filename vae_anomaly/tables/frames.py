@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 
+from vae_anomaly.tables.arrow_cells import text_of
+from vae_anomaly.tables.rules import kind_of_type
+
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 def in_pandas(X: Any) -> Any:
@@ -26,7 +32,7 @@ def in_pandas(X: Any) -> Any:
     Raises
     ------
     TypeError
-        The rows are not in memory.
+        The rows are not in memory, or are columns by name that are no DataFrame.
 
     Examples
     --------
@@ -39,6 +45,7 @@ def in_pandas(X: Any) -> Any:
     """
     if is_frame(X):
         return X
+    _check_is_no_other(X)
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError(
@@ -50,7 +57,43 @@ def in_pandas(X: Any) -> Any:
         return X
     import pandas as pd
 
-    return frame.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+    return _without_views(frame.to_arrow()).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _check_is_no_other(X: Any) -> None:
+    """Raise TypeError of what people take for a table, and NumPy for numbers."""
+    if isinstance(X, (str, os.PathLike)):
+        raise TypeError(
+            f"Expected rows in memory: an array or a DataFrame. Received: {os.fspath(X)!r}. If it "
+            "is a path, `fit` takes vae_anomaly.TableFiles of it, and vae_anomaly.score_files "
+            "scores it."
+        )
+    if isinstance(X, Mapping) or getattr(getattr(X, "dtype", None), "names", None):
+        raise TypeError(
+            f"Expected an array of numbers or a DataFrame. Received: {type(X).__name__} with "
+            "columns by name. Pass pandas.DataFrame(X)."
+        )
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Return a table without types that pandas does not have: views, repeats in one, UUIDs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if pa.types.is_run_end_encoded(field.type):
+            chunks = [pc.run_end_decode(chunk) for chunk in column.chunks]
+            column = pa.chunked_array(chunks, field.type.value_type)
+        if pa.types.is_string_view(column.type):
+            column = column.cast(pa.large_string())
+        elif pa.types.is_binary_view(column.type):
+            column = column.cast(pa.large_binary())
+        elif str(column.type).startswith("extension<arrow") and kind_of_type(str(column.type)):
+            column = text_of(column)
+        if column.type != field.type:
+            table = table.set_column(index, field.name, column)
+    return table
 
 
 def is_frame(X: Any) -> bool:

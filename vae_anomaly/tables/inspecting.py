@@ -12,7 +12,7 @@ from vae_anomaly.tables.columns import series_tally, unique_names
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import table_error
-from vae_anomaly.tables.frames import in_pandas
+from vae_anomaly.tables.frames import in_pandas, is_frame
 from vae_anomaly.tables.inspection import decide
 from vae_anomaly.tables.names import with_nearest
 from vae_anomaly.tables.pieces import BadRow
@@ -295,7 +295,7 @@ def inspect(X: IntoDataFrame | str | Path, *, kinds: Mapping[Any, str] | None = 
     ValueError
         The file is no table; ``kinds`` has an unknown column or kind.
     TypeError
-        A column of complex numbers, or one whose cells are containers.
+        X is neither; a column of complex numbers, or one whose cells are containers.
 
     Examples
     --------
@@ -310,7 +310,13 @@ def inspect(X: IntoDataFrame | str | Path, *, kinds: Mapping[Any, str] | None = 
     """
     if isinstance(X, (str, Path)):
         return file_schema(X, kinds=kinds)
-    return frame_schema(in_pandas(X), kinds=kinds)
+    frame = in_pandas(X)
+    if not is_frame(frame):
+        raise TypeError(
+            "Expected a DataFrame, or the path of a table file. Received: "
+            f"{type(X).__name__}. Pass pandas.DataFrame(X); an array without names is numbers."
+        )
+    return frame_schema(frame, kinds=kinds)
 
 
 def check_kinds(kinds: Mapping[str, str], names: Sequence[str]) -> None:

@@ -268,6 +268,12 @@ def _column_schema(
                 f"{number_format.example()}; if wrong, --decimal {other!r}",
             )
         _note_marker(column)
+        if tally.numbers.n_infinite:
+            column.note(
+                "infinite",
+                f"{tally.numbers.n_infinite} cells are infinite, which fit refuses; if that means "
+                "missing, --na-values=inf (in Python replace it by NaN)",
+            )
     elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
         _note_no_dates(column)

@@ -38,7 +38,7 @@ _TYPES = re.compile(
     r"|(?P<boolean>bool)"
     r"|(?P<datetime>date|timestamp)"
     r"|(?P<categorical>str\b|(large_)?string|(large_|fixed_size_)?binary|category|dictionary|time"
-    r"|extension<pandas)"
+    r"|extension<(pandas|arrow\.(uuid|json|bool8)))"
 )
 
 # A duration as pandas writes it, for Arrow's engine (RE2).
