@@ -188,7 +188,8 @@ def _chosen_schema(detector: Any, inspected: Callable[[], Schema]) -> Schema:
     if given is None:
         schema = inspected()
         for note in schema.notes:
-            if note.code not in ("bad_cells", "bad_rows"):  # told of when the rows are left out
+            # These are told of when rows are left out, or refused.
+            if note.code not in ("bad_cells", "bad_rows", "infinite"):
                 warnings.warn(note.message, DataWarning, stacklevel=6)
         return schema
     if detector.kinds:
