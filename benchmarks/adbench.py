@@ -130,7 +130,8 @@ def own_scores(contender, X_train, X_test, seed) -> Iterator[tuple[str, np.ndarr
             scores, score_s = timed(detector.score_samples, X_test)
         else:
             n_reference = min(getattr(detector, "n_reference", 0), len(X_train))
-            options = {"n_reference": n_reference, "training": training or "as_is"}
+            options = {"n_reference": n_reference, "n_known": n_reference}
+            options["training"] = training or "as_is"
             scorer = TableScorer(
                 fitted.preprocessor,
                 fitted.model,

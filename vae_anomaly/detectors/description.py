@@ -102,7 +102,11 @@ _RANGE = _list(_FINITE, 2, 2)
 _AUGMENTATION = {"type": "array", "items": {"enum": list(AUGMENTATIONS)}, "minItems": 1}
 
 _SCORE_OPTIONS = _object(
-    {}, {"n_reference": _int(0, MAX_REFERENCES), "training": {"enum": ["as_is", "clean"]}}
+    {},
+    {
+        **dict.fromkeys(("n_reference", "n_known"), _int(0, MAX_REFERENCES)),
+        "training": {"enum": ["as_is", "clean"]},
+    },
 )
 _RATE_OR_NULL = {"anyOf": [_NULL, {**_FINITE, "exclusiveMinimum": 0, "exclusiveMaximum": 1}]}
 _TAIL = _object(
@@ -318,9 +322,12 @@ def check_weights(content: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
         "scorer/noise": (scorer["n_draws"], n_parts * model["latent_dim"]),
         "scorer/calibration_scores": (scorer["n_calibration"],),
     }
-    if n_reference := scorer.get("score_options", {}).get("n_reference"):
+    options = scorer.get("score_options", {})
+    if n_reference := options.get("n_reference"):
         n_features = sum(model.get("column_widths", ()))
         declared["scorer/neighbourhood_references"] = (n_reference, n_features)
+    if (n_known := options.get("n_known")) and model["n_numeric"]:
+        declared["scorer/known_values"] = (model["n_numeric"], n_known)
     for name, shape in declared.items():
         if shapes.get(name) != shape:
             raise ValueError(

@@ -62,11 +62,12 @@ class VAEDetector(BaseDetector):
         anomalies may be among them; the score is mostly the one of three views (elbo, marginal
         log-probabilities of the columns, nearest training rows) in which a row is most unusual.
         "clean": all normal; the score is the mean of the elbo and the nearest training rows. The
-        model is the same.
+        model is the same, and values that are new where values repeat lower either score.
     n_reference : int, default 2000
         For tables and "composite" only: training rows that the model keeps, and saves, to compare
-        others with, all if there are no more. 0: none; the view of the nearest training rows is
-        left out.
+        others with, all if there are no more; and values that it keeps of each numeric column,
+        to tell what is new. 0: none; the views of the nearest training rows and of known values
+        are left out.
     n_draws : int, default 8
         Fixed draws of z per row in scoring.
     n_train_draws : int, default 1

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_anomaly.scoring.known_values import KnownValues
 from vae_anomaly.scoring.marginals import Marginals
 from vae_anomaly.scoring.missing import KNOTS, at_share, with_hidden_cells
 from vae_anomaly.scoring.neighbourhood import Neighbourhood
@@ -29,17 +30,20 @@ _SHORTFALL_ROWS = 512
 _RANK_WEIGHTS = {"as_is": (0.75, 0.25, 0.0), "clean": (0.5, 0.5)}
 
 
-def _composite(preprocessor, n_reference=0, training="as_is"):
-    """How well a row goes together, how common its values are, and how near others are."""
+def _composite(preprocessor, n_reference=0, training="as_is", n_known=0):
+    """How well a row goes together, how common its values are, how near others are, what is new."""
     widths, sizes = preprocessor.column_widths, (preprocessor.n_numeric, preprocessor.n_boolean)
     views = [Elbo()]
     if training == "as_is":
         views.append(Marginals(widths, *sizes))
     if n_reference:
         views.append(Neighbourhood(widths, n_reference))
-    if len(views) == 1:
+    n_known *= bool(preprocessor.n_numeric)
+    if len(views) == 1 and not n_known:
         return SingleView(*views)
     weights = _RANK_WEIGHTS[training][: len(views)]
+    if n_known:
+        views.append(KnownValues(widths, preprocessor.n_numeric, n_known))
     return Composite(
         views, np.divide(weights, sum(weights)).tolist(), len(preprocessor.column_names)
     )
@@ -62,7 +66,8 @@ class TableScorer(AnomalyScorer):
                                    ``neighbourhood.Neighbourhood`` (how near training rows
                                    are): 3/4 of the one that is furthest below its median, 1/4
                                    of the next. With training="clean" the mean of the first
-                                   and the last
+                                   and the last. Either way ``known_values.KnownValues`` is
+                                   added: whether values are new where they repeat
     ``reconstruction_probability`` ``views.ReconstructionProbability``
     ``importance_weighted``        ``views.ImportanceWeighted``, an estimate of log p(x) where
                                    each column takes part once
@@ -75,8 +80,9 @@ class TableScorer(AnomalyScorer):
     preprocessor : vae_anomaly.tables.preprocessing.TablePreprocessor
     model, score_type, n_draws, n_calibration, seed, **kwargs
         As in ``AnomalyScorer``. ``score_options`` of a composite: ``n_reference``, how many
-        training rows to keep, 0 by default, which leaves the last view out; and ``training``,
-        "as_is" by default.
+        training rows to keep, 0 by default, which leaves the view of them out; ``training``,
+        "as_is" by default; and ``n_known``, how many values of a column to keep, 0 by default,
+        which leaves ``known_values.KnownValues`` out.
 
     Attributes
     ----------

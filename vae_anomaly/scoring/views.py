@@ -226,14 +226,14 @@ class SingleView(ScoreType):
 class Composite(ScoreType):
     r"""A weighted mean of several views, mostly of the one in which a row is most unusual.
 
-    .. math:: \sum_v w_{r(v)} (s_v - m_v) + \frac1V \sum_v m_v
+    .. math:: \sum_v w_{r(v)} (s_v - m_v) + \frac1V \sum_v m_v + \sum_u s_u
 
     s_v is what view v says of a row, m_v its median over calibration rows that have as many
     missing cells, and r(v) the rank of s_v - m_v among the V views, the lowest first: what is
     unusual in one view need not be unusual in the others. The mean of the medians keeps the score
-    in the range of its views. A score of several likelihoods of parts of the data, as the
-    composite likelihoods of Varin, Reid & Firth (2011), "An overview of composite likelihood
-    methods".
+    in the range of its views. What views u say that have no rank is added. A score of several
+    likelihoods of parts of the data, as the composite likelihoods of Varin, Reid & Firth (2011),
+    "An overview of composite likelihood methods".
 
     Parameters
     ----------
@@ -242,6 +242,7 @@ class Composite(ScoreType):
         goes before an earlier one.
     rank_weights : sequence of float
         The weight of the view that is furthest below its median, of the next, ...; they sum to 1.
+        Views after as many as there are weights have no rank.
     n_columns : int
         Columns of the table.
     **kwargs
@@ -249,10 +250,10 @@ class Composite(ScoreType):
 
     Attributes
     ----------
-    usual_features : keras.Variable, (views, columns)
-        Each view's mean term of each column over the calibration rows.
-    usual_excess : keras.Variable, (views, shares)
-        Each view's median beyond that, at the shares of missing cells in ``missing.KNOTS``.
+    usual_features : keras.Variable, (V, columns)
+        Each ranked view's mean term of each column over the calibration rows.
+    usual_excess : keras.Variable, (V, shares)
+        Each ranked view's median beyond that, at the shares of missing cells in ``missing.KNOTS``.
     """
 
     def __init__(
@@ -264,8 +265,9 @@ class Composite(ScoreType):
     ) -> None:
         super().__init__(views, **kwargs)
         self.rank_weights = tuple(rank_weights)
-        self.usual_features = self._constant("usual_features", (len(views), n_columns))
-        self.usual_excess = self._constant("usual_excess", (len(views), len(KNOTS)))
+        n_ranked = len(self.rank_weights)
+        self.usual_features = self._constant("usual_features", (n_ranked, n_columns))
+        self.usual_excess = self._constant("usual_excess", (n_ranked, len(KNOTS)))
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:
@@ -275,6 +277,7 @@ class Composite(ScoreType):
     def learn_usual(self, measured: Iterable[tuple[list[Terms], Any]]) -> None:
         usual, shares, medians = None, [], []
         for terms, observed in measured:
+            terms, _ = self._by_rank(terms)
             columns = np.stack([columns for columns, _ in terms], axis=1).astype(np.float64)
             rest = np.stack([rest for _, rest in terms], axis=1)
             columns *= observed[:, None, :]
@@ -295,7 +298,8 @@ class Composite(ScoreType):
         return tf.reduce_sum(columns[:, 0], axis=1) + rest[:, 0]
 
     def _beyond_usual(self, terms, observed):
-        """Terms beyond what is usual, of all views: (n, views, columns) and (n, views)."""
+        """Terms beyond what is usual, of the ranked views: (n, V, columns) and (n, V)."""
+        terms, _ = self._by_rank(terms)
         columns = tf.stack([float64(columns) for columns, _ in terms], axis=1)
         columns = (columns - self.usual_features) * float64(observed)[:, None, :]
         rest = tf.stack([float64(rest) for _, rest in terms], axis=1)
@@ -307,8 +311,14 @@ class Composite(ScoreType):
         weights = self._weights_by_rank(tf.reduce_sum(columns, axis=2) + rest)
         features = tf.reduce_sum(weights[:, :, None] * columns, axis=1)
         features += tf.reduce_mean(self.usual_features, axis=0)
-        level = tf.reduce_mean(self.usual_excess[:, 0])
-        return features, tf.reduce_sum(weights * rest, axis=1) + level
+        latent = tf.reduce_sum(weights * rest, axis=1) + tf.reduce_mean(self.usual_excess[:, 0])
+        for columns, rest in self._by_rank(terms)[1]:
+            features, latent = features + float64(columns), latent + float64(rest)
+        return features, latent
+
+    def _by_rank(self, terms):
+        """Split what the views say: those that have a rank, and those that have none."""
+        return terms[: len(self.rank_weights)], terms[len(self.rank_weights) :]
 
     def _weights_by_rank(self, excess: tf.Tensor) -> tf.Tensor:
         """Weights of the views, (n, views), by how far below its median each of them is."""

@@ -1,0 +1,136 @@
+"""The view of values by themselves: whether a column whose values repeat had this one before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vae_anomaly.scoring.views import EncodedRows, Terms, View
+
+# Columns in which more of the values are new tell nothing by a new one.
+_LARGEST_SHARE = 0.1
+# Features this near to each other, relative to their size, are one value: float32 has 7 digits.
+_TOLERANCE = 1e-6
+# Where known values would be that there are not: farther than any value is.
+_NOWHERE = 1e6
+
+
+@keras.saving.register_keras_serializable(package="vae_anomaly")
+class KnownValues(View):
+    r"""Log-probability of each number to be new in its column, or not.
+
+    .. math:: \log p_d \text{ where } x_d \text{ is new, else } \log(1 - p_d), \quad
+        p_d = \frac{m_d + 1}{n_d + 2}
+
+    of n_d training values, m_d of which occur once: the share of values to come that no training
+    row has (Good 1953, "The population frequencies of species and the estimation of population
+    parameters"). In columns whose values repeat, codes and counts and prices from a list, p_d is
+    small, and a value between those there are is unusual though its density is not. Where p_d is
+    over 0.1 the term is 0, and so are those of columns that are no numbers: likelihoods of
+    categories have a level for what is new.
+
+    Parameters
+    ----------
+    column_widths : sequence of int
+        Features of x that each column takes, the numeric columns first. The first of them is the
+        value.
+    n_numeric : int
+        How many columns are numeric.
+    n_known : int
+        Most values to keep of a column, the most frequent ones, >= 1. Others count as new.
+    **kwargs
+        ``name`` of ``keras.layers.Layer``.
+
+    Attributes
+    ----------
+    values : keras.Variable, (n_numeric, n_known)
+        Known features, ascending.
+    log_shares : keras.Variable, (n_numeric, 2)
+        log p_d and log(1 - p_d).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> view = KnownValues([1], n_numeric=1, n_known=5)
+    >>> x = np.arange(98, dtype="float32")[:, None] % 4
+    >>> view.learn(None, (x, np.ones_like(x)), np.zeros(98, bool), seed=0)
+    >>> view(np.array([[1], [1.5]], "float32"), np.ones((2, 1), "float32")).numpy().round(2)
+    array([[-0.01],
+           [-4.61]], dtype=float32)
+    """
+
+    needs_posterior = False
+
+    def __init__(
+        self, column_widths: Sequence[int], n_numeric: int, n_known: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.column_widths = [int(width) for width in column_widths]
+        self.n_numeric = int(n_numeric)
+        self.n_known = int(n_known)
+        ends = np.cumsum(self.column_widths[: self.n_numeric], dtype=int)
+        self._features = (ends - self.column_widths[: self.n_numeric]).tolist()
+        self.values = self._weight("values", (self.n_numeric, self.n_known))
+        self.log_shares = self._weight("log_shares", (self.n_numeric, 2))
+
+    def _weight(self, name, shape):
+        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+
+    @property
+    def own_weights(self) -> dict[str, keras.Variable]:
+        return {"known_values": self.values, "known_values_log_shares": self.log_shares}
+
+    def learn(
+        self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
+    ) -> None:
+        x, observed = inputs
+        trained = np.ones_like(is_held_out) if is_held_out.all() else ~is_held_out
+        values = np.full(self.values.shape, _NOWHERE, np.float32)
+        log_shares = np.zeros(self.log_shares.shape)
+        for column, feature in enumerate(self._features):
+            known, share = self._known(x[trained & (observed[:, column] > 0), feature])
+            if share <= _LARGEST_SHARE:
+                values[column, : len(known)] = known
+                log_shares[column] = np.log([share, 1 - share])
+        self.values.assign(values)
+        self.log_shares.assign(log_shares)
+
+    def _known(self, values):
+        """The most frequent values, ascending, and the share of those to come that are others."""
+        distinct, counts = np.unique(values, return_counts=True)
+        kept = np.sort(np.argsort(-counts, kind="stable")[: self.n_known])
+        n_repeated = counts[kept][counts[kept] > 1].sum()
+        return distinct[kept], (len(values) - n_repeated + 1) / (len(values) + 2)
+
+    def terms(self, rows: EncodedRows) -> Terms:
+        columns = self(*rows.inputs)
+        return columns, tf.zeros_like(columns[:, 0])
+
+    def call(self, x: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+        """Return what each column adds, in nats, (n, columns); 0 where a cell is missing.
+
+        Parameters
+        ----------
+        x : tensor, (n, features)
+            Preprocessed.
+        observed : tensor, (n, columns)
+        """
+        numbers = tf.transpose(tf.gather(x, self._features, axis=1))
+        known = tf.convert_to_tensor(self.values)
+        above = tf.searchsorted(known, numbers, side="right")
+        places = [tf.clip_by_value(above - k, 0, self.n_known - 1) for k in (0, 1)]
+        away = [tf.abs(tf.gather(known, place, batch_dims=1) - numbers) for place in places]
+        is_new = tf.minimum(*away) > _TOLERANCE * tf.maximum(tf.abs(numbers), 1.0)
+        new, old = tf.split(tf.convert_to_tensor(self.log_shares), 2, axis=1)
+        of_numbers = tf.transpose(tf.where(is_new, new, old)) * observed[:, : self.n_numeric]
+        return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "column_widths": self.column_widths,
+            "n_numeric": self.n_numeric,
+            "n_known": self.n_known,
+        }
