@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from vae_anomaly.batch import chunks
 from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
+from vae_anomaly.batch.scores import scores_of
 from vae_anomaly.batch.summary import summary_text
 from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import TableError
@@ -386,7 +387,20 @@ def test_a_file_of_bad_rows_alone_is_warned_of(detector, new, tmp_path):
     source = write(new.assign(amount="1,5"), tmp_path / "t.csv")
     report = score_files(source, detector, tmp_path / "out.csv")
     assert (report["rows_scored"], report["rows_quarantined"]) == (0, 400)
-    assert report["warnings"] == ["100.0% of the rows could not be read; see the quarantine"]
+    (warning,) = report["warnings"]
+    assert warning.startswith(f"100.0% of the rows could not be read, such as {source}, line 2")
+    assert "column 'amount': expected a number, received '1,5'; " in warning
+    with pytest.raises(ValueError, match=r"400 damaged, such as .* received '1,5'"):
+        scores_of(source, detector)
+
+
+def test_no_output_is_written_into_a_saved_detector(detector, new, tmp_path):
+    source = write(new, tmp_path / "t.csv")
+    detector.save(tmp_path / "model")
+    for output in ("model", "model/out.csv"):
+        with pytest.raises(ValueError, match=r"model, which holds a saved detector"):
+            score_files(source, tmp_path / "model", tmp_path / output)
+    detector.save(tmp_path / "model")
 
 
 def test_each_output_has_its_own_quarantine(detector, folder, dirty, tmp_path):

@@ -134,6 +134,11 @@ class ChunkScorer(Protocol):
         """Return what the quarantine says of it, by ``quarantine_header``."""
 
 
+def first_bad(scoring: ChunkScorer, scored: ScoredChunk) -> str:
+    """Return where the first bad row of a scored chunk is, and what is wrong; "" of none."""
+    return "".join(f"{scoring.place(scored, bad)}: {bad.reason}" for bad in scored.bad[:1])
+
+
 def check_threshold(threshold: float | None, false_alarm_rate: float | None) -> None:
     """Raise ValueError unless at most one of both is given, and is finite."""
     if threshold is not None and false_alarm_rate is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk
+from vae_anomaly.batch.chunks import ChunkScorer, ScoredChunk, first_bad
 from vae_anomaly.batch.digits import in_digits
 from vae_anomaly.batch.places import Target
 from vae_anomaly.batch.summary import Tally
@@ -82,7 +82,7 @@ def score_chunks(
                 n_chunks = 0
                 continue
             scored = scoring.scored(scoring.paths[index], chunk, data)
-            tally.update(scored.arrays, scored.outputs, len(scored.bad))
+            tally.update(scored.arrays, scored.outputs, len(scored.bad), first_bad(scoring, scored))
             _check_bad_rows(tally, max_bad_rows, scoring, scored)
             rows = _chosen(scored, only_anomalies, top)
             if scoring.reasons:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vae_anomaly.detectors import artifact
 from vae_anomaly.tables.files import STANDARD, file_format, is_table, reported, without_suffix
 from vae_anomaly.tables.paths import Path
 
@@ -121,6 +122,11 @@ def _check_place(place, role, made_later):
             f"{place}: expected a file, or no file yet, for {role}. Received: a folder or a device."
         )
     parent = place.absolute().parent
+    if artifact.is_detector(parent):
+        raise ValueError(
+            f"Expected another folder for {role}. Received: {parent}, which holds a saved "
+            "detector. Choose another one."
+        )
     if parent != made_later and not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise ValueError(f"{place}: expected a folder to write it to. Received: {parent}.")
 

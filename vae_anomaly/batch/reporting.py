@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.atomic import atomic_file
+from vae_anomaly.batch.chunks import first_bad
 from vae_anomaly.batch.run import loaded_scoring
 from vae_anomaly.report import render
 from vae_anomaly.tables.paths import Path
@@ -70,7 +71,9 @@ def _batch_of_files(inputs, detector, options):
         with scoring.reader(path) as reader:
             for chunk, data in scoring.chunks(path, reader):
                 scored = scoring.scored(path, chunk, data)
-                tally.update(scored.arrays, scored.outputs, len(scored.bad))
+                tally.update(
+                    scored.arrays, scored.outputs, len(scored.bad), first_bad(scoring, scored)
+                )
                 scores = scored.outputs["score"]
                 few = np.argsort(scores, kind="stable")[:LISTED_ROWS]
                 names = [scoring.row_name(scored, row, number + row) for row in few.tolist()]
@@ -85,7 +88,8 @@ def _batch_of_files(inputs, detector, options):
                 n_seen += len(scores)
                 number += len(scores)
     if not n_seen:
-        raise ValueError(f"Expected rows to report on. Received: none in {inputs}.")
+        bad = f" that can be read: {tally.first_bad}" if tally.first_bad else ""
+        raise ValueError(f"Expected rows to report on. Received: none in {inputs}{bad}.")
     summary = tally.report()
     share = summary["anomaly_share"]
     return Batch(

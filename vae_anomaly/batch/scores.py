@@ -35,15 +35,20 @@ def scores_of(
     DataWarning
         Some rows cannot be read.
     """
-    scores, n_bad = [], 0
+    scores, n_bad, first = [], 0, ""
     for chunk in iter_scored(inputs, detector, delimiter=delimiter, encoding=encoding):
         scores.append(chunk.outputs["score"])
         n_bad += len(chunk.bad)
+        first = first or "".join(f", such as {chunk.source}: {bad.reason}" for bad in chunk.bad[:1])
     found = np.concatenate(scores) if scores else np.zeros(0)
     if not found.size:
-        raise ValueError(f"Expected rows to score. Received: none in {inputs}, {n_bad} damaged.")
+        raise ValueError(
+            f"Expected rows to score. Received: none in {inputs}, {n_bad} damaged{first}."
+        )
     if n_bad:
         warnings.warn(
-            f"rows that could not be read and are left out: {n_bad}", DataWarning, stacklevel=2
+            f"rows that could not be read and are left out: {n_bad}{first}",
+            DataWarning,
+            stacklevel=2,
         )
     return found

@@ -66,6 +66,7 @@ class Tally:
         self._calibration = np.asarray(calibration_scores)
         state = state or {}
         self.counts = Counter(state.get("counts", {}))
+        self.first_bad = state.get("first_bad", "")
         self._missing = Counter(state.get("missing", {}))
         self._unseen = Counter(state.get("unseen", {}))
         self._outside = Counter(state.get("outside", {}))
@@ -78,7 +79,7 @@ class Tally:
         self._below = np.array(state.get("below", [0] * n_knots))
         self._effective = effective_rows(m, pooled)
 
-    def update(self, arrays, outputs, n_bad):
+    def update(self, arrays, outputs, n_bad, first_bad=""):
         """Count the rows of a chunk.
 
         Parameters
@@ -89,7 +90,10 @@ class Tally:
             ``score`` and ``is_anomaly``.
         n_bad : int
             Rows that could not be read.
+        first_bad : str
+            Where the first of them is, and what is wrong with it.
         """
+        self.first_bad = self.first_bad or first_bad
         scores = outputs["score"]
         infinite = np.zeros(len(scores), dtype=bool)
         for name, array in arrays.items():
@@ -129,6 +133,7 @@ class Tally:
             "drift": self._drift.state() if self._drift else None,
             "bins": dict(self._bins),
             "below": self._below.tolist(),
+            "first_bad": self.first_bad,
         }
 
     def report(self):
@@ -251,10 +256,9 @@ class Tally:
             if self._outside[name] > _LEAST_OUTSIDE * n
         ]
         if counts["quarantined"] > _LEAST_QUARANTINED * counts["read"]:
-            warnings.append(
-                f"{counts['quarantined'] / counts['read']:.1%} of the rows could not be read; "
-                "see the quarantine"
-            )
+            such = f", such as {self.first_bad}" if self.first_bad else ""
+            share = counts["quarantined"] / counts["read"]
+            warnings.append(f"{share:.1%} of the rows could not be read{such}; see the quarantine")
         if counts["infinite"]:
             warnings.append(
                 f"{counts['infinite']} rows have infinite cells; they were scored as the "

@@ -254,7 +254,8 @@ encoding, chunk_rows
 
     def place(self, scored, bad):
         """Return where a bad row of a chunk is, for messages."""
-        return f"{scored.source}, line {bad.line}"
+        column = f", column {bad.column!r}" if bad.column else ""
+        return f"{scored.source}, line {bad.line}{column}"
 
     def quarantine_row(self, scored, bad):
         """Return what the quarantine says of a bad row, by ``quarantine_header``."""

@@ -97,7 +97,7 @@ def check_target(folder: StrPath) -> None:
     """
     folder = Path(os.path.realpath(folder))
     check_replaceable(folder, FILES)
-    if folder.is_dir() and any(folder.iterdir()) and not _is_detector(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not is_detector(folder):
         raise FileExistsError(
             f"Expected a new folder or a saved detector to replace. Received: {folder}, which "
             "is something else. Choose another name."
@@ -208,7 +208,8 @@ def _check_is_detector(folder: Path) -> None:
         )
 
 
-def _is_detector(folder: Path) -> bool:
+def is_detector(folder: Path) -> bool:
+    """Whether a folder says that it holds a saved detector."""
     try:
         return bool(_read_manifest(folder))
     except ArtifactError:
