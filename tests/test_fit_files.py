@@ -575,3 +575,22 @@ def test_an_interrupted_fit_says_how_far_it_was_and_leaves_nothing(frame, tmp_pa
         result.stderr,
     )
     assert not (tmp_path / "m").exists()
+
+
+def test_a_schema_is_not_written_over_its_table(frame, tmp_path):
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    content = path.read_bytes()
+    for inputs in (path, tmp_path):
+        result = run("inspect", inputs, "--output", path)
+        assert result.exit_code == 2
+        assert "expected a file of its own to write, received an input" in result.stderr
+    assert path.read_bytes() == content
+
+
+def test_hidden_files_of_a_folder_are_no_tables(frame, tmp_path):
+    for name in ("a.csv", "._a.csv", ".b.parquet"):
+        (tmp_path / name).touch()
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert TableFiles(tmp_path).paths == [str(tmp_path / "a.csv")]
+    assert TableFiles(tmp_path / "._a.csv").paths == [str(tmp_path / "._a.csv")]

@@ -140,6 +140,24 @@ def test_every_spelling_is_read_alike_through_every_door(spelling, tmp_path):
         np.testing.assert_allclose(arrays[0]["x"], values, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        ("{0:02d}.03.2024", "2024-03-{0:02d}", "dates"),
+        ("{0}/3/2024", "3/{0}/2024", "dates"),
+        ("{0}.53", "{0},53", "numbers"),
+        ("${0}.53", "€{0}.53", "numbers"),
+    ],
+)
+def test_cells_in_two_formats_are_told_of(one, other, kind):
+    cells = [(other if i % 2 else one).format(i % 28 + 1) for i in range(60)]
+    notes = frame_schema(pd.DataFrame({"x": cells})).notes
+    (note,) = (note.message for note in notes if note.code == "mixed")
+    assert kind in note
+    assert note.endswith("write all of them in one format")
+    assert any(repr(cell) in note for cell in cells)
+
+
 def clock(seconds):
     hours, rest = divmod(abs(seconds), 3600)
     shown = f"{hours:.0f}:{rest // 60:02.0f}:{rest % 60:05.2f}"

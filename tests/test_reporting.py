@@ -187,6 +187,13 @@ def test_files_have_the_report_of_their_rows(model, table_detector, odd, tmp_pat
     assert f"of {2 * len(odd)} rows flagged" in page
 
 
+def test_a_report_is_not_written_over_its_rows(table_detector, odd, tmp_path):
+    path = tmp_path / "t.csv"
+    odd.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="expected a file of its own to write, received an input"):
+        report_files(path, table_detector, path)
+
+
 def test_a_model_has_a_report_of_its_own(model, table_detector, tmp_path):
     report_files([], table_detector, tmp_path / "alone.html", title="Alone")
     assert "<h1>Alone</h1>" in (tmp_path / "alone.html").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import first_bad
 from vae_anomaly.batch.run import loaded_scoring
 from vae_anomaly.report import render
-from vae_anomaly.tables.paths import Path
+from vae_anomaly.tables.paths import Path, check_is_no_input
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -53,16 +53,17 @@ def report_files(
 
     batch = None
     if inputs:
-        batch = _batch_of_files(inputs, detector, options)
+        batch = _batch_of_files(inputs, detector, output, options)
     page = render(report_content(detector, batch, title))
     with atomic_file(output) as file:
         file.write(page.encode())
 
 
-def _batch_of_files(inputs, detector, options):
+def _batch_of_files(inputs, detector, output, options):
     from vae_anomaly.detectors.reporting import LISTED_ROWS, Batch, sample_size
 
     scoring = loaded_scoring(inputs, detector, **options)
+    check_is_no_input(output, scoring.files)
     kind, tally = detector._input, scoring.tally(None)
     sample, lowest = _Kept(kind), _Kept(kind)
     most, step, n_seen = sample_size(detector), 1, 0

@@ -20,6 +20,7 @@ from vae_anomaly.cli.fit_files import (
 from vae_anomaly.cli.table_options import table_options
 from vae_anomaly.detectors import artifact
 from vae_anomaly.images.augmentation import AUGMENTATIONS
+from vae_anomaly.tables.paths import check_is_no_input
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.table_files import TableFiles
 from vae_anomaly.tensorflow_import import import_tensorflow
@@ -206,7 +207,10 @@ def inspect(inputs, output, **options):
     missing and what is done with it; then notes on probable mistakes, each with a remedy.
     """
     with reported():
-        schema = _show_schema(TableFiles(inputs), options)
+        files = TableFiles(inputs)
+        if output is not None:
+            check_is_no_input(output, files.paths)
+        schema = _show_schema(files, options)
         if output is not None:
             with atomic_file(output) as file:
                 file.write(schema.to_json().encode())

@@ -202,6 +202,8 @@ def date_shapes(text: pa.Array, first_of: dict[str, str] | None = None) -> Count
     iso = pc.match_substring_regex(text, _ISO)  # counted at once, for they are the most frequent
     n_iso = pc.sum(iso).as_py() or 0
     counts: Counter[str] = Counter({_ISO_SHAPE: n_iso} if n_iso else {})
+    if n_iso and first_of is not None:
+        first_of.setdefault(_ISO_SHAPE, text.filter(iso)[0].as_py())
     text = text.filter(pc.invert(iso))
     dates, times = split_times(text)
     dates = pc.if_else(pc.match_substring_regex(times, _IN_DAY), dates, text)
@@ -300,6 +302,18 @@ def find_date_format(
     reads = _shape_patterns()[chosen.pattern]
     unlike = tuple(shape for shape in shapes if not reads.fullmatch(shape))
     return DateGuess(chosen, most, tuple(others), unlike)
+
+
+def count_dates(shapes: Mapping[str, int]) -> int:
+    """Return how many cells are dates in any of the formats that are looked for.
+
+    Examples
+    --------
+    >>> count_dates({"d/m/Y": 8, "Y-m-d": 1, "y/y": 3})
+    9
+    """
+    patterns = _shape_patterns().values()
+    return sum(n for shape, n in shapes.items() if any(map(lambda p: p.fullmatch(shape), patterns)))
 
 
 @lru_cache(maxsize=1)

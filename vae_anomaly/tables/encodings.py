@@ -33,8 +33,6 @@ _FORMATS = {
     b"<!doctype html": ("a web page", "export its table as CSV"),
     b"<html": ("a web page", "export its table as CSV"),
     b"<?xml": ("XML", "convert it to CSV"),
-    b'{"': ("JSON", "convert it to CSV"),
-    b"[{": ("JSON", "convert it to CSV"),
 }
 
 
@@ -47,6 +45,8 @@ def check_is_text(head: bytes, path: object) -> None:
         It is one, which is named.
     """
     start = head[:99].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if re.match(rb'\{\s*"|\[\s*\{', start):
+        raise table_error(path, "a table of text", "JSON", "convert it to CSV")
     for mark, (found, fix) in _FORMATS.items():
         if start.startswith(mark.lower()):
             raise table_error(path, "a table of text", found, fix)

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from vae_anomaly.tables.counted_times import counted_times
-from vae_anomaly.tables.dates import DIGITS_ALONE, DateFormat, DateGuess, find_date_format
+from vae_anomaly.tables.dates import (
+    DIGITS_ALONE,
+    DateFormat,
+    DateGuess,
+    count_dates,
+    find_date_format,
+)
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.formats import (
     MIN_SHARE,
@@ -234,15 +240,8 @@ def _kind_of_numbers(column: _Column) -> str:
 
 def _kind_of_text(column: _Column) -> str:
     distinct, n_present = column.tally.distinct.estimate(), column.n_present
-    share = column.share(column.numbers.fits)
     way_out = f"to model it all the same, --categorical {column.option} (kinds in Python)"
-    if share >= 0.5 and not column.tally.n_leading_zeros:
-        odd = _odd_cells(column, column.numbers.unlike)
-        column.note(
-            "mixed",
-            f"{share:.0%} of the cells are numbers, the others text such as {odd}; not read as "
-            f"numbers; if that means missing, --na-values {odd}; else --numeric {column.option}",
-        )
+    _note_mixed(column)
     if n_present < MIN_CELLS or distinct <= MOSTLY_DISTINCT * n_present:
         return "categorical"
     reason = f"{min(distinct, n_present)} of {n_present} values differ, such as {column.example}"
@@ -251,6 +250,22 @@ def _kind_of_text(column: _Column) -> str:
         return "text"
     column.note("id", f"an id, kept, not modelled, for {reason}; {way_out}")
     return "id"
+
+
+def _note_mixed(column: _Column) -> None:
+    """Note that most cells are numbers, or dates, and that these differ in their format."""
+    share, first_of = column.share(column.numbers.fits), column.tally.first_of
+    odd = _odd_cells(column, column.numbers.unlike)
+    if share >= 0.5 and not column.tally.n_leading_zeros:
+        other = f"if that means missing, --na-values {odd}; else --numeric {column.option}"
+        if "" not in first_of and column.numbers.unlike:  # other cells are numbers, too
+            other = "write all of them in one format"
+        text = f"{share:.0%} of the cells are numbers, the others text such as {odd}; not read as "
+        column.note("mixed", f"{text}numbers; {other}")
+    if column.dates and column.share(count_dates(column.tally.dates)) >= MIN_SHARE:
+        odd = repr(first_of[column.dates.unlike[0]])
+        text = f"dates in several formats, {column.dates.format.pattern} and such as {odd}"
+        column.note("mixed", f"{text}; not read as dates; write all of them in one format")
 
 
 def _column_schema(

@@ -22,7 +22,8 @@ def find_inputs(
     Parameters
     ----------
     inputs : path, or sequence of path
-        A folder stands for all table files directly in it, by name; a pattern may have ``**``.
+        A folder stands for all table files directly in it, by name, but those whose names begin
+        with a dot; a pattern may have ``**``.
     exclude : collection of path
         Files not to be taken from folders and patterns; and folders, with the files in them.
     why : str
@@ -42,7 +43,8 @@ def find_inputs(
     for name in listed(inputs):
         is_named = False
         if os.path.isdir(name):
-            candidates = sorted(map(os.fspath, pathlib.Path(name).iterdir()))
+            visible = (path for path in pathlib.Path(name).iterdir() if path.name[0] != ".")
+            candidates = sorted(map(os.fspath, visible))
         elif not os.path.exists(name) and glob.has_magic(name):
             candidates = sorted(glob.glob(name, recursive=True))
             is_named = name.lower().endswith(TEXT_SUFFIXES)
@@ -68,6 +70,20 @@ def find_inputs(
     if repeated or not found:
         raise TableError(f"expected each input once, received {repeated or 'none'}; name it once")
     return found
+
+
+def check_is_no_input(output: Path, files: Collection[Path]) -> None:
+    """Check that a file to write is none of those that are read.
+
+    Raises
+    ------
+    TableError
+        It is one.
+    """
+    if os.path.realpath(output) in map(os.path.realpath, files):
+        raise TableError(
+            f"{output}: expected a file of its own to write, received an input; choose another one"
+        )
 
 
 def listed(inputs: Path | Sequence[Path]) -> list[str]:
