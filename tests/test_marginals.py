@@ -50,6 +50,20 @@ def test_those_of_the_narrowest_normal_distribution_are_near_its_own():
     np.testing.assert_allclose(marginals(x), expected, atol=0.03)
 
 
+def test_what_rows_do_not_need_is_left_out_of_the_table_and_changes_nothing(monkeypatch):
+    monkeypatch.setattr("vae_anomaly.scoring.marginals._BLOCK", 50 * 2 * 100)
+    likelihood = Gaussian(2)
+    x = np.random.default_rng(1).normal(size=(50, 2), scale=3).astype("float32")
+    part, whole = Marginals([1, 1], 2, 0), adapted(likelihood, [1, 1], n_numeric=2)
+    part.tabulate_for(x[:25], x[25:])
+    part.tabulate(likelihood, random_outputs(likelihood))
+    np.testing.assert_array_equal(part(x), whole(x))
+    assert (part.table.numpy() != whole.table.numpy()).any()
+    part.tabulate_for(x, None)
+    part.tabulate(likelihood, random_outputs(likelihood))
+    np.testing.assert_array_equal(part.table.numpy(), whole.table.numpy())
+
+
 def test_those_of_numbers_integrate_to_one():
     x = np.linspace(-19, 19, 38_001, dtype="float32")[:, None]
     density = np.exp(adapted(Gaussian(1), [1], n_numeric=1)(x).numpy().astype("float64"))

@@ -47,6 +47,11 @@ class Marginals(View):
     **kwargs
         ``name`` of ``keras.layers.Layer``.
 
+    Attributes
+    ----------
+    farthest : float
+        Largest distance from 0 that is tabulated: any, unless rows to score have been looked at.
+
     Examples
     --------
     >>> import numpy as np
@@ -68,6 +73,7 @@ class Marginals(View):
         self._n_numbers = sum(self.column_widths[: self.n_numeric])
         self._column_of_feature = np.repeat(np.arange(len(rest)), rest)
         self._functions: dict[int, Callable] = {}
+        self.farthest = _FARTHEST
         self.table = self._weight("table", (_N_KNOTS, self._n_numbers))
         self.intercept = self._weight("intercept", (sum(rest),))
         self.slope = self._weight("slope", (sum(rest),))
@@ -89,6 +95,19 @@ class Marginals(View):
         z = z_mean + ops.exp(z_log_var / 2) * noise_bank(len(rows), model.latent_dim, seed)
         self.tabulate(model.likelihood, model.decoder(z))
 
+    def tabulate_for(self, x: np.ndarray, scored: np.ndarray | None) -> None:
+        """Leave out of the next tables what these rows, (n, features), do not need.
+
+        Parameters
+        ----------
+        x : training rows
+        scored : the other rows to score; None: any
+        """
+        self.farthest = _FARTHEST
+        if scored is not None:
+            numbers = (rows[:, : self._n_numbers] for rows in (x, scored))
+            self.farthest = max(float(np.abs(part).max(initial=0)) for part in numbers)
+
     def tabulate(self, likelihood: Likelihood, outputs: tf.Tensor) -> None:
         """Tabulate the marginals of a mixture of distributions.
 
@@ -101,7 +120,10 @@ class Marginals(View):
         outputs = ops.convert_to_tensor(outputs, "float32")
         if self.n_numeric:
             numbers = likelihood.parts[0] if isinstance(likelihood, Mixed) else likelihood
-            self.table.assign(self._tabulated(numbers)(outputs[:, : numbers.n_outputs]))
+            ends = np.searchsorted(_KNOTS, [-self.farthest, self.farthest])
+            # A knot more on both sides, for what lies between two.
+            ends = tf.constant(np.clip(np.add(ends, [-2, 2]), 0, _N_KNOTS - 1), tf.int32)
+            self.table.assign(self._tabulated(numbers)(outputs[:, : numbers.n_outputs], ends))
         share = np.mean(likelihood.mean(outputs), axis=0)[self._n_numbers :]
         share = np.clip(share, _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
         boolean = np.arange(len(share)) < self.n_boolean
@@ -109,14 +131,17 @@ class Marginals(View):
         self.slope.assign(np.log(share) - self.intercept.numpy())
 
     def _tabulated(self, numbers):
-        """Return a function of outputs (M, outputs), that gives the table; traced once."""
+        """Return a function that gives the table; traced once.
+
+        It takes outputs (M, outputs), and the first and the last knot that are needed.
+        """
         if id(numbers) not in self._functions:  # which hold the likelihoods
-            spec = tf.TensorSpec([None, numbers.n_outputs])
+            specs = tf.TensorSpec([None, numbers.n_outputs]), tf.TensorSpec([2], tf.int32)
             function = tf.function(functools.partial(self._densities, numbers), autograph=False)
-            self._functions[id(numbers)] = function.get_concrete_function(spec)
+            self._functions[id(numbers)] = function.get_concrete_function(*specs)
         return self._functions[id(numbers)]
 
-    def _densities(self, numbers, outputs):
+    def _densities(self, numbers, outputs, ends):
         n_rows = tf.shape(outputs)[0]
         size = tf.clip_by_value(_BLOCK // (n_rows * self._n_numbers), 1, _N_KNOTS)
         n_blocks = -(-_N_KNOTS // size)
@@ -127,7 +152,11 @@ class Marginals(View):
             log_prob = numbers.log_prob_by_feature(x, outputs[:, None, :])
             return ops.logsumexp(log_prob, axis=0)  # sums over the first axis are the fastest
 
-        blocks = tf.map_fn(of_block, tf.reshape(knots, [n_blocks, size]), parallel_iterations=1)
+        # Whole blocks, so that a density does not depend on which others are needed.
+        first, after = ends[0] // size, ends[1] // size + 1
+        needed = tf.reshape(knots, [n_blocks, size])[first:after]
+        blocks = tf.map_fn(of_block, needed, parallel_iterations=1)
+        blocks = tf.pad(blocks, [[first, n_blocks - after], [0, 0], [0, 0]])
         table = tf.reshape(blocks, [-1, self._n_numbers])[:_N_KNOTS]
         return table - tf.math.log(tf.cast(n_rows, tf.float32))
 

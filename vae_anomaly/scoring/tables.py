@@ -178,15 +178,18 @@ class TableScorer(AnomalyScorer):
         scored: Mapping[str, np.ndarray],
     ) -> np.ndarray:
         # Measuring what missing cells cost takes most of the time, and whole rows don't ask for it.
-        _, observed = self.preprocess(scored)
-        self._learn(data, is_held_out, KNOTS[:1] if observed.all() else KNOTS)
+        x, observed = self.preprocess(scored)
+        self._learn(data, is_held_out, KNOTS[:1] if observed.all() else KNOTS, scored=x)
         return self.run(scored, ("score",))["score"]
 
-    def _learn(self, arrays, is_held_out, knots):
+    def _learn(self, arrays, is_held_out, knots, scored=None):
+        """As ``learn``, with shares of hidden cells, and the rows to score if no others will be."""
         x, observed = self.preprocess(arrays)
         for weight in (self.feature_mean, self.latent_mean, self.missing_shortfall):
             weight.assign(np.zeros(weight.shape))
         for view in self.score.views:
+            if isinstance(view, Marginals):
+                view.tabulate_for(x, scored)
             view.learn(self.model, (x, observed), is_held_out, self.seed)
         hidden, left = self._measured_with_hidden_cells(x, observed, is_held_out, knots)
         self.score.learn_usual(_by_knot(hidden, left, len(knots)))
