@@ -241,6 +241,18 @@ def test_rows_that_cannot_be_read_are_told_of(tmp_path):
     assert "left out: 1; line 32: expected 2 fields, received 3" in note.message
 
 
+@pytest.mark.parametrize("door", ["frame", "csv", "parquet"])
+def test_rows_without_any_value_are_told_of(door, tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2.5] * 20, "b": ["x", "y"] * 20, "id": range(40)})
+    frame.loc[[3, 9, 39], ["a", "b"]] = None
+    schema, _ = through(door, frame.drop(columns="id"), tmp_path)
+    (note,) = (note for note in schema.notes if note.code == "empty_rows")
+    assert note.message.startswith("rows without any value: 3 of 40;")
+    frame.loc[[3, 9], "b"] = "x"
+    schema, _ = through(door, frame.drop(columns="id"), tmp_path)
+    assert "empty_rows" not in {note.code for note in schema.notes}
+
+
 def test_text_files_are_tables_where_they_are_named(tmp_path):
     for name in ("a.txt", "b.dat.gz", "notes.txt", "t.csv"):
         (tmp_path / name).touch()

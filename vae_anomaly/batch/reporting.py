@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from vae_anomaly.atomic import atomic_file
 from vae_anomaly.batch.chunks import first_bad
 from vae_anomaly.batch.run import loaded_scoring
+from vae_anomaly.detectors import artifact
 from vae_anomaly.report import render
 from vae_anomaly.tables.paths import Path, check_is_no_input
 
@@ -51,6 +53,11 @@ def report_files(
     """
     from vae_anomaly.detectors.reporting import report_content  # with TensorFlow
 
+    if artifact.is_detector(pathlib.Path(output).absolute().parent):
+        raise ValueError(
+            f"Expected another folder for the report. Received: {output}, beside a saved detector. "
+            "Choose another one."
+        )
     batch = None
     if inputs:
         batch = _batch_of_files(inputs, detector, output, options)

@@ -75,6 +75,16 @@ def add_cells(tally: ColumnTally, column: pa.ChunkedArray, missing: Iterable[str
         tally.add_numbers(_numbers(column, missing))
 
 
+def are_empty(column: pa.ChunkedArray) -> np.ndarray:
+    """Tell which cells are none, NaN or the empty text, (n,) bool."""
+    import pyarrow.compute as pc
+
+    empty = pc.is_null(column, nan_is_null=True)
+    if str(column.type) in ("string", "large_string"):
+        empty = pc.or_(empty, pc.fill_null(pc.equal(column, ""), True))
+    return empty.to_numpy()
+
+
 def _is_text(column: pa.ChunkedArray) -> bool:
     return kind_of_type(str(column.type)) == "categorical"
 

@@ -239,6 +239,14 @@ def series_tally(
     return found, tally
 
 
+def are_missing(series: pd.Series) -> np.ndarray:
+    """Tell which cells are none, NaN or the empty text, (n,) bool."""
+    empty = np.asarray(series.isna(), dtype=bool)
+    if series.dtype == object or str(series.dtype) in ("str", "string"):
+        empty = empty | np.array([_is_empty_text(cell) for cell in series], dtype=bool)
+    return empty
+
+
 def _series_array(
     series: pd.Series, name: str, column: ColumnSchema, missing: Iterable[str]
 ) -> tuple[np.ndarray, np.ndarray]:

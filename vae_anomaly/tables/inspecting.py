@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vae_anomaly.tables.arrow_cells import add_cells
-from vae_anomaly.tables.columns import series_tally, unique_names
+from vae_anomaly.tables.arrow_cells import add_cells, are_empty
+from vae_anomaly.tables.columns import are_missing, series_tally, unique_names
 from vae_anomaly.tables.dates import DateFormat
 from vae_anomaly.tables.dialect import Dialect
 from vae_anomaly.tables.files import table_error
@@ -22,11 +22,13 @@ from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
 from vae_anomaly.tables.tallies import ColumnTally
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
     from narwhals.typing import IntoDataFrame
 
 _ISO = DateFormat("%Y-%m-%d")
+_MANY_EMPTY = 0.01  # share of rows without any value that is worth a note
 
 
 class Inspection:
@@ -59,6 +61,7 @@ class Inspection:
         self._tallies: dict[str, ColumnTally] = {}
         self._moments: dict[str, ColumnTally] = {}  # of parts whose type is one of dates
         self._n_bad, self._first_bad = 0, ""
+        self._n_empty = 0  # rows
 
     def add_columns(self, where: object, names: Sequence[str]) -> None:
         """Check the columns of a part: those of the first one, in any order.
@@ -103,7 +106,9 @@ class Inspection:
         self._n_bad += len(bad)
         if bad and not self._first_bad:
             self._first_bad = f"line {bad[0].line}: {bad[0].reason}"
-        for name in filter(self.is_counted, self._tallies):
+        counted = list(filter(self.is_counted, self._tallies))
+        self._n_empty += _n_empty(map(are_empty, map(rows.column, counted)))
+        for name in counted:
             is_moment = kind_of_type(str(rows[name].type)) == "datetime"
             tally = self._moments[name] if is_moment else self._tallies[name]
             add_cells(tally, rows[name], self._missing)
@@ -128,6 +133,8 @@ class Inspection:
                 (self._moments if found == "datetime" else self._tallies)[name].merge(tally)
                 is_empty = series.dtype != object and bool(series.isna().all())
                 self._types[name].append(_Type(found, str(series.dtype), is_empty))
+        counted = [index for index, name in enumerate(names) if self.is_counted(name)]
+        self._n_empty += _n_empty(are_missing(frame.iloc[:, index]) for index in counted)
 
     def merge(self, other: Inspection) -> None:
         """Count what another inspection, of rows that come after, has counted.
@@ -142,6 +149,7 @@ class Inspection:
         self.add_columns("the other rows", list(other._tallies))
         self.n_rows += other.n_rows
         self._n_bad += other._n_bad
+        self._n_empty += other._n_empty
         self._first_bad = self._first_bad or other._first_bad
         for name in self._tallies:
             self._tallies[name].merge(other._tallies[name])
@@ -180,10 +188,19 @@ class Inspection:
         )
         for name in partly:  # the format is that of the others; counts are of all
             schema.columns[name] = self._with_moments(schema.columns[name], name)
-        if not self._n_bad:
-            return schema
-        told = f"rows that cannot be read, left out: {self._n_bad}; {self._first_bad}"
-        return replace(schema, notes=(Note("bad_rows", None, told), *schema.notes))
+        return replace(schema, notes=(*self._row_notes(), *schema.notes))
+
+    def _row_notes(self) -> list[Note]:
+        notes = []
+        if self._n_bad:
+            told = f"rows that cannot be read, left out: {self._n_bad}; {self._first_bad}"
+            notes.append(Note("bad_rows", None, told))
+        if len(self._tallies) > 1 and self._n_empty >= max(2, _MANY_EMPTY * self.n_rows):
+            told = (
+                f"rows without any value: {self._n_empty} of {self.n_rows}; they count as normal "
+            )
+            notes.append(Note("empty_rows", None, f"{told}rows in thresholds; remove them"))
+        return notes
 
     def _with_moments(self, column: ColumnSchema, name: str) -> ColumnSchema:
         """Return a column of dates that was decided on by some of its parts, counted in all."""
@@ -198,6 +215,16 @@ class Inspection:
     def is_counted(self, name: str) -> bool:
         """Whether the cells of a column are looked at: not if its kind is not modelled."""
         return self._kinds.get(name) not in UNMODELLED_KINDS
+
+
+def _n_empty(columns: Iterable[np.ndarray]) -> int:
+    """Return how many rows are empty in all columns; most often, the first of these tell."""
+    empty: np.ndarray | None = None
+    for column in columns:
+        empty = column if empty is None else empty & column
+        if not empty.any():
+            return 0
+    return 0 if empty is None else int(empty.sum())
 
 
 class _Type(NamedTuple):
