@@ -188,8 +188,8 @@ def _chosen_schema(detector: Any, inspected: Callable[[], Schema]) -> Schema:
     if given is None:
         schema = inspected()
         for note in schema.notes:
-            # These are told of when rows are left out, or refused.
-            if note.code not in ("bad_cells", "bad_rows", "infinite"):
+            # These are told of when rows are left out, or refused; empty rows are no mistake here.
+            if note.code not in ("bad_cells", "bad_rows", "infinite", "empty_rows"):
                 warnings.warn(note.message, DataWarning, stacklevel=6)
         return schema
     if detector.kinds:
