@@ -240,10 +240,12 @@ def test_of_large_images_fewer_are_looked_at(image_detector, monkeypatch):
 
 def test_many_rows_are_thinned(table_detector, odd, tmp_path, monkeypatch):
     from vae_anomaly.batch.reporting import _batch_of_files
+    from vae_anomaly.batch.run import loaded_scoring
 
     monkeypatch.setattr("vae_anomaly.detectors.reporting.SAMPLE_ROWS", 16)
     odd.to_csv(tmp_path / "odd.csv", index=False)
-    batch = _batch_of_files(tmp_path / "odd.csv", table_detector, {})
+    inputs = tmp_path / "odd.csv"
+    batch = _batch_of_files(inputs, loaded_scoring(inputs, table_detector), table_detector)
     assert batch.n_rows == 80
     assert 8 <= len(batch.sample["amount"]) <= 16
     expected = np.sort(table_detector.score_samples(odd))

@@ -60,17 +60,17 @@ def report_files(
         )
     batch = None
     if inputs:
-        batch = _batch_of_files(inputs, detector, output, options)
+        scoring = loaded_scoring(inputs, detector, **options)
+        check_is_no_input(output, scoring.files)
+        batch = _batch_of_files(inputs, scoring, detector)
     page = render(report_content(detector, batch, title))
     with atomic_file(output) as file:
         file.write(page.encode())
 
 
-def _batch_of_files(inputs, detector, output, options):
+def _batch_of_files(inputs, scoring, detector):
     from vae_anomaly.detectors.reporting import LISTED_ROWS, Batch, sample_size
 
-    scoring = loaded_scoring(inputs, detector, **options)
-    check_is_no_input(output, scoring.files)
     kind, tally = detector._input, scoring.tally(None)
     sample, lowest = _Kept(kind), _Kept(kind)
     most, step, n_seen = sample_size(detector), 1, 0
