@@ -38,7 +38,10 @@ def test_a_value_costs_what_new_or_known_ones_are_rare(values, scale, asked):
     column = (np.array(values) * scale).astype("float32")
     n_once = sum(values.count(value) == 1 for value in set(values))
     share = (n_once + 1) / (len(values) + 2)
-    expected = np.log(1 - share if asked in values else share) if share <= 0.1 else 0
+    step = np.median(np.diff(np.unique(values))) if len(set(values)) > 1 else 0
+    is_next = min(values) - step <= asked < min(values) or max(values) < asked <= max(values) + step
+    is_known = asked in values or is_next
+    expected = np.log(1 - share if is_known else share) if share <= 0.1 else 0
     found = terms(learned(column[:, None]), [np.float32(asked * scale)])
     np.testing.assert_allclose(found, [[expected]], rtol=1e-5)
 
@@ -54,6 +57,15 @@ def test_values_between_known_ones_are_new_and_rounding_is_not():
     between, rounded, far = terms(view, [1.5 / 7, np.float32(3 / 7 * (1 + 2e-7)), 700.0])
     assert between == far == pytest.approx(new)
     assert rounded > -0.01
+
+
+def test_the_next_number_after_the_last_is_not_new_and_the_one_after_it_is():
+    years = np.repeat(np.arange(2014, 2024), 30).astype("float32")[:, None]
+    before, first, last, following, later, gap = terms(
+        learned(years), [2013, 2014, 2023, 2024, 2025, 2019.5]
+    )
+    assert before == first == last == following
+    assert later == gap < -5
 
 
 def test_held_out_rows_make_no_value_known():
@@ -76,9 +88,9 @@ def test_the_most_frequent_values_are_kept():
 def test_missing_cells_cost_nothing_and_make_no_value_known():
     observed = np.ones((200, 1), "float32")
     observed[::2] = 0
-    x = np.where(observed, repeated(4), 0).astype("float32")  # 1/7 and 3/7 are there
+    x = np.where(observed, repeated(4), 2 / 7).astype("float32")  # 1/7 and 3/7 are there
     view = learned(x, observed)
-    found = view(np.zeros((2, 1), "float32"), np.array([[1], [0]], "float32")).numpy()
+    found = view(np.full((2, 1), 2 / 7, "float32"), np.array([[1], [0]], "float32")).numpy()
     np.testing.assert_allclose(found, [[np.log(1 / 102)], [0]], rtol=1e-6)
     never = learned(x, np.zeros_like(observed))
     assert not terms(never, [0, 1]).any()
@@ -96,7 +108,7 @@ def test_columns_that_are_no_numbers_add_nothing():
     view = KnownValues([1, 1, 3], n_numeric=1, n_known=9)
     x = np.hstack([repeated(5), np.zeros((200, 4), "float32")])
     view.learn(None, (x, np.ones((200, 3), "float32")), np.zeros(200, bool), seed=0)
-    found = view(x + 0.5, np.ones((200, 3), "float32")).numpy()
+    found = view(x + 1, np.ones((200, 3), "float32")).numpy()
     assert found.shape == (200, 3)
     assert not found[:, 1:].any()
     assert (found[:, 0] < -5).all()

@@ -29,7 +29,9 @@ class KnownValues(View):
     parameters"). In columns whose values repeat, codes and counts and prices from a list, p_d is
     small, and a value between those there are is unusual though its density is not. Where p_d is
     over 0.1 the term is 0, and so are those of columns that are no numbers: likelihoods of
-    categories have a level for what is new.
+    categories have a level for what is new. Numbers that go on where the known ones end, by a usual
+    step (the median distance of neighbouring values) at most, count as known: the next year, or one
+    item more, is no reason for an alarm, and how far out it is the other views tell.
 
     Parameters
     ----------
@@ -49,6 +51,8 @@ class KnownValues(View):
         Known features, ascending.
     log_shares : keras.Variable, (n_numeric, 2)
         log p_d and log(1 - p_d).
+    ends : keras.Variable, (n_numeric, 4)
+        A step below the least value, the least, the greatest, and a step above it.
 
     Examples
     --------
@@ -74,13 +78,18 @@ class KnownValues(View):
         self._features = (ends - self.column_widths[: self.n_numeric]).tolist()
         self.values = self._weight("values", (self.n_numeric, self.n_known))
         self.log_shares = self._weight("log_shares", (self.n_numeric, 2))
+        self.ends = self._weight("ends", (self.n_numeric, 4))
 
     def _weight(self, name, shape):
         return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:
-        return {"known_values": self.values, "known_values_log_shares": self.log_shares}
+        return {
+            "known_values": self.values,
+            "known_values_log_shares": self.log_shares,
+            "known_values_ends": self.ends,
+        }
 
     def learn(
         self, model: keras.Model, inputs: Any, is_held_out: np.ndarray, seed: int | None
@@ -88,21 +97,22 @@ class KnownValues(View):
         x, observed = inputs
         trained = np.ones_like(is_held_out) if is_held_out.all() else ~is_held_out
         values = np.full(self.values.shape, _NOWHERE, np.float32)
-        log_shares = np.zeros(self.log_shares.shape)
+        log_shares, ends = np.zeros(self.log_shares.shape), np.zeros(self.ends.shape)
         for column, feature in enumerate(self._features):
-            known, share = self._known(x[trained & (observed[:, column] > 0), feature])
+            of_column = x[trained & (observed[:, column] > 0), feature]
+            distinct, counts = np.unique(of_column, return_counts=True)
+            kept = np.sort(np.argsort(-counts, kind="stable")[: self.n_known])
+            n_repeated = counts[kept][counts[kept] > 1].sum()
+            share = (len(of_column) - n_repeated + 1) / (len(of_column) + 2)
             if share <= _LARGEST_SHARE:
-                values[column, : len(known)] = known
+                values[column, : len(kept)] = distinct[kept]
                 log_shares[column] = np.log([share, 1 - share])
+                step = np.median(np.diff(distinct)) if len(distinct) > 1 else 0.0
+                least, greatest = distinct[[0, -1]]
+                ends[column] = least - step, least, greatest, greatest + step
         self.values.assign(values)
         self.log_shares.assign(log_shares)
-
-    def _known(self, values):
-        """The most frequent values, ascending, and the share of those to come that are others."""
-        distinct, counts = np.unique(values, return_counts=True)
-        kept = np.sort(np.argsort(-counts, kind="stable")[: self.n_known])
-        n_repeated = counts[kept][counts[kept] > 1].sum()
-        return distinct[kept], (len(values) - n_repeated + 1) / (len(values) + 2)
+        self.ends.assign(ends)
 
     def terms(self, rows: EncodedRows) -> Terms:
         columns = self(*rows.inputs)
@@ -122,7 +132,11 @@ class KnownValues(View):
         above = tf.searchsorted(known, numbers, side="right")
         places = [tf.clip_by_value(above - k, 0, self.n_known - 1) for k in (0, 1)]
         away = [tf.abs(tf.gather(known, place, batch_dims=1) - numbers) for place in places]
-        is_new = tf.minimum(*away) > _TOLERANCE * tf.maximum(tf.abs(numbers), 1.0)
+        tolerance = _TOLERANCE * tf.maximum(tf.abs(numbers), 1.0)
+        lowest, least, greatest, highest = tf.split(tf.convert_to_tensor(self.ends), 4, axis=1)
+        goes_on = (numbers > lowest - tolerance) & (numbers < least)
+        goes_on |= (numbers > greatest) & (numbers < highest + tolerance)
+        is_new = (tf.minimum(*away) > tolerance) & ~goes_on
         new, old = tf.split(tf.convert_to_tensor(self.log_shares), 2, axis=1)
         of_numbers = tf.transpose(tf.where(is_new, new, old)) * observed[:, : self.n_numeric]
         return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
