@@ -173,7 +173,7 @@ def compare_processes(folder, n_rows):
             figures = measured(folder, OURS, n_processes, n_threads, cores)
             seconds = max(figure[0] for figure in figures)
             print(
-                f"{cores} cores, {n_processes} processes of {n_threads} threads: "
+                f"cores {cores}, processes {n_processes}, threads of each {n_threads}: "
                 f"{n_processes * n_rows / seconds:10,.0f} rows/s",
                 flush=True,
             )
