@@ -209,6 +209,61 @@ def test_digits_that_are_no_date_do_not_make_dates_numbers(none, tmp_path):
         assert ("99991231, in 20.0%" in str(schema)) == (none > 0)
 
 
+USUAL = {
+    "numbers": ["5", "7.5", "12"],
+    "whole euros": ["0,-", "7,-", "4,50"],
+    "percent": ["0%", "7.5%", "12%"],
+    "clock": ["26:10:05", "0:07:30", "86:41"],
+    "days": ["2024-01-31", "2024-02-01", "2024-03-30"],
+    "digits": ["20240131", "20240201", "20240330"],
+    "short digits": ["240131", "240201", "50330"],
+    "decimals of digits": ["20240131.0", "20240201.0", "20240330.0"],
+}
+UNUSUAL = [
+    "0",
+    "45",
+    "3.78",
+    "0,-",
+    "-",
+    "x",
+    "true",
+    "12:30 pm",
+    "1:05",
+    "31.12.2024",
+    "20240131T10",
+]
+
+
+@pytest.mark.parametrize("usual", USUAL)
+@pytest.mark.parametrize("name", ["x", "date"])
+def test_cells_that_are_told_of_as_bad_are_those_that_are_left_out(usual, name):
+    for unusual in UNUSUAL:
+        frame = pd.DataFrame({name: [*USUAL[usual] * 20, unusual, unusual]})
+        schema, bad = frame_schema(frame), []
+        frame_arrays(frame, schema, bad=bad)
+        assert schema.columns[name].kind in ("numeric", "datetime")
+        assert schema.columns[name].n_bad == len(bad), unusual
+
+
+@pytest.mark.parametrize(
+    ("cells", "value"),
+    [
+        (["89", "1.250", "17.300", "5"] * 20, 1250),
+        ([f"{index}.125" for index in range(1, 90)] + ["-999"] * 3, 1.125),
+        ([f"{index}.125" for index in range(1, 90)] + ["12"], 1.125),
+        (["1.375", *map(str, range(9))] * 9, 1.375),
+        ([f"{index}.500" for index in range(1, 90)] + ["999"] * 5, 1.5),
+    ],
+)
+def test_points_before_three_digits_are_decimal_unless_many_whole_numbers_are_among_them(
+    cells, value
+):
+    frame = pd.DataFrame({"x": cells})
+    schema = frame_schema(frame)
+    assert "number_format" in {note.code for note in schema.notes}
+    assert value in frame_arrays(frame, schema)["x"]
+
+
 def test_short_years_in_digits_are_dates_where_the_name_says_so():
     cells = [f"{year:02d}{month:02d}{day:02d}" for year, month, day in [(99, 12, 31), (5, 1, 2)]]
     frame = pd.DataFrame({"birth_date": cells * 20, "code": cells * 20})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vae_anomaly.tables.dates import DateFormat
+from vae_anomaly.tables.dates import EPOCHS, DateFormat
 from vae_anomaly.tables.formats import MIN_SHARE
 from vae_anomaly.tables.names import names_rows, words
 from vae_anomaly.tables.tallies import NumberTally
@@ -57,3 +57,21 @@ def counted_times(name: str, numbers: NumberTally, n_values: int) -> DateFormat 
         if low <= numbers.low <= numbers.high <= (2 * high if says_time else high):
             return DateFormat(pattern)
     return None
+
+
+def n_times(numbers: NumberTally, found: DateFormat) -> int:
+    """Return how many numbers are times in a format of such; 0 in others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> numbers = NumberTally()
+    >>> numbers.add(np.array([20240131.0, 20240201.0, 0.0, 7.5]))
+    >>> n_times(numbers, DateFormat("%Y%m%d")), n_times(numbers, DateFormat("epoch_s"))
+    (3, 4)
+    """
+    if found.pattern in EPOCHS:
+        return numbers.count
+    digits = {"%Y%m%d": numbers.n_days, "%y%m%d": numbers.n_short_days, "%Y%m": numbers.n_months}
+    n_zeros = numbers.n_low if numbers.low == 0 else 0  # read as missing
+    return digits[found.pattern] + n_zeros if found.pattern in digits else 0

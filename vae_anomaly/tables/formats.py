@@ -38,7 +38,7 @@ _NUMBER_LIKE = (
     rf"(?:{_UNIT_WITH_DIGIT}[234])?[^\d]{{0,16}}$"
 )
 _SHAPE = re.compile(
-    rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[90.,' ]*9[.,]?|0)"
+    rf"(?P<open>\()?[-+]?(?P<prefix>{_PREFIXES})? ?[-+]? ?(?P<core>[90.,' ]*9[.,]?|0[.,]?)"
     r"(?P<exponent>[eE][+-]?9+)? ?(?P<suffix>[^90()+-]*)(?P<plus>\+)?-?(?P<close>\))?"
 )
 # No parts of numbers: ½.

@@ -9,25 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from vae_anomaly.tables.counted_times import counted_times
+from vae_anomaly.tables.counted_times import counted_times, n_times
 from vae_anomaly.tables.dates import (
     DIGITS_ALONE,
     DateFormat,
     DateGuess,
     count_dates,
-    find_date_format,
 )
 from vae_anomaly.tables.dialect import Dialect
-from vae_anomaly.tables.formats import (
-    MIN_SHARE,
-    PLAIN,
-    NumberFormat,
-    NumberGuess,
-    find_number_format,
-)
+from vae_anomaly.tables.formats import MIN_SHARE, PLAIN, NumberGuess
 from vae_anomaly.tables.names import names_rows
 from vae_anomaly.tables.rules import DATE_KINDS
 from vae_anomaly.tables.schema import ColumnSchema, Note, Schema
+from vae_anomaly.tables.spellings import find_spellings
 from vae_anomaly.tables.tallies import ColumnTally
 
 MIN_CELLS = 20  #: fewer cells say nothing about what is distinct by nature
@@ -122,56 +116,14 @@ def decide(
     '1.234,5 €'
     """
     kinds = {**dict.fromkeys(date_formats or {}, "datetime"), **(kinds or {})}
-    numbers = {name: find_number_format(tally.shapes) for name, tally in tallies.items()}
-    decimal = decimal or _decimal_mark(tallies, numbers)
-    day_first = _day_first(tallies, decimal)
+    spellings = find_spellings(tallies, decimal)
     schemas, notes = {}, _dialect_notes(dialect, tallies)
     for name, unit in zip_longest(tallies, units[: len(tallies)], fillvalue=""):
-        tally = tallies[name]
-        guess = find_number_format(tally.shapes, decimal or _points_between_thousands(tally))
-        if tally.n_clocks > guess.fits:
-            guess = NumberGuess(NumberFormat(clock=True), tally.n_clocks, False, ())
-        column = _Column(name, tally, guess, find_date_format(tally.dates, day_first=day_first))
+        column = _Column(name, tallies[name], *spellings[name])
         kind = kinds.get(name) or _kind(column)
         schemas[name] = _column_schema(column, kind, (date_formats or {}).get(name), unit.strip())
         notes += column.notes
     return Schema(schemas, dialect, tuple(missing), tuple(notes))
-
-
-def _decimal_mark(
-    tallies: Mapping[str, ColumnTally], numbers: Mapping[str, NumberGuess]
-) -> str | None:
-    """Return the decimal mark of the columns that show one; None if they differ."""
-    marks: Counter[str] = Counter()
-    for name, guess in numbers.items():
-        n_values = tallies[name].n_cells - tallies[name].n_missing
-        used = {mark for shape in tallies[name].shapes for mark in shape if mark in ".,"}
-        if guess.fits >= MIN_SHARE * n_values > 0 and not guess.ambiguous and used:
-            # 1.234 everywhere may be 1234.
-            says = guess.format.thousands in (",", ".") or guess.format.decimal in used
-            if says and set(tallies[name].shapes) - {"9.999", "9"}:
-                marks[guess.format.decimal] += 1
-    return next(iter(marks)) if len(marks) == 1 else None
-
-
-def _points_between_thousands(tally: ColumnTally) -> str | None:
-    """Return "," where points stand between thousands: 5, 89, 1.250, 17.300, and nothing else.
-
-    As decimal marks, they would be before three digits in each cell, and yet missing in some.
-    """
-    numbers, shapes = tally.numbers, tally.shapes
-    n_whole = shapes["9"] - numbers.n_low * (numbers.low == 0)
-    are_small = set(shapes) == {"9", "9.999"} and -1000 < numbers.low <= numbers.high < 1000
-    return "," if are_small and n_whole > 0 else None
-
-
-def _day_first(tallies: Mapping[str, ColumnTally], decimal: str | None) -> bool | None:
-    guesses = [find_date_format(tally.dates) for tally in tallies.values()]
-    orders = {guess.format.day_first for guess in guesses if guess and not guess.ambiguous}
-    orders -= {None}
-    if len(orders) == 1:
-        return orders.pop()
-    return True if decimal == "," else None
 
 
 def _kind(column: _Column) -> str:
@@ -274,7 +226,8 @@ def _column_schema(
     tally, number_format = column.tally, column.numbers.format
     n_good = column.n_values
     if kind == "numeric":
-        n_good = column.numbers.fits
+        n_good = column.numbers.fits + tally.n_booleans
+        n_good += tally.numbers.count * number_format.clock  # which may be seconds alone
         if column.numbers.ambiguous:
             other = "," if number_format.decimal == "." else "."
             column.note(
@@ -292,10 +245,7 @@ def _column_schema(
     elif kind in DATE_KINDS:
         date_format = date_format or _date_format(column)
         _note_no_dates(column)
-        if not column.dates:
-            n_good = tally.numbers.count or n_good
-        elif date_format == column.dates.format:
-            n_good = column.dates.fits
+        n_good = _n_dates(column, date_format)
     elif kind == "boolean":
         n_good = tally.n_booleans + tally.numbers.count
     is_value = kind in ("numeric", "boolean", *DATE_KINDS)
@@ -320,6 +270,14 @@ def _column_schema(
         n_missing / max(1, tally.n_cells),
         n_bad,
     )
+
+
+def _n_dates(column: _Column, found: DateFormat | None) -> int:
+    """Return how many cells fit a format of dates; all, if it is none that is looked for."""
+    n_dates = column.dates.fits if column.dates and column.dates.format == found else 0
+    if found and (n_counted := n_times(column.tally.numbers, found)):
+        return n_dates + n_counted
+    return n_dates or (0 if column.dates else column.tally.numbers.count) or column.n_values
 
 
 def _note_marker(column: _Column) -> None:

@@ -197,6 +197,7 @@ class ColumnTally:
     numbers: NumberTally = field(default_factory=NumberTally)  #: as programs spell them
     n_booleans: int = 0  #: true or false
     shapes: Counter[str] = field(default_factory=Counter)  #: of what may be numbers, plain ones too
+    n_zero_ends: int = 0  #: of the shape 9.999, those that end with 0
     dates: Counter[str] = field(default_factory=Counter)  #: of what may be dates
     n_clocks: int = 0  #: durations such as 26:10:05, or times of day
     no_dates: Counter[str] = field(default_factory=Counter)  #: such as 9999-12-31
@@ -253,6 +254,7 @@ class ColumnTally:
             "n_cells",
             "n_missing",
             "n_booleans",
+            "n_zero_ends",
             "n_clocks",
             "n_digits",
             "n_leading_zeros",
@@ -278,8 +280,11 @@ class ColumnTally:
         points = pc.match_substring(text, ".")
         n_points = pc.sum(points).as_py() or 0
         if n_points:
-            grouped = pc.match_substring_regex(text.filter(points), r"^[+-]?[1-9]\d{0,2}[.]\d{3}$")
+            pointed = text.filter(points)
+            grouped = pc.match_substring_regex(pointed, r"^[+-]?[1-9]\d{0,2}[.]\d{3}$")
             n_grouped = pc.sum(grouped).as_py()
+            zero_ends = pc.and_(grouped, pc.ends_with(pointed, "0"))
+            self.n_zero_ends += pc.sum(zero_ends).as_py()
             self._add_shapes({"9.999": n_grouped, "0.9": n_points - n_grouped})
         if n_points < len(text):
             self._add_shapes({"9": len(text) - n_points})
