@@ -155,6 +155,14 @@ def test_what_is_said_of_a_table_above_it_is_no_header(above):
     assert head(f"{above}a,b,c\n{rows}")[0] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("n_wider", [30, 300])
+def test_rows_before_a_column_was_added_are_no_lines_above_the_table(n_wider):
+    rows = "".join(f"{index},{index / 2}\n" for index in range(30))
+    wider = "".join(f"{index},{index / 2},x\n" for index in range(n_wider))
+    dialect = found(f"a,b\n{rows}{wider}")
+    assert (dialect.skip_lines, dialect.header, dialect.row_names) == (0, "row", False)
+
+
 def test_empty_names_above_no_cells_are_none():
     assert head("a,b,,\n5.5,1\n6.5,2\n") == (["a", "b"], [], [["5.5", "1"], ["6.5", "2"]])
 
@@ -162,7 +170,8 @@ def test_empty_names_above_no_cells_are_none():
 def test_arff_is_read_as_rows_without_names():
     above = "@RELATION r\n@ATTRIBUTE x NUMERIC\n@ATTRIBUTE kind {a, b}\n@DATA\n"
     assert head(f"{above}5.5,a\n6.5,b\n7.5,b\n")[0] == ["column_1", "column_2"]
-    assert head("@timestamp,@version\n5.5,a\n6.5,b\n")[0] == ["@timestamp", "@version"]
+    for names in (["@timestamp", "@version"], ["@input", "@output"], ["@relation", "@data"]):
+        assert head(f"{','.join(names)}\n5.5,a\n6.5,b\n")[0] == names
 
 
 @pytest.mark.parametrize("name", ["Parquet", "gzip", "JSON", "archive", "web page"])

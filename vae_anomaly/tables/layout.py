@@ -20,8 +20,9 @@ from vae_anomaly.tables.dialect import (
 )
 
 _FEW = 20  # rows
+_MOST_FACTS = 10  # rows above a table with one cell less: more of them are rows that grew wider
 # Lines above the rows of ARFF.
-_ARFF = re.compile(r"(?i)@(?:relation|attribute|data|inputs?|outputs?)\b")
+_ARFF = re.compile(r"(?i)@(?:(?:relation|attribute|inputs?|outputs?)\s+\S|data\s*$)")
 _UNIT = re.compile(
     r"[\[(].+[\])]|.*[/%°µ²³^].*|[mckMG]?(?:m|g|s|V|A|W|Hz|Pa|N|J|L|l|mol|Wh|bar|eV)|h|min|d|K|C|F"
     r"|in|ft|mi|lb|mph|rpm|deg|rad|ppm|pct|percent|dB|[A-Z]{3}"
@@ -72,8 +73,9 @@ def with_layout(
         dialect = replace(dialect, header=header)
     if "row_names" not in known and dialect.header == "row" and not dialect.trailing_delimiter:
         row_names = [row[0] for row in body]
-        is_short = len(rows[0][1]) == width - 1 and len(set(row_names)) == len(row_names)
-        dialect = replace(dialect, row_names=is_short)
+        is_short = [len(row) for _, row in rows[:2]] == [width - 1, width]
+        are_distinct = len(set(row_names)) == len(row_names)
+        dialect = replace(dialect, row_names=is_short and are_distinct)
     if dialect.header != "none" and "units_row" not in known:
         below = body[1:] if dialect.header == "row" and len(rows[0][1]) >= width else body
         dialect = replace(dialect, units_row=bool(below) and _are_units(below[0], below[1:]))
@@ -102,20 +104,21 @@ def width_of(rows: Sequence[Sequence[str]]) -> int:
 def _n_above(rows: Sequence[tuple[int, list[str]]], width: int) -> int:
     """Return how many rows at the top are a title or the like."""
     ended = all(not row[-1].strip() for _, row in rows if len(row) == width)
-    n_above = 0
+    n_above, shorter = 0, []
     while n_above < len(rows) - 1:
         row, below = rows[n_above][1], rows[n_above + 1][1]
         n_cells = sum(bool(cell.strip()) for cell in row)
         is_padded_title = width > 2 and n_cells < 2 < sum(map(bool, below))
         are_names = may_be_names(row, width, ended=ended) and n_cells > (width > 2)
-        if len(row) < width and not ended:  # of columns behind names of rows
-            are_names &= len(below) == width and any(map(is_value, below))
+        if are_names and len(row) < width and not ended:  # of columns behind names of rows
+            are_names = len(below) == width and any(map(is_value, below))
+            shorter += [n_above] * (not are_names)
         if len(row) > width:  # names that are empty, above no cells
             are_names = len(_without_ends(row)) == width
         if are_names and not is_padded_title and not _ARFF.match(row[0]):
             break
         n_above += 1
-    return n_above
+    return shorter[0] if len(shorter) > _MOST_FACTS else n_above
 
 
 def _without_ends(row: Sequence[str]) -> list[str]:
