@@ -210,6 +210,7 @@ def test_digits_that_are_no_date_do_not_make_dates_numbers(none, tmp_path):
 
 
 USUAL = {
+    "truth": ["true", "False", "TRUE"],
     "numbers": ["5", "7.5", "12"],
     "whole euros": ["0,-", "7,-", "4,50"],
     "percent": ["0%", "7.5%", "12%"],
@@ -241,7 +242,7 @@ def test_cells_that_are_told_of_as_bad_are_those_that_are_left_out(usual, name):
         frame = pd.DataFrame({name: [*USUAL[usual] * 20, unusual, unusual]})
         schema, bad = frame_schema(frame), []
         frame_arrays(frame, schema, bad=bad)
-        assert schema.columns[name].kind in ("numeric", "datetime")
+        assert schema.columns[name].kind in ("numeric", "boolean", "datetime")
         assert schema.columns[name].n_bad == len(bad), unusual
 
 

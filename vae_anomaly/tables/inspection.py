@@ -247,7 +247,7 @@ def _column_schema(
         _note_no_dates(column)
         n_good = _n_dates(column, date_format)
     elif kind == "boolean":
-        n_good = tally.n_booleans + tally.numbers.count
+        n_good = tally.n_booleans + tally.numbers.n_bits
     is_value = kind in ("numeric", "boolean", *DATE_KINDS)
     n_bad = column.n_values - n_good if is_value else 0
     if n_bad > 0:

@@ -80,6 +80,7 @@ class NumberTally:
     count: int = 0
     n_infinite: int = 0
     n_whole: int = 0  #: by value: 3.0 is whole
+    n_bits: int = 0  #: 0 or 1
     n_days: int = 0  #: of the forms 20240131, 202401312359 and 20240131235959
     n_months: int = 0  #: of the form 202401
     n_short_days: int = 0  #: of the form 240131, perhaps without zeros that begin
@@ -103,6 +104,7 @@ class NumberTally:
         self.n_negative += int((finite < 0).sum())
         whole = finite[np.floor(finite) == finite]
         self.n_whole += len(whole)
+        self.n_bits += int(((whole == 0) | (whole == 1)).sum())
         self.n_days += int(_are_days(whole).sum())
         self.n_months += int(_are_months(whole).sum())
         self.n_short_days += int(_are_dates(whole + 20_000_000)[whole < 1e6].sum())
@@ -118,6 +120,7 @@ class NumberTally:
             "count",
             "n_infinite",
             "n_whole",
+            "n_bits",
             "n_days",
             "n_months",
             "n_short_days",
