@@ -155,9 +155,17 @@ def test_what_is_said_of_a_table_above_it_is_no_header(above):
     assert head(f"{above}a,b,c\n{rows}")[0] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("n_facts", [1, 30])
+def test_any_number_of_facts_may_be_above_names(n_facts):
+    facts = "".join(f"fact {index}:,{index}\n" for index in range(n_facts))
+    rows = "".join(f"{index},{index / 2},x\n" for index in range(90))
+    assert head(f"{facts}a,b,c\n{rows}")[0] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("n_wider", [30, 300])
-def test_rows_before_a_column_was_added_are_no_lines_above_the_table(n_wider):
-    rows = "".join(f"{index},{index / 2}\n" for index in range(30))
+@pytest.mark.parametrize("n_rows", [3, 30])
+def test_rows_before_a_column_was_added_are_no_lines_above_the_table(n_rows, n_wider):
+    rows = "".join(f"{index},{index / 2}\n" for index in range(n_rows))
     wider = "".join(f"{index},{index / 2},x\n" for index in range(n_wider))
     dialect = found(f"a,b\n{rows}{wider}")
     assert (dialect.skip_lines, dialect.header, dialect.row_names) == (0, "row", False)

@@ -20,7 +20,7 @@ from vae_anomaly.tables.dialect import (
 )
 
 _FEW = 20  # rows
-_MOST_FACTS = 10  # rows above a table with one cell less: more of them are rows that grew wider
+_MOST_FACTS = 10  # rows with one cell less above rows without names: more are rows of the table
 # Lines above the rows of ARFF.
 _ARFF = re.compile(r"(?i)@(?:(?:relation|attribute|inputs?|outputs?)\s+\S|data\s*$)")
 _UNIT = re.compile(
@@ -118,7 +118,9 @@ def _n_above(rows: Sequence[tuple[int, list[str]]], width: int) -> int:
         if are_names and not is_padded_title and not _ARFF.match(row[0]):
             break
         n_above += 1
-    return shorter[0] if len(shorter) > _MOST_FACTS else n_above
+    first = rows[n_above][1]
+    are_rows = len(first) < width or len(shorter) > _MOST_FACTS  # to which a column was added
+    return shorter[0] if shorter and are_rows and any(map(is_value, first)) else n_above
 
 
 def _without_ends(row: Sequence[str]) -> list[str]:
