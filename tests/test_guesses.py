@@ -183,6 +183,15 @@ def test_durations_are_seconds_through_every_door(spelling, tmp_path):
         assert Schema.from_json(schema.to_json()) == schema
 
 
+@pytest.mark.parametrize("n_digits", [10, 400, 5000])
+@pytest.mark.parametrize("rest", [":30", ":00:00", " days, 0:00:00"])
+def test_more_hours_than_any_clock_counts_are_a_bad_cell(n_digits, rest):
+    frame, bad = pd.DataFrame({"x": ["26:10:05"] * 40 + ["9" * n_digits + rest]}), []
+    schema = frame_schema(frame)
+    frame_arrays(frame, schema, bad=bad)
+    assert schema.columns["x"].n_bad == len(bad) == 1
+
+
 @pytest.mark.parametrize(
     ("day", "times"), [("", ["26:10", "61:00:00", "24:00:01"]), ("2024-01-31 ", ["24:01", "7:60"])]
 )

@@ -10,8 +10,9 @@ from vae_anomaly.tables.rules import DURATION_TEXT
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Days only as Python writes them: 1 day, 2:03:04.
-_CLOCK = r"^(-?)(?:(\d+) days?, )?(?:(\d+):([0-5]\d)|(\d+)):([0-5]\d(?:[.,]\d+)?)$"
+# Days only as Python writes them: 1 day, 2:03:04. No number is beyond a float.
+_COUNT = r"\d{1,9}"
+_CLOCK = rf"^(-?)(?:({_COUNT}) days?, )?(?:({_COUNT}):([0-5]\d)|({_COUNT})):([0-5]\d(?:[.,]\d+)?)$"
 
 
 def with_seconds(text: pa.Array) -> pa.Array:
