@@ -149,6 +149,15 @@ def test_spaces_between_a_delimiter_and_quotes_are_no_text(spaces):
     assert head(plain)[2][-1] == ["d", "89.5", "z"]
 
 
+def test_quotes_in_cells_and_cells_of_several_lines_do_not_hide_whether_spaces_are_text():
+    lines = [f'{index}, "x\n{index % 3}"' for index in range(30)]
+    assert head("\n".join(["a, b", *lines]))[2][0] == ["0", "x\n0"]
+    starred = "\n".join(lines).replace('"', "*").encode()
+    assert find_dialect(starred, overrides={"quotechar": "*"}).spaced
+    names = [f'"Smith, ""Bob""", {index}' for index in range(30)]
+    assert head("\n".join(["name,age", *names]))[2][0] == ['Smith, "Bob"', " 0"]
+
+
 @pytest.mark.parametrize("above", ["Client:,ACME\nDate:,2024-01-31\n\n", "Client:,ACME\n"])
 def test_what_is_said_of_a_table_above_it_is_no_header(above):
     rows = "".join(f"{index},{index / 2},x\n" for index in range(30))

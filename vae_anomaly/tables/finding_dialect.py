@@ -130,7 +130,9 @@ def _quotechar(lines: Sequence[str]) -> str:
 
 
 def _are_spaced(lines: Sequence[str], quotechar: str) -> bool:
-    """Whether spaces stand between delimiters and quotes, in most lines that have quotes."""
-    quoted = [line for line in lines[:200] if quotechar in line]
-    spaced = sum(bool(re.search(rf"[,;|] +{quotechar}", line)) for line in quoted)
-    return spaced > len(quoted) / 2
+    """Whether spaces stand between delimiters and quotes, in most lines that have both."""
+    # Two quotes are one in a cell: "Smith, ""Bob""".
+    quote = re.escape(quotechar)
+    spaced, direct = (re.compile(f"[,;|]{gap}{quote}(?!{quote})") for gap in (" +", ""))
+    some = lines[:200]
+    return sum(map(bool, map(spaced.search, some))) > sum(map(bool, map(direct.search, some)))
