@@ -158,6 +158,13 @@ def test_cells_in_two_formats_are_told_of(one, other, kind):
     assert any(repr(cell) in note for cell in cells)
 
 
+def test_other_numbers_among_durations_are_told_of():
+    notes = frame_schema(pd.DataFrame({"x": ["62:30", "70:45", "5 km"] * 20})).notes
+    (note,) = (note.message for note in notes if note.code == "mixed")
+    assert "'5 km'" in note
+    assert note.endswith("write all of them in one format")
+
+
 def clock(seconds):
     hours, rest = divmod(abs(seconds), 3600)
     shown = f"{hours:.0f}:{rest // 60:02.0f}:{rest % 60:05.2f}"

@@ -64,7 +64,7 @@ def _number_guess(tally: ColumnTally, decimal: str | None) -> NumberGuess:
     are_thousands = may_be_thousands and _are_between_thousands(tally)
     guess = find_number_format(tally.shapes, "," if are_thousands else decimal)
     if tally.n_clocks > guess.fits:
-        return NumberGuess(NumberFormat(clock=True), tally.n_clocks, False, ())
+        return NumberGuess(NumberFormat(clock=True), tally.n_clocks, False, tuple(tally.shapes))
     return replace(guess, ambiguous=guess.ambiguous or may_be_thousands)
 
 
