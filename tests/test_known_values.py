@@ -36,12 +36,19 @@ def repeated(n_values, n_rows=200):
 )
 def test_a_value_costs_what_new_or_known_ones_are_rare(values, scale, asked):
     column = (np.array(values) * scale).astype("float32")
-    n_once = sum(values.count(value) == 1 for value in set(values))
-    share = (n_once + 1) / (len(values) + 2)
+    known = sorted(set(values))
+
+    def share_of_new(nearby):
+        rows = [value for value in values if value in nearby]
+        return (sum(values.count(value) == 1 for value in nearby) + 1) / (len(rows) + 2)
+
+    share = share_of_new(known)
+    nearby = [value for value in known if value < asked][-5:]
+    nearby += [value for value in known if value > asked][:5]
     step = np.median(np.diff(np.unique(values))) if len(set(values)) > 1 else 0
     is_next = min(values) - step <= asked < min(values) or max(values) < asked <= max(values) + step
     is_known = asked in values or is_next
-    expected = np.log(1 - share if is_known else share) if share <= 0.1 else 0
+    expected = np.log(1 - share if is_known else share_of_new(nearby)) if share <= 0.1 else 0
     found = terms(learned(column[:, None]), [np.float32(asked * scale)])
     np.testing.assert_allclose(found, [[expected]], rtol=1e-5)
 
@@ -65,7 +72,16 @@ def test_the_next_number_after_the_last_is_not_new_and_the_one_after_it_is():
         learned(years), [2013, 2014, 2023, 2024, 2025, 2019.5]
     )
     assert before == first == last == following
-    assert later == gap < -5
+    assert later < -5
+    assert gap < -5
+
+
+def test_new_values_cost_less_where_there_are_many_of_them():
+    tail = 100 + 7 * np.arange(12)  # each once
+    x = np.concatenate([np.repeat(np.arange(0, 20, 2), 40), tail]).astype("float32")[:, None]
+    among_frequent, in_the_tail = terms(learned(x), [9, 130])[:, 0]
+    assert among_frequent == pytest.approx(np.log(1 / 402))
+    assert in_the_tail == pytest.approx(np.log(11 / 12))
 
 
 def test_held_out_rows_make_no_value_known():

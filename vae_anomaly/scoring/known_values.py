@@ -11,6 +11,8 @@ from vae_anomaly.scoring.views import EncodedRows, Terms, View
 
 # Columns in which more of the values are new tell nothing by a new one.
 _LARGEST_SHARE = 0.1
+# Known values on each side of a new one by which it is judged how many are new there.
+_NEARBY = 5
 # Features this near to each other, relative to their size, are one value: float32 has 7 digits.
 _TOLERANCE = 1e-6
 # Where known values would be that there are not: farther than any value is.
@@ -21,17 +23,19 @@ _NOWHERE = 1e6
 class KnownValues(View):
     r"""Log-probability of each number to be new in its column, or not.
 
-    .. math:: \log p_d \text{ where } x_d \text{ is new, else } \log(1 - p_d), \quad
-        p_d = \frac{m_d + 1}{n_d + 2}
+    .. math:: \log p_d(x) \text{ where } x_d \text{ is new, else } \log(1 - p_d), \quad
+        p = \frac{m + 1}{n + 2}
 
-    of n_d training values, m_d of which occur once: the share of values to come that no training
-    row has (Good 1953, "The population frequencies of species and the estimation of population
-    parameters"). In columns whose values repeat, codes and counts and prices from a list, p_d is
-    small, and a value between those there are is unusual though its density is not. Where p_d is
-    over 0.1 the term is 0, and so are those of columns that are no numbers: likelihoods of
-    categories have a level for what is new. Numbers that go on where the known ones end, by a usual
-    step (the median distance of neighbouring values) at most, count as known: the next year, or one
-    item more, is no reason for an alarm, and how far out it is the other views tell.
+    of n training values, m of which occur once: the share of values to come that no training row
+    has (Good 1953, "The population frequencies of species and the estimation of population
+    parameters"). p_d is of all values of the column, p_d(x) of the five known values below x and
+    the five above, for there may be more new ones in a thin tail than among frequent values. In
+    columns whose values repeat, codes and counts and prices from a list, p is small, and a value
+    between those there are is unusual though its density is not. Where p_d is over 0.1 the term is
+    0, and so are those of columns that are no numbers: likelihoods of categories have a level for
+    what is new. Numbers that go on where the known ones end, by a usual step (the median distance
+    of neighbouring values) at most, count as known: the next year, or one item more, is no reason
+    for an alarm, and how far out it is the other views tell.
 
     Parameters
     ----------
@@ -49,8 +53,10 @@ class KnownValues(View):
     ----------
     values : keras.Variable, (n_numeric, n_known)
         Known features, ascending.
-    log_shares : keras.Variable, (n_numeric, 2)
-        log p_d and log(1 - p_d).
+    log_new : keras.Variable, (n_numeric, n_known + 1)
+        log p_d(x) below the first known feature, between the first and the second, ...
+    log_known : keras.Variable, (n_numeric, 1)
+        log(1 - p_d).
     ends : keras.Variable, (n_numeric, 4)
         A step below the least value, the least, the greatest, and a step above it.
 
@@ -77,7 +83,8 @@ class KnownValues(View):
         ends = np.cumsum(self.column_widths[: self.n_numeric], dtype=int)
         self._features = (ends - self.column_widths[: self.n_numeric]).tolist()
         self.values = self._weight("values", (self.n_numeric, self.n_known))
-        self.log_shares = self._weight("log_shares", (self.n_numeric, 2))
+        self.log_new = self._weight("log_new", (self.n_numeric, self.n_known + 1))
+        self.log_known = self._weight("log_known", (self.n_numeric, 1))
         self.ends = self._weight("ends", (self.n_numeric, 4))
 
     def _weight(self, name, shape):
@@ -87,7 +94,8 @@ class KnownValues(View):
     def own_weights(self) -> dict[str, keras.Variable]:
         return {
             "known_values": self.values,
-            "known_values_log_shares": self.log_shares,
+            "known_values_log_new": self.log_new,
+            "known_values_log_known": self.log_known,
             "known_values_ends": self.ends,
         }
 
@@ -97,21 +105,26 @@ class KnownValues(View):
         x, observed = inputs
         trained = np.ones_like(is_held_out) if is_held_out.all() else ~is_held_out
         values = np.full(self.values.shape, _NOWHERE, np.float32)
-        log_shares, ends = np.zeros(self.log_shares.shape), np.zeros(self.ends.shape)
+        log_new, log_known, ends = (
+            np.zeros(weight.shape) for weight in (self.log_new, self.log_known, self.ends)
+        )
         for column, feature in enumerate(self._features):
             of_column = x[trained & (observed[:, column] > 0), feature]
             distinct, counts = np.unique(of_column, return_counts=True)
             kept = np.sort(np.argsort(-counts, kind="stable")[: self.n_known])
-            n_repeated = counts[kept][counts[kept] > 1].sum()
-            share = (len(of_column) - n_repeated + 1) / (len(of_column) + 2)
-            if share <= _LARGEST_SHARE:
-                values[column, : len(kept)] = distinct[kept]
-                log_shares[column] = np.log([share, 1 - share])
-                step = np.median(np.diff(distinct)) if len(distinct) > 1 else 0.0
-                least, greatest = distinct[[0, -1]]
-                ends[column] = least - step, least, greatest, greatest + step
+            share, nearby = _shares_of_new(counts, kept)
+            if share > _LARGEST_SHARE:
+                continue
+            values[column, : len(kept)] = distinct[kept]
+            log_new[column] = np.log(nearby[-1])
+            log_new[column, : len(nearby)] = np.log(nearby)
+            log_known[column] = np.log1p(-share)
+            step = np.median(np.diff(distinct)) if len(distinct) > 1 else 0.0
+            least, greatest = distinct[[0, -1]]
+            ends[column] = least - step, least, greatest, greatest + step
         self.values.assign(values)
-        self.log_shares.assign(log_shares)
+        self.log_new.assign(log_new)
+        self.log_known.assign(log_known)
         self.ends.assign(ends)
 
     def terms(self, rows: EncodedRows) -> Terms:
@@ -137,8 +150,9 @@ class KnownValues(View):
         goes_on = (numbers > lowest - tolerance) & (numbers < least)
         goes_on |= (numbers > greatest) & (numbers < highest + tolerance)
         is_new = (tf.minimum(*away) > tolerance) & ~goes_on
-        new, old = tf.split(tf.convert_to_tensor(self.log_shares), 2, axis=1)
-        of_numbers = tf.transpose(tf.where(is_new, new, old)) * observed[:, : self.n_numeric]
+        new = tf.gather(tf.convert_to_tensor(self.log_new), above, batch_dims=1)
+        of_numbers = tf.where(is_new, new, tf.convert_to_tensor(self.log_known))
+        of_numbers = tf.transpose(of_numbers) * observed[:, : self.n_numeric]
         return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
 
     def get_config(self):
@@ -148,3 +162,21 @@ class KnownValues(View):
             "n_numeric": self.n_numeric,
             "n_known": self.n_known,
         }
+
+
+def _shares_of_new(counts, kept):
+    """Return the share of values to come that are new: of all, and (len(kept) + 1,) by place.
+
+    ``counts`` of distinct values, ascending, of which those numbered ``kept`` are known.
+    """
+    is_new = counts < 2
+    is_new[np.setdiff1d(np.arange(len(counts)), kept)] = True
+    n_rows = np.concatenate([[0], np.cumsum(counts)])
+    n_new = np.concatenate([[0], np.cumsum(np.where(is_new, counts, 0))])
+    share = (n_new[-1] + 1) / (n_rows[-1] + 2)
+    places = np.arange(len(kept) + 1)
+    first, end = np.maximum(places - _NEARBY, 0), np.minimum(places + _NEARBY, len(kept))
+    # What is not kept beyond the outermost known values is nearby too.
+    starts = np.concatenate([[0], kept[1:], [len(counts)]])[first]
+    ends = np.concatenate([[0], kept[:-1] + 1, [len(counts)]])[end]
+    return share, (n_new[ends] - n_new[starts] + 1) / (n_rows[ends] - n_rows[starts] + 2)

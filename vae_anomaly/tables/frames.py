@@ -68,7 +68,9 @@ def _check_is_no_other(X: Any) -> None:
             "is a path, `fit` takes vae_anomaly.TableFiles of it, and vae_anomaly.score_files "
             "scores it."
         )
-    if isinstance(X, Mapping) or getattr(getattr(X, "dtype", None), "names", None):
+    # A sparse array of SciPy's may be a mapping too, but has a shape.
+    is_mapping = isinstance(X, Mapping) and not hasattr(X, "shape")
+    if is_mapping or getattr(getattr(X, "dtype", None), "names", None):
         raise TypeError(
             f"Expected an array of numbers or a DataFrame. Received: {type(X).__name__} with "
             "columns by name. Pass pandas.DataFrame(X)."
