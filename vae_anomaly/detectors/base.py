@@ -187,8 +187,8 @@ class BaseDetector(
         scorer.calibration_scores.assign(np.sort(calibration_scores))
         self._input, self._model_args = chosen, model_args
         self.scorer_, self.history_ = scorer, history
-        seen_by = HELD_OUT if is_validation.any() else TRAINING
-        self._calibrated_on = CROSS_FITTED if crosses else seen_by
+        of_one_model = HELD_OUT if is_validation.any() else TRAINING
+        self._calibrated_on = CROSS_FITTED if crosses else of_one_model
         self._set(threshold_from_contamination(self.contamination, scores, calibration_scores))
         self._warn_of_calibration(stacklevel=4)
         for message in doubts:

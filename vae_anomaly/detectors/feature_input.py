@@ -15,7 +15,7 @@ from vae_anomaly.detectors.backbones import backbone_of, check_backbone
 from vae_anomaly.detectors.defaults import is_default
 from vae_anomaly.detectors.image_input import ImageInput
 from vae_anomaly.image_windows import BACKBONE_SIDE, seen_shape, tile_grid
-from vae_anomaly.images.augmentation import N_COPIES, AugmentedImages, check_augmentation
+from vae_anomaly.images.augmentation import N_COPIES, AugmentedImages
 from vae_anomaly.images.features import FeaturePreprocessor
 from vae_anomaly.report.content import Column
 from vae_anomaly.scoring.features import FeatureMaps, FeatureScorer
@@ -99,8 +99,7 @@ class FeatureInput(ImageInput):
             weights = None if weights is None else weights / weights[order[:most]].mean()
         rows = np.sort(order[:most])
         data = FeatureMaps(self._maps(form, images, rows))
-        if detector.augmentation is not None:
-            names = check_augmentation(detector.augmentation)
+        if (names := detector.augmentation) is not None:
             copied = AugmentedImages(images, rows, names, form.value_range, seed=seed)
             copies = self._maps(form, copied, np.arange(len(images), len(copied)))
             data = FeatureMaps(data.x, copies.reshape(len(rows), N_COPIES, *data.x.shape[1:]))

@@ -102,6 +102,7 @@ class ImageInput:
 
     def _learn_form(self, detector, X, sample_weight):
         """Validate training images and weights; learn shape and range, the ``preprocessor``."""
+        check_augmentation(detector.augmentation)
         images = _with_channels(X)
         rows, weights = rows_and_weights(sample_weight, len(images))
         if rows is not None:
@@ -134,9 +135,8 @@ class ImageInput:
     def augmented(
         self, detector: Any, data: Any, rows: np.ndarray, seed: int
     ) -> tuple[Any, np.ndarray]:
-        if detector.augmentation is None:
+        if (names := detector.augmentation) is None:
             return data, np.arange(self.n_rows(data))
-        names = check_augmentation(detector.augmentation)
         data = AugmentedImages(data, rows, names, self.preprocessor.value_range, seed=seed)
         return data, data.sources
 

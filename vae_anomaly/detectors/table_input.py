@@ -201,8 +201,8 @@ class TableInput:
     def score_options(self, detector: Any, n_trained: int) -> dict[str, Any]:
         if detector.score_type == "composite":
             n_reference = min(int(detector.n_reference), n_trained)
-            options = {"n_reference": n_reference, "training": detector.training}
-            return {**options, "n_known": n_reference}
+            of_rows = {"n_reference": n_reference, "n_known": n_reference}
+            return {**of_rows, "training": detector.training}
         for name in ("training", "n_reference"):
             if not is_default(detector, name):
                 raise ValueError(

@@ -18,13 +18,14 @@ N_COPIES = 7
 _MOST_SHIFT, _MOST_BRIGHTNESS = 1 / 32, 0.05
 
 
-def check_augmentation(names: Sequence[str]) -> tuple[str, ...]:
-    """Return some of ``AUGMENTATIONS``, each once; raise ValueError for anything else."""
+def check_augmentation(names: Sequence[str] | None) -> None:
+    """Raise ValueError unless there are none, or some of ``AUGMENTATIONS``."""
+    if names is None:
+        return
     if not len(names) or any(name not in AUGMENTATIONS for name in names):
         raise ValueError(
             f"Expected `augmentation` of some of {AUGMENTATIONS}. Received: augmentation={names!r}."
         )
-    return tuple(dict.fromkeys(names))
 
 
 class _Changes(NamedTuple):

@@ -82,13 +82,10 @@ class KnownValues(View):
         self.n_known = int(n_known)
         ends = np.cumsum(self.column_widths[: self.n_numeric], dtype=int)
         self._features = (ends - self.column_widths[: self.n_numeric]).tolist()
-        self.values = self._weight("values", (self.n_numeric, self.n_known))
-        self.log_new = self._weight("log_new", (self.n_numeric, self.n_known + 1))
-        self.log_known = self._weight("log_known", (self.n_numeric, 1))
-        self.ends = self._weight("ends", (self.n_numeric, 4))
-
-    def _weight(self, name, shape):
-        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+        self.values = self._constant("values", (self.n_numeric, self.n_known))
+        self.log_new = self._constant("log_new", (self.n_numeric, self.n_known + 1))
+        self.log_known = self._constant("log_known", (self.n_numeric, 1))
+        self.ends = self._constant("ends", (self.n_numeric, 4))
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:

@@ -74,12 +74,9 @@ class Marginals(View):
         self._column_of_feature = np.repeat(np.arange(len(rest)), rest)
         self._functions: dict[int, Callable] = {}
         self.farthest = _FARTHEST
-        self.table = self._weight("table", (_N_KNOTS, self._n_numbers))
-        self.intercept = self._weight("intercept", (sum(rest),))
-        self.slope = self._weight("slope", (sum(rest),))
-
-    def _weight(self, name, shape):
-        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+        self.table = self._constant("table", (_N_KNOTS, self._n_numbers))
+        self.intercept = self._constant("intercept", (sum(rest),))
+        self.slope = self._constant("slope", (sum(rest),))
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:

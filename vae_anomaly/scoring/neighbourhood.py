@@ -74,14 +74,11 @@ class Neighbourhood(View):
         self.n_reference = int(n_reference)
         self._n_nearest = min(_N_NEAREST, self.n_reference)
         self._column_of_feature = np.repeat(np.arange(len(column_widths)), self.column_widths)
-        self.references = self._weight(
+        self.references = self._constant(
             "references", (self.n_reference, len(self._column_of_feature))
         )
-        self.blur = self._weight("blur", ())
-        self.usual = self._weight("usual", ())
-
-    def _weight(self, name, shape):
-        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+        self.blur = self._constant("blur", ())
+        self.usual = self._constant("usual", ())
 
     @property
     def own_weights(self) -> dict[str, keras.Variable]:

@@ -56,7 +56,14 @@ class EncodedRows:
         return self.model.feature_log_prob(self.inputs, self.z)
 
 
-class View(keras.layers.Layer):
+class _Learned(keras.layers.Layer):
+    """A layer whose weights are assigned to by a method that learns."""
+
+    def _constant(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
+        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+
+
+class View(_Learned):
     """A quantity measured of each row; higher is more normal.
 
     Subclasses define ``terms``; those that learn from training rows define ``learn`` too, and
@@ -142,7 +149,7 @@ class ImportanceWeighted(View):
         return columns, total - tf.reduce_sum(columns, axis=1)
 
 
-class ScoreType(keras.layers.Layer):
+class ScoreType(_Learned):
     """What a score is made of: views, and how their terms are put together.
 
     Subclasses define ``combined``; those that learn what is usual define ``learn_usual`` too, and
@@ -200,9 +207,6 @@ class ScoreType(keras.layers.Layer):
         Contributions are less it. It adds up to the mean of the terms' sums.
         """
         return features.mean(axis=0)
-
-    def _constant(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
-        return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
 
 
 class SingleView(ScoreType):

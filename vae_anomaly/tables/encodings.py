@@ -16,8 +16,6 @@ _BOMS = {
 }
 # Those in which tables are still written; among all that there are, short cells are guessed wrong.
 _ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "euc_kr")
-
-
 # What files of other formats begin with.
 _FORMATS = {
     b"PK\x03\x04": ("an Excel workbook or another archive", "export its table as CSV"),
