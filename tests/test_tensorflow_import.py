@@ -4,8 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from vae_anomaly import VAEDetector
+from vae_anomaly.tensorflow_import import use_one_thread_per_operation
+
+THREADS = "TF_NUM_INTRAOP_THREADS"
 IMPORT = "from vae_anomaly.tensorflow_import import import_tensorflow; import_tensorflow()"
 
 
@@ -51,3 +56,31 @@ def test_an_import_that_fails_says_why(stand_in):
     (stand_in / "tensorflow.py").write_text("import nowhere")
     code = f"try:\n    {IMPORT}\nexcept ImportError as error:\n    import os; os.write(2, b'why')"
     assert stderr_of(code, path=[stand_in]) == "why"
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(None, "1"), ("3", "3")])
+def test_a_command_computes_each_operation_in_one_thread_unless_the_user_says_so(
+    monkeypatch, chosen, used
+):
+    monkeypatch.setenv(THREADS, chosen or "0")  # put back afterwards, whatever is set here
+    if chosen is None:
+        monkeypatch.delenv(THREADS)
+    use_one_thread_per_operation()
+    assert os.environ[THREADS] == used
+
+
+@pytest.mark.slow
+def test_scores_do_not_depend_on_the_number_of_threads(rows, fresh_python, monkeypatch, tmp_path):
+    # The default network, whose products are large enough to be shared.
+    VAEDetector(max_steps=20, random_state=0).fit(rows).save(tmp_path / "model")
+    np.save(tmp_path / "rows.npy", rows)
+    code = (
+        "import sys, numpy as np; from vae_anomaly import load_detector; "
+        "detector = load_detector(sys.argv[1] + '/model'); "
+        "print(detector.score_samples(np.load(sys.argv[1] + '/rows.npy')).tobytes().hex())"
+    )
+    found = set()
+    for count in ("1", "4"):
+        monkeypatch.setenv(THREADS, count)
+        found.add(fresh_python(code, tmp_path))
+    assert len(found) == 1

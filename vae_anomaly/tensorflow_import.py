@@ -50,3 +50,13 @@ def limit_threads(count: int) -> None:
     """
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, str(count))
+
+
+def use_one_thread_per_operation() -> None:
+    """Let TensorFlow compute each operation in one thread, if it has not computed yet.
+
+    For commands, whose process is theirs. Operations on a batch of rows, or a chunk, are too small
+    to be shared among threads; what runs side by side are operations, and chunks. What the user
+    has set in the environment stays.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

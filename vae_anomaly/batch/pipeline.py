@@ -1,4 +1,4 @@
-"""The loop over chunks: one thread reads ahead, one scores, one writes and records how far it got.
+"""The loop over chunks: a thread reads ahead, one scores, one writes and records how far it got.
 
 ``score_chunks`` can be stopped at any moment; what has been committed is not done again.
 """
@@ -73,15 +73,16 @@ def score_chunks(
         closing(_Outputs(work, targets, quarantines, top, digits)) as outputs,
         closing(chunks),
         ThreadPoolExecutor(1) as reading,
+        ThreadPoolExecutor(1) as computing,
         _Writing() as writing,
     ):
         _check_bad_rows(tally, max_bad_rows)
-        for index, chunk, data, share in _ahead(reading, chunks):
-            if chunk is None:
+        all_scored = _scored(scoring, _ahead(reading, chunks))
+        for index, chunk, scored, share in _ahead(computing, all_scored):
+            if scored is None:
                 writing.then(outputs.commit, input=index + 1, start=[], tally=tally.state())
                 n_chunks = 0
                 continue
-            scored = scoring.scored(scoring.paths[index], chunk, data)
             tally.update(scored.arrays, scored.outputs, len(scored.bad), first_bad(scoring, scored))
             _check_bad_rows(tally, max_bad_rows, scoring, scored)
             rows = _chosen(scored, only_anomalies, top)
@@ -131,6 +132,15 @@ def _read(scoring: ChunkScorer, first: int, start: Sequence[int]) -> Generator[t
             )
         yield index, None, None, None
         start = ()
+
+
+def _scored(scoring, items):
+    """Yield what ``_read`` yields, with scored chunks in place of data."""
+    for index, chunk, data, share in items:
+        scored = None
+        if chunk is not None:
+            scored = scoring.scored(scoring.paths[index], chunk, data)
+        yield index, chunk, scored, share
 
 
 def _chosen(scored: ScoredChunk, only_anomalies: bool, top: int | None) -> np.ndarray:

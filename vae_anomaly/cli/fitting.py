@@ -23,7 +23,7 @@ from vae_anomaly.images.augmentation import AUGMENTATIONS
 from vae_anomaly.tables.paths import check_is_no_input
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.table_files import TableFiles
-from vae_anomaly.tensorflow_import import import_tensorflow
+from vae_anomaly.tensorflow_import import import_tensorflow, use_one_thread_per_operation
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -286,6 +286,7 @@ def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
         raise click.UsageError("Expected INPUT, or an option that moves the threshold.")
     with reported(), terminated_as_interrupted():
         artifact.read(model)
+        use_one_thread_per_operation()
         import_tensorflow()
         detector = vae_anomaly.load_detector(model)
         if inputs:

@@ -137,7 +137,17 @@ class KnownValues(View):
             Preprocessed.
         observed : tensor, (n, columns)
         """
-        numbers = tf.transpose(tf.gather(x, self._features, axis=1))
+        # Most tables have no such column, and looking values up takes as long as marginals do.
+        of_numbers = tf.cond(
+            tf.reduce_any(tf.convert_to_tensor(self.log_known) < 0),
+            lambda: self._of_numbers(tf.transpose(tf.gather(x, self._features, axis=1))),
+            lambda: tf.zeros_like(observed[:, : self.n_numeric]),
+        )
+        of_numbers = of_numbers * observed[:, : self.n_numeric]
+        return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
+
+    def _of_numbers(self, numbers):
+        """What numbers add, (n, n_numeric), given values (n_numeric, n), none of them missing."""
         known = tf.convert_to_tensor(self.values)
         above = tf.searchsorted(known, numbers, side="right")
         places = [tf.clip_by_value(above - k, 0, self.n_known - 1) for k in (0, 1)]
@@ -148,9 +158,7 @@ class KnownValues(View):
         goes_on |= (numbers > greatest) & (numbers < highest + tolerance)
         is_new = (tf.minimum(*away) > tolerance) & ~goes_on
         new = tf.gather(tf.convert_to_tensor(self.log_new), above, batch_dims=1)
-        of_numbers = tf.where(is_new, new, tf.convert_to_tensor(self.log_known))
-        of_numbers = tf.transpose(of_numbers) * observed[:, : self.n_numeric]
-        return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
+        return tf.transpose(tf.where(is_new, new, tf.convert_to_tensor(self.log_known)))
 
     def get_config(self):
         return {

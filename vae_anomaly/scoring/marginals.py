@@ -164,7 +164,7 @@ class Marginals(View):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Return log p(x_d) in nats, (n, columns), for x of shape (n, features)."""
         numeric, rest = x[:, : self._n_numbers], x[:, self._n_numbers :]
-        spread = ops.arcsinh(numeric / _DENSE) / np.arcsinh(_FARTHEST / _DENSE)
+        spread = _arcsinh(numeric / _DENSE) / np.arcsinh(_FARTHEST / _DENSE)
         below = ops.cast(ops.floor((spread + 1) * ((_N_KNOTS - 1) / 2)), "int32")
         below = ops.clip(below, 0, _N_KNOTS - 2)
         knots = ops.convert_to_tensor(_KNOTS, "float32")
@@ -188,3 +188,9 @@ class Marginals(View):
             "n_numeric": self.n_numeric,
             "n_boolean": self.n_boolean,
         }
+
+
+def _arcsinh(x):
+    """As ``ops.arcsinh``, which takes three times as long on a CPU."""
+    size = ops.abs(x)
+    return ops.sign(x) * ops.log(size + ops.sqrt(size * size + 1.0))

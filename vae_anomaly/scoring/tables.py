@@ -142,7 +142,9 @@ class TableScorer(AnomalyScorer):
         features, latent = self.score.combined(terms, observed)
         features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
         latent = latent - at_share(self.missing_shortfall, observed) - self.latent_mean
-        ordered = tf.gather(features, self._output_order, axis=1)
+        ordered = features
+        if self._output_order != sorted(self._output_order):
+            ordered = tf.gather(features, self._output_order, axis=1)
         columns = sum_of_columns(ordered, self._n_parts)
         return {
             **self._outputs(features, latent),
