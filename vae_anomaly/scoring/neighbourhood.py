@@ -185,7 +185,20 @@ def _places_of_least(values, n_least):
     missing = n_blocks * _BLOCK - values.shape[1]
     padded = tf.pad(values, ((0, 0), (0, missing)), constant_values=values.dtype.max)
     blocks = tf.reshape(padded, (-1, n_blocks, _BLOCK))
-    chosen = tf.math.top_k(-tf.reduce_min(blocks, axis=2), n_least, sorted=False).indices
-    candidates = tf.reshape(tf.gather(blocks, chosen, batch_dims=1), (-1, n_least * _BLOCK))
-    place = tf.math.top_k(-candidates, n_least, sorted=False).indices
-    return tf.gather(chosen, place // _BLOCK, batch_dims=1) * _BLOCK + place % _BLOCK
+    least = tf.reduce_min(blocks, axis=2)
+    per_group = n_blocks // n_least
+    groups = tf.reshape(least[:, : per_group * n_least], (-1, per_group, n_least))
+    first = _least_within(least, n_least, tf.reduce_max(tf.reduce_min(groups, axis=1), axis=1))
+    candidates = tf.reshape(tf.gather(blocks, first.indices, batch_dims=1), (-1, n_least * _BLOCK))
+    place = _least_within(candidates, n_least, -tf.reduce_min(first.values, axis=1)).indices
+    return tf.gather(first.indices, place // _BLOCK, batch_dims=1) * _BLOCK + place % _BLOCK
+
+
+def _least_within(values, n_least, bounds):
+    """``top_k`` of the negative values, of which n_least of each row are not above its bound.
+
+    ``top_k`` takes time for each value that is among the least so far when its turn comes. Of
+    those above the bound few are, once they are all the same.
+    """
+    near = tf.where(values > bounds[:, None], values.dtype.max, values)
+    return tf.math.top_k(-near, n_least, sorted=False)
