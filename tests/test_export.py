@@ -47,9 +47,9 @@ CONSERVATIVE_OPS = (
     "LogicalAnd LogicalNot LogicalOr LookupTableFindV2 LookupTableImportV2 MatMul Max Maximum "
     "Mean MergeV2Checkpoints Min Minimum Mul Neg NoOp NotEqual OneHot Pack PadV2 Placeholder "
     "Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Round SaveV2 SegmentSum Select SelectV2 "
-    "Shape ShardedFilename Sigmoid Sign Softmax Softplus Split Square StatefulPartitionedCall "
-    "StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub "
-    "Sum Tanh TopKV2 Transpose Unpack UpperBound VarHandleOp ZerosLike"
+    "Shape ShardedFilename Sigmoid Sign Softmax Softplus Split Sqrt Square "
+    "StatefulPartitionedCall StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient "
+    "StridedSlice StringJoin Sub Sum Tanh TopKV2 Transpose Unpack UpperBound VarHandleOp ZerosLike"
 )
 
 

@@ -137,28 +137,33 @@ class KnownValues(View):
             Preprocessed.
         observed : tensor, (n, columns)
         """
+        # Read here: a branch that reads variables is no stateless one.
+        learned = [
+            tf.convert_to_tensor(weight)
+            for weight in (self.values, self.log_new, self.log_known, self.ends)
+        ]
         # Most tables have no such column, and looking values up takes as long as marginals do.
         of_numbers = tf.cond(
-            tf.reduce_any(tf.convert_to_tensor(self.log_known) < 0),
-            lambda: self._of_numbers(tf.transpose(tf.gather(x, self._features, axis=1))),
+            tf.reduce_any(learned[2] < 0),
+            lambda: self._of_numbers(x, *learned),
             lambda: tf.zeros_like(observed[:, : self.n_numeric]),
         )
         of_numbers = of_numbers * observed[:, : self.n_numeric]
         return tf.concat([of_numbers, tf.zeros_like(observed[:, self.n_numeric :])], axis=1)
 
-    def _of_numbers(self, numbers):
-        """What numbers add, (n, n_numeric), given values (n_numeric, n), none of them missing."""
-        known = tf.convert_to_tensor(self.values)
+    def _of_numbers(self, x, known, log_new, log_known, ends):
+        """Return what numbers add, (n, n_numeric), as if none were missing."""
+        numbers = tf.transpose(tf.gather(x, self._features, axis=1))
         above = tf.searchsorted(known, numbers, side="right")
         places = [tf.clip_by_value(above - k, 0, self.n_known - 1) for k in (0, 1)]
         away = [tf.abs(tf.gather(known, place, batch_dims=1) - numbers) for place in places]
         tolerance = _TOLERANCE * tf.maximum(tf.abs(numbers), 1.0)
-        lowest, least, greatest, highest = tf.split(tf.convert_to_tensor(self.ends), 4, axis=1)
+        lowest, least, greatest, highest = tf.split(ends, 4, axis=1)
         goes_on = (numbers > lowest - tolerance) & (numbers < least)
         goes_on |= (numbers > greatest) & (numbers < highest + tolerance)
         is_new = (tf.minimum(*away) > tolerance) & ~goes_on
-        new = tf.gather(tf.convert_to_tensor(self.log_new), above, batch_dims=1)
-        return tf.transpose(tf.where(is_new, new, tf.convert_to_tensor(self.log_known)))
+        new = tf.gather(log_new, above, batch_dims=1)
+        return tf.transpose(tf.where(is_new, new, log_known))
 
     def get_config(self):
         return {

@@ -56,14 +56,12 @@ def _upper_bound(graph, node, name, _):
     Bisection, all values at once: each pass looks a power of 2 ahead.
     """
     values_sorted, values = node.input
-    n_sets, n_sorted = graph.get_shape(values_sorted)
+    n_sorted = graph.get_shape(values_sorted)[1]
     n_passes = int(n_sorted).bit_length()
-    dtype = _numpy_type(graph, values)
     # So long that no pass looks beyond the end.
-    rest = np.full((n_sets, 2**n_passes - 1 - n_sorted), np.inf, dtype)
-    padded = graph.make_node(
-        "Concat", [values_sorted, _make_const(graph, rest)], attr={"axis": 1}
-    ).output[0]
+    ends = _make_const(graph, np.array([0, 0, 0, 2**n_passes - 1 - n_sorted], np.int64))
+    infinity = _make_const(graph, np.array(np.inf, _numpy_type(graph, values)))
+    padded = graph.make_node("Pad", [values_sorted, ends, infinity]).output[0]
     shape = graph.make_node("Shape", [values]).output[0]
     zero = graph.make_node("Expand", [_make_const(graph, np.int64(0)), shape]).output[0]
     place = zero
