@@ -64,11 +64,12 @@ def ours(folder, n_draws, **options):
     return scoring_of(folder, detector, options)
 
 
-def command(folder, n_draws):
+def the_command(folder, n_draws):
     """What ``vae-anomaly score`` does."""
-    from vae_anomaly.tensorflow_import import use_one_thread_per_operation
+    from vae_anomaly.batch.run import threads_per_operation
+    from vae_anomaly.tensorflow_import import set_threads_per_operation
 
-    use_one_thread_per_operation()
+    set_threads_per_operation(threads_per_operation(model_path(folder, n_draws)))
     return ours(folder, n_draws)
 
 
@@ -121,7 +122,7 @@ def isolation_forest():
 CONTENDERS = {
     "score_files, 1 draw": lambda folder: ours(folder, 1),
     "score_files, 8 draws": lambda folder: ours(folder, 8),
-    "the command score, 8 draws": lambda folder: command(folder, 8),
+    "the command score, 8 draws": lambda folder: the_command(folder, 8),
     "without scoring": reading_and_writing,
     "explain=3, 1 draw": lambda folder: ours(folder, 1, explain=3),
     "explain=3, 8 draws": lambda folder: ours(folder, 8, explain=3),

@@ -23,6 +23,7 @@ from vae_anomaly.batch import chunks
 from vae_anomaly.batch.run import TooManyBadRowsError, iter_scored, score_files
 from vae_anomaly.batch.scores import scores_of
 from vae_anomaly.batch.summary import summary_text
+from vae_anomaly.batch.tables import TableChunkScorer
 from vae_anomaly.batch.work_folder import WorkFolder
 from vae_anomaly.tables.files import TableError
 from vae_anomaly.tables.paths import find_inputs
@@ -647,6 +648,17 @@ def interrupted(inputs, detector, output, n_chunks=30, **options):
         progress = stop_after(n_chunks, KeyboardInterrupt)
         score_files(inputs, detector, output, chunk_rows=10, progress=progress, **options)
     assert not pathlib.Path(output).exists()
+
+
+def test_a_run_that_is_stopped_scores_one_chunk_ahead_at_most(
+    table_detector, table, tmp_path, monkeypatch
+):
+    scored = []
+    score = TableChunkScorer.scored
+    monkeypatch.setattr(TableChunkScorer, "scored", lambda *args: scored.append(1) or score(*args))
+    source = write(table[:100], tmp_path / "t.csv")
+    interrupted(source, table_detector, tmp_path / "out.csv", n_chunks=3)
+    assert len(scored) in (3, 4)
 
 
 @pytest.mark.parametrize(

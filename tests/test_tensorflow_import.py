@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.tensorflow_import import use_one_thread_per_operation
 
 THREADS = "TF_NUM_INTRAOP_THREADS"
 IMPORT = "from vae_anomaly.tensorflow_import import import_tensorflow; import_tensorflow()"
@@ -58,26 +58,52 @@ def test_an_import_that_fails_says_why(stand_in):
     assert stderr_of(code, path=[stand_in]) == "why"
 
 
-@pytest.mark.parametrize(("chosen", "used"), [(None, "1"), ("3", "3")])
-def test_a_command_computes_each_operation_in_one_thread_unless_the_user_says_so(
-    monkeypatch, chosen, used
+COMMAND = """
+import os, sys
+from click.testing import CliRunner
+from vae_anomaly import cli
+model, table = sys.argv[1:]
+for arguments in (
+    ["score", table, "--model", model, "--output", table + ".out.csv"],
+    ["calibrate", model, table],
+    ["report", model, table, "--output", table + ".html"],
 ):
-    monkeypatch.setenv(THREADS, chosen or "0")  # put back afterwards, whatever is set here
-    if chosen is None:
-        monkeypatch.delenv(THREADS)
-    use_one_thread_per_operation()
-    assert os.environ[THREADS] == used
+    assert CliRunner().invoke(cli.main, arguments).exit_code == 0, arguments
+    print(os.environ.pop("TF_NUM_INTRAOP_THREADS", None))
+"""
 
 
 @pytest.mark.slow
-def test_scores_do_not_depend_on_the_number_of_threads(rows, fresh_python, monkeypatch, tmp_path):
-    # The default network, whose products are large enough to be shared.
-    VAEDetector(max_steps=20, random_state=0).fit(rows).save(tmp_path / "model")
-    np.save(tmp_path / "rows.npy", rows)
+@pytest.mark.parametrize(("chosen", "used"), [(None, "1"), ("3", "3")])
+def test_a_command_that_scores_a_table_has_one_thread_per_operation_unless_the_user_chose(
+    detector, rows, fresh_python, monkeypatch, tmp_path, chosen, used
+):
+    monkeypatch.delenv(THREADS, raising=False)
+    if chosen:
+        monkeypatch.setenv(THREADS, chosen)
+    detector.save(tmp_path / "model")
+    pd.DataFrame(rows, columns=detector.scorer_.preprocessor.column_names).to_csv(
+        tmp_path / "rows.csv", index=False
+    )
+    # Once TensorFlow is imported, its threads are not chosen again.
+    said = fresh_python(COMMAND, tmp_path / "model", tmp_path / "rows.csv").split()
+    assert said == [used, "None", "None"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_columns", "hidden_units"), [(4, (128, 128)), (320, (512,))])
+def test_scores_do_not_depend_on_the_number_of_threads(
+    fresh_python, monkeypatch, tmp_path, n_columns, hidden_units
+):
+    # Products over few and over many values, which a library may share out in other ways.
+    X = np.random.default_rng(0).normal(size=(500, n_columns))
+    np.save(tmp_path / "X.npy", X)
+    detector = VAEDetector(max_steps=5, hidden_units=hidden_units, random_state=0)
+    detector.fit(X).save(tmp_path / "model")
     code = (
         "import sys, numpy as np; from vae_anomaly import load_detector; "
         "detector = load_detector(sys.argv[1] + '/model'); "
-        "print(detector.score_samples(np.load(sys.argv[1] + '/rows.npy')).tobytes().hex())"
+        "print(detector.score_samples(np.load(sys.argv[1] + '/X.npy')).tobytes().hex())"
     )
     found = set()
     for count in ("1", "4"):

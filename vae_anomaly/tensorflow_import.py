@@ -52,11 +52,11 @@ def limit_threads(count: int) -> None:
         os.environ.setdefault(name, str(count))
 
 
-def use_one_thread_per_operation() -> None:
-    """Let TensorFlow compute each operation in one thread, if it has not computed yet.
+def set_threads_per_operation(count: int | None) -> None:
+    """Let TensorFlow compute each operation in this number of threads, if it is not imported yet.
 
-    For commands, whose process is theirs. Operations on a batch of rows, or a chunk, are too small
-    to be shared among threads; what runs side by side are operations, and chunks. What the user
-    has set in the environment stays.
+    For commands, whose process is theirs. None: as many as TensorFlow chooses. What the user has
+    set in the environment stays.
     """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    if count is not None and "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(count))

@@ -66,6 +66,9 @@ class ChunkScorer(Protocol):
     title: ClassVar[str]
     #: Options of ``score_files`` that only this kind of input takes, with their defaults.
     OPTIONS: ClassVar[Mapping[str, Any]]
+    #: How many threads suit an operation of the model, where a process computes nothing but chunks.
+    #: None: as many as TensorFlow chooses.
+    threads_per_operation: ClassVar[int | None]
     #: Columns of the quarantine file.
     quarantine_header: ClassVar[tuple[str, ...]]
     #: The inputs, to be scored one after the other.

@@ -77,6 +77,7 @@ class ImageChunkScorer:
 
     title: ClassVar[str] = "images"
     OPTIONS: ClassVar[Mapping[str, Any]] = {"maps": None}
+    threads_per_operation: ClassVar[int | None] = None
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "reason")
     reasons = None
 

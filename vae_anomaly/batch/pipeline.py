@@ -1,5 +1,7 @@
 """The loop over chunks: a thread reads ahead, one scores, one writes and records how far it got.
 
+The main thread counts, explains and draws.
+
 ``score_chunks`` can be stopped at any moment; what has been committed is not done again.
 """
 
@@ -77,8 +79,8 @@ def score_chunks(
         _Writing() as writing,
     ):
         _check_bad_rows(tally, max_bad_rows)
-        all_scored = _scored(scoring, _ahead(reading, chunks))
-        for index, chunk, scored, share in _ahead(computing, all_scored):
+        all_scored = _scored(scoring, _ahead(reading, chunks, depth=2))
+        for index, chunk, scored, share in _ahead(computing, all_scored, depth=1):
             if scored is None:
                 writing.then(outputs.commit, input=index + 1, start=[], tally=tally.state())
                 n_chunks = 0
@@ -137,9 +139,7 @@ def _read(scoring: ChunkScorer, first: int, start: Sequence[int]) -> Generator[t
 def _scored(scoring, items):
     """Yield what ``_read`` yields, with scored chunks in place of data."""
     for index, chunk, data, share in items:
-        scored = None
-        if chunk is not None:
-            scored = scoring.scored(scoring.paths[index], chunk, data)
+        scored = None if chunk is None else scoring.scored(scoring.paths[index], chunk, data)
         yield index, chunk, scored, share
 
 
@@ -238,7 +238,7 @@ class _Writing:
             self._last.result()
 
 
-def _ahead(pool, iterator, depth=2):
+def _ahead(pool, iterator, depth):
     """Yield from an iterator that runs in another thread, some items ahead."""
     waiting = deque(pool.submit(next, iterator, None) for _ in range(depth))
     while (item := waiting.popleft().result()) is not None:

@@ -273,6 +273,17 @@ def score_files(
     return run_job(scoring, plan, targets, quarantines)
 
 
+def threads_per_operation(model: Path) -> int | None:
+    """Return how many threads suit an operation of a saved model; None: TensorFlow's choice.
+
+    Raises
+    ------
+    ArtifactError
+        No model can be read there.
+    """
+    return _CHUNK_SCORERS[_input_name(model)].threads_per_operation
+
+
 def _chunk_scorer(
     inputs: Path | Sequence[Path],
     detector: Detector,

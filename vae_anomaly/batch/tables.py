@@ -51,6 +51,8 @@ encoding, chunk_rows
         "allow_missing": None,
         "chunk_rows": CHUNK_ROWS,
     }
+    # An operation on a chunk of rows is too small to be shared; chunks compute side by side.
+    threads_per_operation: ClassVar[int | None] = 1
     quarantine_header: ClassVar[tuple[str, ...]] = ("file", "line", "column", "reason", "text")
     maps = None
     reasons: ReasonColumns | None = None

@@ -23,7 +23,7 @@ from vae_anomaly.tables.sampling import default_max_rows
 from vae_anomaly.tables.schema import Schema
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.table_files import TableFiles
-from vae_anomaly.tensorflow_import import import_tensorflow, use_one_thread_per_operation
+from vae_anomaly.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from vae_anomaly.detectors.base import BaseDetector
@@ -199,7 +199,6 @@ def fit_table(
     ValueError
         As of ``table_schema``; there are too many bad rows.
     """
-    use_one_thread_per_operation()
     own = {"training": training, "n_reference": n_reference, "max_rows": max_rows}
     most_bad = 0 if on_bad_row == "fail" else max_bad_rows
     with ReadingProgress(quiet=not params["verbose"]) as progress:

@@ -6,6 +6,7 @@ import click
 
 import vae_anomaly
 from vae_anomaly.atomic import atomic_file
+from vae_anomaly.batch.run import threads_per_operation
 from vae_anomaly.batch.scores import scores_of
 from vae_anomaly.cli.exits import reported, terminated_as_interrupted
 from vae_anomaly.cli.fit_files import (
@@ -23,7 +24,7 @@ from vae_anomaly.images.augmentation import AUGMENTATIONS
 from vae_anomaly.tables.paths import check_is_no_input
 from vae_anomaly.tables.schema_text import print_schema
 from vae_anomaly.tables.table_files import TableFiles
-from vae_anomaly.tensorflow_import import import_tensorflow, use_one_thread_per_operation
+from vae_anomaly.tensorflow_import import import_tensorflow, set_threads_per_operation
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -285,8 +286,7 @@ def calibrate(model, inputs, threshold, delimiter, encoding, **wishes):
     if not (inputs or is_moved):
         raise click.UsageError("Expected INPUT, or an option that moves the threshold.")
     with reported(), terminated_as_interrupted():
-        artifact.read(model)
-        use_one_thread_per_operation()
+        set_threads_per_operation(threads_per_operation(model))
         import_tensorflow()
         detector = vae_anomaly.load_detector(model)
         if inputs:

@@ -6,9 +6,9 @@ import click
 
 import vae_anomaly
 from vae_anomaly.batch.reporting import report_files
+from vae_anomaly.batch.run import threads_per_operation
 from vae_anomaly.cli.exits import reported, terminated_as_interrupted
-from vae_anomaly.detectors import artifact
-from vae_anomaly.tensorflow_import import import_tensorflow, use_one_thread_per_operation
+from vae_anomaly.tensorflow_import import import_tensorflow, set_threads_per_operation
 
 _FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -36,8 +36,7 @@ def report(model, inputs, scored, output, **options):
     scripts and loads nothing.
     """
     with reported(), terminated_as_interrupted():
-        artifact.read(model)
-        use_one_thread_per_operation()
+        set_threads_per_operation(threads_per_operation(model))
         import_tensorflow()
         report_files([*inputs, *scored], vae_anomaly.load_detector(model), output, **options)
     click.echo(f"{output}: written", err=True)

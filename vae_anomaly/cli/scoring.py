@@ -13,7 +13,7 @@ from vae_anomaly.cli.exits import reported, terminated_as_interrupted
 from vae_anomaly.cli.reporting import report_again
 from vae_anomaly.tables.files import STANDARD
 from vae_anomaly.tables.reader import CHUNK_ROWS
-from vae_anomaly.tensorflow_import import use_one_thread_per_operation
+from vae_anomaly.tensorflow_import import set_threads_per_operation
 
 _TABLE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
@@ -137,12 +137,12 @@ def score(
         raise click.UsageError("Expected '--on-bad-row fail' or '--max-bad-rows'. Received both.")
     if not (options["resume"] or quiet) and places.work_folder(output).exists():
         click.echo(f"discarding the unfinished work in {places.work_folder(output)}", err=True)
-    use_one_thread_per_operation()
     with contextlib.ExitStack() as stack:
         stack.enter_context(reported(None if STANDARD in (*inputs, output) else output))
         stack.enter_context(terminated_as_interrupted())
         if report_output and (STANDARD in inputs or options["fdr"] is not None):
             raise ValueError("Expected files, and no --fdr, where --report is given.")
+        set_threads_per_operation(batch.threads_per_operation(model))
         summary = batch.score_files(
             inputs,
             model,

@@ -137,15 +137,15 @@ class KnownValues(View):
             Preprocessed.
         observed : tensor, (n, columns)
         """
-        # Read here: a branch that reads variables is no stateless one.
-        learned = [
+        # Variables are read here, since a branch that reads them is not stateless.
+        known, log_new, log_known, ends = (
             tf.convert_to_tensor(weight)
             for weight in (self.values, self.log_new, self.log_known, self.ends)
-        ]
-        # Most tables have no such column, and looking values up takes as long as marginals do.
+        )
+        # Most tables have no column whose values repeat.
         of_numbers = tf.cond(
-            tf.reduce_any(learned[2] < 0),
-            lambda: self._of_numbers(x, *learned),
+            tf.reduce_any(log_known < 0),
+            lambda: self._of_numbers(x, known, log_new, log_known, ends),
             lambda: tf.zeros_like(observed[:, : self.n_numeric]),
         )
         of_numbers = of_numbers * observed[:, : self.n_numeric]

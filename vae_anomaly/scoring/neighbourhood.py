@@ -186,19 +186,21 @@ def _places_of_least(values, n_least):
     padded = tf.pad(values, ((0, 0), (0, missing)), constant_values=values.dtype.max)
     blocks = tf.reshape(padded, (-1, n_blocks, _BLOCK))
     least = tf.reduce_min(blocks, axis=2)
+    # In each of n_least groups is a block at or below the greatest of the groups' minima.
     per_group = n_blocks // n_least
     groups = tf.reshape(least[:, : per_group * n_least], (-1, per_group, n_least))
     first = _least_within(least, n_least, tf.reduce_max(tf.reduce_min(groups, axis=1), axis=1))
+    # In each of the chosen blocks is a value at or below the greatest of their minima.
     candidates = tf.reshape(tf.gather(blocks, first.indices, batch_dims=1), (-1, n_least * _BLOCK))
     place = _least_within(candidates, n_least, -tf.reduce_min(first.values, axis=1)).indices
     return tf.gather(first.indices, place // _BLOCK, batch_dims=1) * _BLOCK + place % _BLOCK
 
 
 def _least_within(values, n_least, bounds):
-    """``top_k`` of the negative values, of which n_least of each row are not above its bound.
+    """Return ``top_k`` of the negative values; n_least of each row are at or below its bound.
 
-    ``top_k`` takes time for each value that is among the least so far when its turn comes. Of
-    those above the bound few are, once they are all the same.
+    ``top_k`` spends time on each value that is among the least so far, so the values above the
+    bound, which cannot be chosen, are all made the same.
     """
     near = tf.where(values > bounds[:, None], values.dtype.max, values)
     return tf.math.top_k(-near, n_least, sorted=False)

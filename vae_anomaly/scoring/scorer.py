@@ -5,7 +5,6 @@ score type, and put together to the named outputs. The detectors, the command li
 all call the same scorer.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,10 +17,6 @@ from vae_anomaly.scoring.forks import check_process, note_computation
 from vae_anomaly.scoring.views import EncodedRows, ScoreType, float64, noise_bank
 
 OUTPUTS = ("score", "decision", "is_anomaly", "p_value", "feature_log_prob", "latent")
-
-# TensorFlow lets go of the interpreter: chunks compute side by side, and while others are made
-# ready. More than 8 are computed faster than files can be read.
-_CHUNKS_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
 
 
 class AnomalyScorer(keras.Model):
@@ -150,6 +145,11 @@ class AnomalyScorer(keras.Model):
     def chunk_rows(self) -> int:
         """Rows in each call of the graph."""
         raise NotImplementedError
+
+    @property
+    def chunks_at_once(self) -> int:
+        """Calls of the graph side by side: one computes while another is made ready."""
+        return 2
 
     def learn(self, data: Any, is_held_out: np.ndarray) -> np.ndarray:
         """Learn what is usual of training rows; return their scores."""
@@ -321,7 +321,8 @@ class AnomalyScorer(keras.Model):
             tensors = function(*chunk(rows))
             return [tensor.numpy()[: rows.stop - rows.start] for tensor in tensors]
 
-        with ThreadPoolExecutor(_CHUNKS_AT_ONCE) as pool:
+        # TensorFlow lets go of the interpreter.
+        with ThreadPoolExecutor(self.chunks_at_once) as pool:
             chunks = list(pool.map(outputs, range(0, max(n_rows, 1), self.chunk_rows)))
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 

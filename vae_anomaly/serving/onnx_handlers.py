@@ -58,7 +58,7 @@ def _upper_bound(graph, node, name, _):
     values_sorted, values = node.input
     n_sorted = graph.get_shape(values_sorted)[1]
     n_passes = int(n_sorted).bit_length()
-    # So long that no pass looks beyond the end.
+    # So long that no pass looks beyond the end. How many sets there are may not be known here.
     ends = _make_const(graph, np.array([0, 0, 0, 2**n_passes - 1 - n_sorted], np.int64))
     infinity = _make_const(graph, np.array(np.inf, _numpy_type(graph, values)))
     padded = graph.make_node("Pad", [values_sorted, ends, infinity]).output[0]
