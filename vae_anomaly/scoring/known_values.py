@@ -108,6 +108,8 @@ class KnownValues(View):
         for column, feature in enumerate(self._features):
             of_column = x[trained & (observed[:, column] > 0), feature]
             distinct, counts = np.unique(of_column, return_counts=True)
+            if _share(np.count_nonzero(counts < 2), len(of_column)) > _LARGEST_SHARE:
+                continue  # before the rest, which takes long for a number in each row
             kept = np.sort(np.argsort(-counts, kind="stable")[: self.n_known])
             share, nearby = _shares_of_new(counts, kept)
             if share > _LARGEST_SHARE:
@@ -179,14 +181,19 @@ def _shares_of_new(counts, kept):
 
     ``counts`` of distinct values, ascending, of which those numbered ``kept`` are known.
     """
-    is_new = counts < 2
-    is_new[np.setdiff1d(np.arange(len(counts)), kept)] = True
+    is_new = np.ones(len(counts), dtype=bool)
+    is_new[kept] = counts[kept] < 2
     n_rows = np.concatenate([[0], np.cumsum(counts)])
     n_new = np.concatenate([[0], np.cumsum(np.where(is_new, counts, 0))])
-    share = (n_new[-1] + 1) / (n_rows[-1] + 2)
+    share = _share(n_new[-1], n_rows[-1])
     places = np.arange(len(kept) + 1)
     first, end = np.maximum(places - _NEARBY, 0), np.minimum(places + _NEARBY, len(kept))
     # What is not kept beyond the outermost known values is nearby too.
     starts = np.concatenate([[0], kept[1:], [len(counts)]])[first]
     ends = np.concatenate([[0], kept[:-1] + 1, [len(counts)]])[end]
-    return share, (n_new[ends] - n_new[starts] + 1) / (n_rows[ends] - n_rows[starts] + 2)
+    return share, _share(n_new[ends] - n_new[starts], n_rows[ends] - n_rows[starts])
+
+
+def _share(n_new, n_rows):
+    """Return p, see ``KnownValues``."""
+    return (n_new + 1) / (n_rows + 2)
