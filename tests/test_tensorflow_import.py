@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +89,17 @@ def test_a_command_that_scores_a_table_has_one_thread_per_operation_unless_the_u
     # Once TensorFlow is imported, its threads are not chosen again.
     said = fresh_python(COMMAND, tmp_path / "model", tmp_path / "rows.csv").split()
     assert said == [used, "None", "None"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_chunks"), [("1", 2), ("3", 3), ("64", 8), ("", None), ("0", None)]
+)
+def test_as_many_chunks_are_scored_at_once_as_there_are_threads_between_operations(
+    detector, monkeypatch, threads, n_chunks
+):
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", threads)
+    of_processors = max(2, min(8, joblib.cpu_count()))
+    assert detector.scorer_.chunks_at_once == (n_chunks or of_processors)
 
 
 @pytest.mark.slow

@@ -52,6 +52,18 @@ def limit_threads(count: int) -> None:
         os.environ.setdefault(name, str(count))
 
 
+def operations_at_once() -> int:
+    """Return how many operations TensorFlow computes side by side.
+
+    As many as the environment variable ``TF_NUM_INTEROP_THREADS`` says, or else as there are
+    processors for this process.
+    """
+    from joblib import cpu_count
+
+    chosen = os.environ.get("TF_NUM_INTEROP_THREADS", "")
+    return (int(chosen) if chosen.isdecimal() else 0) or cpu_count()
+
+
 def set_threads_per_operation(count: int | None) -> None:
     """Let TensorFlow compute each operation in this number of threads, if it is not imported yet.
 

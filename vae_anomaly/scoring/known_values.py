@@ -144,7 +144,7 @@ class KnownValues(View):
             tf.convert_to_tensor(weight)
             for weight in (self.values, self.log_new, self.log_known, self.ends)
         )
-        # Most tables have no column whose values repeat.
+        # A table of measurements has no column whose values repeat.
         of_numbers = tf.cond(
             tf.reduce_any(log_known < 0),
             lambda: self._of_numbers(x, known, log_new, log_known, ends),

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from joblib import cpu_count
 
 from vae_anomaly.scoring.known_values import KnownValues
 from vae_anomaly.scoring.marginals import Marginals
@@ -15,6 +14,7 @@ from vae_anomaly.scoring.neighbourhood import Neighbourhood
 from vae_anomaly.scoring.occlusion import likely_values
 from vae_anomaly.scoring.scorer import OUTPUTS, AnomalyScorer
 from vae_anomaly.scoring.views import MODEL_SCORES, Composite, Elbo, EncodedRows, SingleView
+from vae_anomaly.tensorflow_import import operations_at_once
 from vae_anomaly.vae.layers import sum_of_columns
 
 # Rows in each call of the graph, always the same number: a matrix product takes another way, with
@@ -22,9 +22,8 @@ from vae_anomaly.vae.layers import sum_of_columns
 # block is 24 rows with AVX2 and 48 with AVX-512, so a multiple of both leaves no such rows. Large
 # enough to keep the processor busy, small enough for its caches, and for one row to be quick.
 CHUNK_ROWS = 480
-# As many as the process has processors: the operations of a chunk are too small to be shared. More
-# than 8 are computed faster than files can be read.
-_CHUNKS_AT_ONCE = max(2, min(8, cpu_count()))
+# More are computed faster than files can be read.
+_MOST_CHUNKS_AT_ONCE = 8
 # The fewest rows on which the cost of missing cells is measured, at each share of them.
 _SHORTFALL_ROWS = 512
 
@@ -118,7 +117,8 @@ class TableScorer(AnomalyScorer):
 
     @property
     def chunks_at_once(self) -> int:
-        return _CHUNKS_AT_ONCE
+        # The operations of a chunk are too small to be shared among threads.
+        return max(super().chunks_at_once, min(_MOST_CHUNKS_AT_ONCE, operations_at_once()))
 
     @property
     def _n_columns(self):
@@ -150,7 +150,7 @@ class TableScorer(AnomalyScorer):
         features, latent = self.score.combined(terms, observed)
         features = (features - self.feature_mean) * tf.cast(observed, tf.float64)
         latent = latent - at_share(self.missing_shortfall, observed) - self.latent_mean
-        ordered = features  # most tables are in order
+        ordered = features  # a table of numbers is in order
         if self._output_order != sorted(self._output_order):
             ordered = tf.gather(features, self._output_order, axis=1)
         columns = sum_of_columns(ordered, self._n_parts)
